@@ -1,0 +1,52 @@
+"""What the pipeline writes and the trainer reads: tars, tables, their metadata, their checks.
+
+The trainer imports this package and nothing else of `fscdata`; it needs pyarrow and no more.
+"""
+
+from fscdata.contract.errors import FsckitError
+from fscdata.contract.schema import (
+    SCHEMA_VERSION,
+    Provenance,
+    ShardRecord,
+    caption_hash,
+    negatives_schema,
+    samples_schema,
+)
+from fscdata.contract.tables import (
+    Dataset,
+    Metadata,
+    negatives_path,
+    open_dataset,
+    read_metadata,
+    read_table,
+    samples_path,
+    shard_paths,
+    styles_present,
+    write_metadata,
+)
+from fscdata.contract.tar import IMAGE_EXTENSIONS, CaptionSource, TarIndex, TarSample, index_tar
+
+__all__ = [
+    "IMAGE_EXTENSIONS",
+    "SCHEMA_VERSION",
+    "CaptionSource",
+    "Dataset",
+    "FsckitError",
+    "Metadata",
+    "Provenance",
+    "ShardRecord",
+    "TarIndex",
+    "TarSample",
+    "caption_hash",
+    "index_tar",
+    "negatives_path",
+    "negatives_schema",
+    "open_dataset",
+    "read_metadata",
+    "read_table",
+    "samples_path",
+    "samples_schema",
+    "shard_paths",
+    "styles_present",
+    "write_metadata",
+]
