@@ -58,7 +58,9 @@ def locked(data: Path) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:
-        raise FsckitError(f"{data}: another fscdata is at work on this folder; wait for it") from None
+        raise FsckitError(
+            f"{data}: another fscdata is at work on this folder; wait for it"
+        ) from None
     except OSError as error:
         raise FsckitError(f"{data}: cannot be written ({error.strerror})") from None
     try:

@@ -24,7 +24,14 @@ from fscdata.contract.tables import (
     styles_present,
     write_metadata,
 )
-from fscdata.contract.tar import IMAGE_EXTENSIONS, CaptionSource, TarIndex, TarSample, index_tar
+from fscdata.contract.tar import (
+    IMAGE_EXTENSIONS,
+    CaptionSource,
+    TarIndex,
+    TarSample,
+    index_tar,
+    printable,
+)
 
 __all__ = [
     "IMAGE_EXTENSIONS",
@@ -42,6 +49,7 @@ __all__ = [
     "negatives_path",
     "negatives_schema",
     "open_dataset",
+    "printable",
     "read_metadata",
     "read_table",
     "samples_path",

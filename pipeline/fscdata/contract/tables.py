@@ -99,7 +99,8 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
         raise FsckitError(f"{path}: damaged ({_short(error)}); {_AGAIN}") from None
     if table.num_rows != metadata.shard.rows:
         raise FsckitError(
-            f"{path}: {table.num_rows} rows, where its metadata says {metadata.shard.rows}; {_AGAIN}"
+            f"{path}: {table.num_rows} rows, where its metadata says {metadata.shard.rows}; "
+            f"{_AGAIN}"
         )
     return table
 
@@ -165,8 +166,9 @@ def open_dataset(data: Path, styles: list[str]) -> Dataset:
     for style in styles:
         if style not in present:
             raise FsckitError(
-                f"{data}: no negatives of style '{style}' (there are: {', '.join(present) or 'none'}); "
-                f"make them with 'fscdata make-negatives {data} --recipe {style}'"
+                f"{data}: no negatives of style '{style}' (there are: "
+                f"{', '.join(present) or 'none'}); make them with "
+                f"'fscdata make-negatives {data} --recipe {style}'"
             )
     first: dict[str, tuple[Path, Provenance]] = {}
     samples: list[pa.Table] = []
@@ -231,18 +233,13 @@ def check_samples(path: Path, table: pa.Table, metadata: Metadata, tar: Path) ->
                 f"{path}: the caption hash of sample '{printable(key)}' does not match {tar}: the "
                 f"tar changed since; run 'fscdata make-negatives' again"
             )
-    raise FsckitError(
-        f"{path}: {tar} was written again since; run 'fscdata make-negatives' again"
-    )
+    raise FsckitError(f"{path}: {tar} was written again since; run 'fscdata make-negatives' again")
 
 
 def _check_negatives(path: Path, negatives: pa.Table, samples: pa.Table) -> None:
     """Every negative belongs to a sample of the same caption."""
     keys = ["key", "caption_index", "caption_hash"]
-    orphans = (
-        negatives.select(keys)
-        .join(samples.select(keys), keys=keys, join_type="left anti")
-    )
+    orphans = negatives.select(keys).join(samples.select(keys), keys=keys, join_type="left anti")
     if orphans.num_rows:
         key = printable(orphans["key"][0].as_py())
         raise FsckitError(

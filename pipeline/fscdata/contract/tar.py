@@ -70,7 +70,7 @@ class _Group:
     text: bytes | None = None
 
 
-def index_tar(path: Path, source: CaptionSource = CaptionSource()) -> TarIndex:  # noqa: B008
+def index_tar(path: Path, source: CaptionSource = CaptionSource()) -> TarIndex:
     """Read a tar's headers and captions, never its images.
 
     Raises:
@@ -81,6 +81,7 @@ def index_tar(path: Path, source: CaptionSource = CaptionSource()) -> TarIndex: 
     try:
         with tarfile.open(path, "r:") as tar:
             _read_members(tar, path, groups, digest)
+            _check_end(tar)
     except (tarfile.TarError, EOFError) as error:
         raise FsckitError(f"{path}: the tar is damaged ({error}); fetch or pack it again") from None
     except OSError as error:
@@ -124,8 +125,10 @@ def _read_members(
             raise FsckitError(f"{path}: the key '{printable(key)}' comes twice in this tar")
         previous = key
         group = groups.setdefault(key, _Group())
-        digest.update(b"%s\0%d\0%d\0" % (name.encode(errors="surrogateescape"),
-                                         member.offset_data, member.size))
+        digest.update(
+            b"%s\0%d\0%d\0"
+            % (name.encode(errors="surrogateescape"), member.offset_data, member.size)
+        )
         if extension in IMAGE_EXTENSIONS:
             if group.image is not None:
                 raise FsckitError(f"{path}: the key '{printable(key)}' comes twice in this tar")
@@ -139,40 +142,29 @@ def _read_members(
                 group.text = data
 
 
+def _check_end(tar: tarfile.TarFile) -> None:
+    """A tar ends with zeros; tarfile takes a missing end or garbage between members for it."""
+    file = tar.fileobj
+    assert file is not None
+    file.seek(tar.offset)
+    block = file.read(tarfile.BLOCKSIZE)
+    if len(block) < tarfile.BLOCKSIZE or block.strip(b"\0"):
+        raise tarfile.ReadError(f"no member and no end at byte {tar.offset}")
+
+
 def _captions(
     key: str, group: _Group, source: CaptionSource
 ) -> tuple[list[tuple[int, str]], dict[int, list[str]], Counter[str]]:
     """The sample's captions with their indices, its published negatives, and what was wrong."""
     problems: Counter[str] = Counter()
-    published: dict[int, list[str]] = {}
-    raw: list[Any] = []
-    if source.folder is not None:
-        file = source.folder / f"{key}.txt"
-        # A key is a stranger's word: it may not lead out of the folder.
-        if file.resolve().is_relative_to(source.folder.resolve()) and file.is_file():
-            raw = _lines(file.read_bytes())
-    else:
-        record: Any = None
-        if group.json is not None:
-            try:
-                record = json.loads(group.json)
-            except (ValueError, RecursionError):
-                problems["sample: unreadable json"] += 1
-        if isinstance(record, dict):
-            for name in [source.json_key] if source.json_key else ["captions", "caption"]:
-                value = record.get(name)
-                if value is not None:
-                    raw = value if isinstance(value, list) else [value]
-                    break
-            negatives = record.get("published_negatives")
-            if isinstance(negatives, list):
-                published = {
-                    i: [n for n in item if isinstance(n, str) and _is_unicode(n)]
-                    for i, item in enumerate(negatives)
-                    if isinstance(item, list)
-                }
-        if not raw and source.json_key is None and group.text is not None:
-            raw = [group.text]
+    record: Any = None
+    if group.json is not None:
+        try:
+            record = json.loads(group.json)
+        except (ValueError, RecursionError):
+            problems["sample: unreadable json"] += 1
+    record = record if isinstance(record, dict) else {}
+    raw = _raw_captions(key, group, record, source)
     captions = []
     for index, item in enumerate(raw):
         caption, problem = _clean(item)
@@ -182,7 +174,33 @@ def _captions(
             captions.append((index, caption))
     if not raw:
         problems["sample: no caption"] += 1
-    return captions, published, problems
+    return captions, _published(record), problems
+
+
+def _raw_captions(
+    key: str, group: _Group, record: dict[str, Any], source: CaptionSource
+) -> list[Any]:
+    """What stands where the captions should, whatever it is."""
+    if source.folder is not None:
+        file = source.folder / f"{key}.txt"
+        # A key is a stranger's word: it may not lead out of the folder.
+        inside = file.resolve().is_relative_to(source.folder.resolve())
+        return _lines(file.read_bytes()) if inside and file.is_file() else []
+    for name in [source.json_key] if source.json_key else ["captions", "caption"]:
+        value = record.get(name)
+        if value is not None and value != []:
+            return value if isinstance(value, list) else [value]
+    return [group.text] if source.json_key is None and group.text is not None else []
+
+
+def _published(record: dict[str, Any]) -> dict[int, list[str]]:
+    """Negatives that came with the captions, by the index of the caption."""
+    lists = record.get("published_negatives")
+    return {
+        index: [text for text in item if isinstance(text, str) and _is_unicode(text)]
+        for index, item in enumerate(lists if isinstance(lists, list) else [])
+        if isinstance(item, list)
+    }
 
 
 def _lines(data: bytes) -> list[bytes]:

@@ -1,0 +1,5 @@
+"""`python -m fscdata`."""
+
+from fscdata.cli import main
+
+main()

@@ -1,0 +1,193 @@
+"""What a data set holds, printed: coverage, operators, reasons, sizes, examples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from rich.console import Console
+from rich.filesize import decimal
+from rich.text import Text
+
+from fscdata.contract import FsckitError, printable, read_metadata, shard_paths
+from fscdata.explore.query import cell, new_table
+from fscdata.explore.views import WITH_NEGATIVES, connect, duckdb_errors, table_files
+
+
+def inspect(data: Path, console: Console, style: str | None = None, examples: int = 5) -> None:
+    """Print coverage by style and operator, reasons, sizes and `examples` captions.
+
+    Raises:
+        FsckitError: the tables cannot be read, or there is no such `style`.
+    """
+    samples, files = table_files(data)
+    if style is not None:
+        if style not in files:
+            raise FsckitError(
+                f"{data}: no negatives of style '{style}' (there are: {', '.join(files) or 'none'})"
+            )
+        files = {style: files[style]}
+    with duckdb_errors(), connect(data) as connection:
+        _print_samples(console, connection, data, samples)
+        if not files:
+            console.print(Text(f"no negatives yet; make some with 'fscdata make-negatives {data}'"))
+            return
+        _print_styles(console, connection, files, len(samples))
+        _print_operators(console, connection, list(files))
+        _print_reasons(console, connection, list(files))
+        _print_examples(console, connection, list(files), examples)
+
+
+def _print_samples(
+    console: Console, connection: duckdb.DuckDBPyConnection, data: Path, files: list[Path]
+) -> None:
+    records = [read_metadata(file) for file in files]
+    [(captions, images)] = connection.execute(
+        "SELECT count(*), count(DISTINCT key) FROM samples"
+    ).fetchall()
+    try:
+        tars = f"{len(shard_paths(data))} tars"
+    except FsckitError:  # the tables alone, their tars elsewhere
+        tars = "no tar here"
+    console.print(Text(printable(str(data)), style="bold"))
+    console.print(
+        f"{tars}, {len(files)} with tables: {images:,} images, {captions:,} captions, "
+        f"token ids of {printable(records[0].provenance.tokenizer or 'none')}, samples table of "
+        f"{_size(files)}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    without: Counter[str] = Counter()
+    for record in records:
+        without.update(record.shard.without)
+    if without:
+        table = new_table(["reason"], ["count"], "left out of the samples table")
+        for reason, count in sorted(without.items(), key=lambda item: (-item[1], item[0])):
+            table.add_row(cell(reason), cell(count))
+        console.print(table)
+
+
+def _print_styles(
+    console: Console,
+    connection: duckdb.DuckDBPyConnection,
+    files: dict[str, list[Path]],
+    shards: int,
+) -> None:
+    counts = connection.execute(
+        """SELECT style, sum(captions)::BIGINT, sum(negatives)::BIGINT,
+            coalesce(sum(captions) FILTER (outcome = ?), 0)::BIGINT
+        FROM coverage GROUP BY style""",
+        [WITH_NEGATIVES],
+    ).fetchall()
+    by_style = {style: numbers for style, *numbers in counts}
+    table = new_table(
+        ["style"],
+        ["captions", "covered", "%", "negatives", "variants", "size", "shards"],
+        "negatives by style (covered: has a negative; variants: mean of the covered)",
+    )
+    for style, paths in files.items():
+        captions, negatives, covered = by_style.get(style, (0, 0, 0))
+        table.add_row(
+            cell(style),
+            cell(captions),
+            cell(covered),
+            _percent(covered, captions),
+            cell(negatives),
+            f"{negatives / covered:.2f}" if covered else "",
+            _size(paths),
+            f"{len(paths)}/{shards}",
+        )
+    console.print(table)
+
+
+def _print_operators(
+    console: Console, connection: duckdb.DuckDBPyConnection, styles: list[str]
+) -> None:
+    rows = connection.execute(
+        """SELECT style, operator, count(*), sum(count(*)) OVER (PARTITION BY style)
+        FROM negatives WHERE list_contains(?, style)
+        GROUP BY style, operator ORDER BY style, count(*) DESC, operator""",
+        [styles],
+    ).fetchall()
+    table = new_table(["style", "operator"], ["negatives", "%"], "by operator")
+    for style, operator, count, total in rows:
+        table.add_row(cell(style), cell(operator), cell(count), _percent(count, total))
+    console.print(table)
+
+
+def _print_reasons(
+    console: Console, connection: duckdb.DuckDBPyConnection, styles: list[str]
+) -> None:
+    rows = connection.execute(
+        """SELECT style, outcome, captions, share FROM coverage
+        WHERE outcome <> ? AND list_contains(?, style)""",
+        [WITH_NEGATIVES, styles],
+    ).fetchall()
+    if not rows:
+        console.print("every caption has a negative of every style")
+        return
+    table = new_table(["style", "reason"], ["captions", "%"], "captions without a negative")
+    for style, reason, count, share in rows:
+        table.add_row(cell(style), cell(reason), cell(count), _percent(share, 1))
+    console.print(table)
+
+
+def _print_examples(
+    console: Console, connection: duckdb.DuckDBPyConnection, styles: list[str], examples: int
+) -> None:
+    """Some captions, the same ones each time, with the first variant of each style."""
+    rows = connection.execute(
+        """WITH wanted AS (SELECT * FROM negatives WHERE list_contains(?, style)),
+        chosen AS (
+            SELECT key, caption_index, caption, md5(key || ':' || caption_index) AS place
+            FROM samples SEMI JOIN wanted USING (key, caption_index) ORDER BY place LIMIT ?)
+        SELECT place, caption, style, operator, relation, negative, edits
+        FROM chosen JOIN wanted USING (key, caption_index)
+        QUALIFY row_number() OVER (PARTITION BY key, caption_index, style ORDER BY variant) = 1
+        ORDER BY place, style""",
+        [styles, examples],
+    ).fetchall()
+    coloured = console.is_terminal and not console.no_color and console.color_system is not None
+    width = max((len(style) for style in styles), default=0)
+    for _, group in groupby(rows, key=itemgetter(0)):
+        for i, (_, caption, style, operator, relation, negative, edits) in enumerate(group):
+            if i == 0:
+                console.print(Text(printable(caption), style="bold"), soft_wrap=True)
+            line = Text(f"  {printable(style):{width}}  ")
+            line.append_text(changed_words(caption, negative, edits or [], coloured))
+            how = f"{operator}, {relation}" if relation else operator
+            console.print(line.append(f"  ({printable(how)})", style="dim"), soft_wrap=True)
+
+
+def changed_words(caption: str, negative: str, edits: list[dict[str, Any]], coloured: bool) -> Text:
+    """The negative with what it changes in the caption: old words struck out in red and new ones
+    green, or without colours [old→new]. Edits that do not give the negative are not shown.
+    """
+    text = Text()
+    rebuilt, at = "", 0
+    for edit in edits:
+        kept, old, new = caption[at : edit["start"]], edit["old"], edit["new"]
+        rebuilt += kept + new
+        at = edit["end"]
+        text.append(printable(kept))
+        if coloured:
+            text.append(printable(old), style="red strike")
+            text.append("→" if old and new else "", style="dim")
+            text.append(printable(new), style="green")
+        else:
+            text.append(f"[{printable(old)}→{printable(new)}]")
+    text.append(printable(caption[at:]))
+    return text if rebuilt + caption[at:] == negative else Text(printable(negative))
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f}" if whole else ""
+
+
+def _size(files: list[Path]) -> str:
+    return decimal(sum(file.stat().st_size for file in files))

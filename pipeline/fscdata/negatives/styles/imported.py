@@ -1,0 +1,32 @@
+"""Negatives that came with the data, such as NegCLIP's published ones; none is made here."""
+
+from __future__ import annotations
+
+from fscdata.negatives.draw import Draw
+from fscdata.negatives.style import Caption, Negative, Style, no_argument
+from fscdata.negatives.styles.shuffle import changed_part
+
+
+class Imported(Style):
+    """The sample's `published_negatives`, as `fscdata pack` puts them into the tar."""
+
+    name = "imported"
+    version = 1
+    uses_parse = False
+
+    def negatives(self, caption: Caption, draw: Draw, variants: int) -> list[Negative] | str:
+        """See `Style.negatives`."""
+        texts = list(dict.fromkeys(t for t in caption.published if t.strip() and t != caption.text))
+        if not texts:
+            return "none published"
+        draw.shuffle(texts)
+        return [
+            Negative(text, "imported", [changed_part(caption.text, text)])
+            for text in texts[:variants]
+        ]
+
+
+def create(argument: str | None) -> Style:
+    """The style; it takes no argument."""
+    no_argument(Imported.name, argument)
+    return Imported()

@@ -1,0 +1,148 @@
+"""Readers refuse what they cannot vouch for, with a sentence that names the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from captions import TEMPLATES
+from fscdata.contract import (
+    FsckitError,
+    negatives_path,
+    open_dataset,
+    read_metadata,
+    read_table,
+    samples_path,
+    styles_present,
+)
+from fscdata.steps.negatives import Settings, make_negatives
+from tars import write_shards
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    shards = [[(f"{s}{i}", [TEMPLATES[4 * s + i]]) for i in range(4)] for s in range(2)]
+    write_shards(tmp_path, shards)
+    make_negatives(tmp_path, Settings("negclip,shuffle-2", variants=2))
+    return tmp_path
+
+
+def rewrite(path: Path, change) -> None:
+    """Write a table again with its metadata record changed."""
+    table = pq.read_table(path)
+    record = json.loads(table.schema.metadata[b"fsckit"])
+    change(record)
+    metadata = {b"fsckit": json.dumps(record).encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+
+
+def test_round_trip(data: Path) -> None:
+    dataset = open_dataset(data, ["negclip", "shuffle-2"])
+    assert [t.num_rows for t in dataset.samples] == [4, 4]
+    assert dataset.tokenizer == "clip-bpe"
+    assert styles_present(data) == ["negclip", "shuffle-2"]
+    for style in ("negclip", "shuffle-2"):
+        assert sum(t.num_rows for t in dataset.negatives[style]) >= 8
+    assert open_dataset(data, []).negatives == {}
+
+
+def test_missing_style(data: Path) -> None:
+    with pytest.raises(
+        FsckitError, match=r"no negatives of style 'svlc' \(there are: negclip, shu"
+    ):
+        open_dataset(data, ["svlc"])
+
+
+def test_missing_shard(data: Path) -> None:
+    negatives_path(data, "negclip", "00001").unlink()
+    with pytest.raises(FsckitError, match=r"negclip/00001\.parquet: missing"):
+        open_dataset(data, ["negclip"])
+
+
+@pytest.mark.parametrize("version", [0, 2, "x\x1b[31m", None])
+def test_another_schema_version(data: Path, version: object) -> None:
+    path = samples_path(data, "00000")
+    rewrite(path, lambda r: r["provenance"].update(schema_version=version))
+    with pytest.raises(FsckitError, match=r"00000\.parquet: schema version") as error:
+        open_dataset(data, [])
+    assert "\x1b" not in str(error.value)
+
+
+def test_mixed_provenance(data: Path) -> None:
+    path = negatives_path(data, "negclip", "00001")
+    rewrite(path, lambda r: r["provenance"].update(seed=5))
+    with pytest.raises(FsckitError, match=r"mixed provenance: its seed is 5, that of 00000"):
+        open_dataset(data, ["negclip"])
+
+
+def test_a_tar_of_another_size(data: Path) -> None:
+    with (data / "shards" / "00001.tar").open("ab") as file:
+        file.write(b"\0" * 1024)
+    with pytest.raises(FsckitError, match=r"00001\.parquet: made from .* the tar changed since"):
+        open_dataset(data, ["negclip"])
+
+
+def test_a_caption_hash_that_does_not_match_the_tar(data: Path) -> None:
+    tar = data / "shards" / "00000.tar"
+    raw = tar.read_bytes()
+    word = TEMPLATES[0].split()[-1].encode()
+    assert word in raw
+    tar.write_bytes(raw.replace(word, word[::-1], 1))
+    with pytest.raises(FsckitError, match="the caption hash of sample '00' does not match"):
+        open_dataset(data, ["negclip"])
+
+
+def test_negatives_of_another_caption(data: Path) -> None:
+    path = negatives_path(data, "negclip", "00000")
+    table = pq.read_table(path)
+    hashes = pa.array([h + 1 for h in table["caption_hash"].to_pylist()], pa.uint64())
+    pq.write_table(table.set_column(2, table.schema.field(2), hashes), path)
+    with pytest.raises(FsckitError, match="were made from another caption"):
+        open_dataset(data, ["negclip"])
+
+
+def test_a_key_in_two_tars(tmp_path: Path) -> None:
+    write_shards(tmp_path, [[("same", [TEMPLATES[0]])], [("same", [TEMPLATES[1]])]])
+    make_negatives(tmp_path, Settings("negclip"))
+    with pytest.raises(FsckitError, match="the key 'same' comes in two of its tars"):
+        open_dataset(tmp_path, ["negclip"])
+
+
+def test_files_that_are_not_ours(data: Path) -> None:
+    path = samples_path(data, "00000")
+    pq.write_table(pa.table({"a": [1]}), path)
+    with pytest.raises(FsckitError, match="that fscdata did not write"):
+        read_table(path)
+    path.write_bytes(b"PAR1 garbage PAR1")
+    with pytest.raises(FsckitError, match="not a Parquet file"):
+        read_table(path)
+    with pytest.raises(FsckitError, match="missing; run 'fscdata make-negatives'"):
+        read_metadata(path.with_name("nothing.parquet"))
+
+
+@pytest.mark.parametrize("record", ["[]", "{", '{"provenance": {"schema_version": 1}}', '"x"'])
+def test_broken_metadata(data: Path, record: str) -> None:
+    path = samples_path(data, "00000")
+    table = pq.read_table(path).replace_schema_metadata({b"fsckit": record.encode()})
+    pq.write_table(table, path)
+    with pytest.raises(FsckitError, match="its metadata cannot be read"):
+        read_metadata(path)
+
+
+def test_other_columns(data: Path) -> None:
+    path = samples_path(data, "00000")
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["token_ids"]), path)
+    with pytest.raises(FsckitError, match="its columns are not those of schema 1"):
+        read_table(path)
+
+
+def test_rows_that_were_lost(data: Path) -> None:
+    path = samples_path(data, "00000")
+    pq.write_table(pq.read_table(path).slice(0, 2), path)
+    with pytest.raises(FsckitError, match="2 rows, where its metadata says 4"):
+        read_table(path)

@@ -1,0 +1,170 @@
+"""Replacements: the sets that nltk's WordNet gives, word by word, and true counts as weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from fscdata.lexicon.check import nltk_wordnet
+from fscdata.negatives.draw import Draw
+from fscdata.negatives.inflection import inflect, match_case
+from fscdata.negatives.parsing import load_parser
+from fscdata.negatives.style import Caption, apply_edits, create_style, seed_key
+from fscdata.negatives.styles.replace import (
+    Replacements,
+    preposition_replacements,
+    replaceable,
+    word_replacements,
+)
+
+POS = {"NOUN": "n", "PROPN": "n", "VERB": "v", "ADJ": "a", "ADV": "r"}
+
+
+def cousins(synset: Any) -> list[Any]:
+    """Lemmas of the synsets that share a grandparent."""
+    uncles = [u for p in synset.hypernyms() for g in p.hypernyms() for u in g.hyponyms()]
+    return [m for u in uncles for c in u.hyponyms() if c != synset for m in c.lemmas()]
+
+
+def nltk_replacements(wordnet: Any, word: str, pos: str) -> set[str]:
+    """What the published code can draw for a word."""
+    synsets = wordnet.synsets(word, pos=pos)
+    synonyms = {lemma.name() for s in synsets for lemma in s.lemmas()}
+    found = {a.name() for s in synsets for lemma in s.lemmas() for a in lemma.antonyms()}
+    for synset in synsets:
+        if synset.pos() not in "as":
+            found |= {lemma.name() for lemma in cousins(synset)}
+            continue
+        related = [r for lemma in synset.lemmas() for r in lemma.derivationally_related_forms()]
+        for noun in {r.synset() for r in related if r.synset().pos() == "n"}:
+            for lemma in cousins(noun):
+                for form in lemma.derivationally_related_forms():
+                    if form.synset() != synset and form.synset().pos() in "as":
+                        found.add(form.name())
+    return found - synonyms - {word.lower()}
+
+
+def check(captions: list[str], folder: Path, words_at_most: int) -> None:
+    words = Counter(
+        (word.lower(), POS[pos])
+        for parse in load_parser().parse(captions)
+        for word, pos in zip(parse.words, parse.pos, strict=True)
+        if pos in POS
+    )
+    checked = 0
+    with nltk_wordnet(folder) as wordnet:
+        for word, pos in sorted(words)[: words_at_most * 7 : 7]:
+            expected = {name.replace("_", " ") for name in nltk_replacements(wordnet, word, pos)}
+            assert set(word_replacements(word, pos).words) == expected, (word, pos)
+            checked += bool(expected)
+    assert checked >= 10
+
+
+def test_support_equals_nltk(captions: list[str], wordnet_folder: Path) -> None:
+    check(captions, wordnet_folder, 40)
+
+
+def test_support_equals_nltk_on_flickr(flickr_captions: list[str], wordnet_folder: Path) -> None:
+    check(flickr_captions, wordnet_folder, 300)
+
+
+def test_every_replacement_is_found_and_no_other() -> None:
+    caption = "A red dog sits on a mat"
+    parse = next(load_parser().parse([caption]))
+    found = replaceable(parse)
+    assert not isinstance(found, str)
+    kinds = {(e.kind, parse.words[e.root]) for e, _ in found}
+    assert kinds == {
+        ("object", "dog"),
+        ("object", "mat"),
+        ("attribute", "red"),
+        ("relation", "on"),
+    }
+    prepositions = next(r for e, r in found if e.kind == "relation")
+    assert len(prepositions.words) == 74
+    assert "on" not in prepositions.words
+    assert "in front of" in prepositions.words
+
+
+def test_draws_two_places_an_element_like_the_published_code() -> None:
+    """Up to two draws of every element without replacement, then one of them all."""
+    replacements = Replacements(("a", "b", "c"), ("x",) * 3, [6, 9, 10])
+    counts: Counter[tuple[bool, int]] = Counter()
+    for seed in range(20_000):
+        draw = Draw(hashlib.blake2b(seed.to_bytes(4, "little"), digest_size=8))
+        counts[False, replacements.draw_two(draw, second=False)] += 1
+        counts[True, replacements.draw_two(draw, second=True)] += 1
+    p = [0.6, 0.3, 0.1]
+    for i in range(3):
+        second = sum(p[j] * p[i] / (1 - p[j]) for j in range(3) if j != i)
+        assert abs(counts[False, i] / 20_000 - p[i]) < 0.015
+        assert abs(counts[True, i] / 20_000 - second) < 0.015
+
+
+def test_pronouns_are_left_out(captions: list[str]) -> None:
+    caption = "She holds it near us in the red car"
+    parse = next(load_parser().parse([caption]))
+    found = replaceable(parse)
+    assert not isinstance(found, str)
+    assert not any(parse.pos[e.root] == "PRON" for e, _ in found)
+
+
+def test_reasons() -> None:
+    style = create_style("replace")
+    expected = {
+        "dogs": "fewer than two entities",
+        "...": "fewer than two entities",
+        "Dogs and cats": "no modifier and no relation",
+    }
+    for caption, reason in expected.items():
+        parse = next(load_parser().parse([caption]))
+        assert style.negatives(Caption(caption, parse), Draw(seed_key(0, style)), 3) == reason
+
+
+def test_negatives_differ_and_their_edits_apply(captions: list[str]) -> None:
+    style = create_style("replace")
+    made = 0
+    for caption, parse in zip(captions, load_parser().parse(captions), strict=True):
+        key = seed_key(0, style)
+        key.update(caption.encode())
+        found = style.negatives(Caption(caption, parse), Draw(key), 5)
+        for negative in found if isinstance(found, list) else []:
+            assert apply_edits(caption, negative.edits) == negative.text != caption
+            assert negative.operator in ("replace:object", "replace:attribute", "replace:relation")
+            assert negative.relation in ("antonym", "cohyponym", "preposition")
+            assert len(negative.edits) == 1
+            made += 1
+    assert made > 3 * len(captions)
+
+
+def test_inflection() -> None:
+    cases = {
+        ("goose", "NNS"): "geese",
+        ("dining table", "NNS"): "dining tables",
+        ("pair of scissors", "NNS"): "pairs of scissors",
+        ("look at", "VBG"): "looking at",
+        ("run", "VBD"): "ran",
+        ("eat", "VBN"): "eaten",
+        ("walk", "VBZ"): "walks",
+        ("big", "JJR"): "bigger",
+        ("walk", "VBP"): "walk",
+        ("street", "NN"): "street",
+        ("qwertyuiop", "NNS"): "qwertyuiop",
+    }
+    assert {case: inflect(*case) for case in cases} == cases
+
+
+def test_case() -> None:
+    assert match_case("bull's eye", "Street") == "Bull's eye"
+    assert match_case("road", "STREET") == "ROAD"
+    assert match_case("road", "street") == "road"
+    assert match_case("in front of", "On") == "In front of"
+
+
+def test_prepositions_keep_their_weights() -> None:
+    replacements = preposition_replacements("on")
+    index = replacements.words.index("of")
+    before = replacements.cumulative[index - 1]
+    assert replacements.cumulative[index] - before == 25_005_823

@@ -1,0 +1,257 @@
+import json
+import os
+import struct
+import tarfile
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fscdata.contract import FsckitError, index_tar, shard_paths
+from fscdata.steps.pack import pack
+from fscdata.storage import locked
+
+
+def picture(path: Path, kind: str = "JPEG") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 6), (len(path.name) * 7 % 256, 90, 30)).save(path, kind)
+    return path
+
+
+def table(path: Path, *rows: tuple[str, str]) -> Path:
+    path.write_text("image\tcaption\n" + "".join(f"{i}\t{c}\n" for i, c in rows))
+    return path
+
+
+def members(tar: Path) -> dict[str, bytes]:
+    with tarfile.open(tar) as file:
+        return {m.name: file.extractfile(m).read() for m in file}  # type: ignore[union-attr]
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_round_trip_through_index_tar(tmp_path: Path) -> None:
+    images = [picture(tmp_path / "in" / name) for name in ("b.with.dots.jpg", "a.jpg", "c.jpg")]
+    picture(tmp_path / "in" / "unnamed.jpg")
+    long = " ".join(["word"] * 500)
+    captions = table(
+        tmp_path / "c.tsv",
+        ("b.with.dots.jpg", "A dog 🐕 runs."),
+        ("a.jpg", "كلب يجري"),
+        ("b.with.dots.jpg", "n\0l [red]markup[/red]"),
+        ("a.jpg", "?!"),
+        ("c.jpg", long),
+    )
+    report = pack(tmp_path / "data", tmp_path / "in", captions, samples_per_shard=2)
+    assert (report.samples, report.captions, report.shards) == (3, 5, 2)
+    assert report.unnamed_images == 1
+    assert not report.skipped
+
+    tars = shard_paths(tmp_path / "data")
+    assert [t.name for t in tars] == ["00000.tar", "00001.tar"]
+    assert report.bytes == sum(t.stat().st_size for t in tars)
+    samples = [(tar, sample) for tar in tars for sample in index_tar(tar).samples]
+    assert [s.key for _, s in samples] == ["000000000", "000000001", "000010000"]
+    assert [[c for _, c in s.captions] for _, s in samples] == [
+        ["A dog 🐕 runs.", "n\0l [red]markup[/red]"],
+        ["كلب يجري", "?!"],
+        [long],
+    ]
+    for (tar, sample), image in zip(samples, images, strict=True):
+        start = sample.image_offset
+        assert tar.read_bytes()[start : start + sample.image_size] == image.read_bytes()
+
+    first = members(tars[0])
+    assert [n.partition(".")[2] for n in first] == ["jpg", "json", "txt"] * 2
+    assert json.loads(first["000000000.json"]) == {
+        "key": "000000000",
+        "captions": ["A dog 🐕 runs.", "n\0l [red]markup[/red]"],
+        "file": "b.with.dots.jpg",
+    }
+    assert first["000000000.txt"].decode() == "A dog 🐕 runs."
+
+
+def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
+    rows = [(f"{i}.jpg", f"Caption {i}") for i in range(5)]
+    for name, _ in rows:
+        picture(tmp_path / "in" / name)
+    captions = table(tmp_path / "c.tsv", *rows)
+    pack(tmp_path / "one", tmp_path / "in", captions, 2)
+    for name, _ in rows:
+        os.utime(tmp_path / "in" / name, (1, 1))
+    pack(tmp_path / "two", tmp_path / "in", captions, 2)
+    one, two = ([t.read_bytes() for t in shard_paths(tmp_path / name)] for name in ("one", "two"))
+    assert one == two
+
+
+def test_the_extension_is_that_of_the_true_format(tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "a.jpg", "PNG")
+    picture(tmp_path / "in" / "b.png", "WEBP")
+    picture(tmp_path / "in" / "c", "JPEG")
+    captions = table(tmp_path / "c.tsv", ("a.jpg", "A"), ("b.png", "B"), ("c", "C"))
+    pack(tmp_path / "data", tmp_path / "in", captions)
+    [tar] = shard_paths(tmp_path / "data")
+    assert [s.image_ext for s in index_tar(tar).samples] == ["png", "webp", "jpg"]
+
+
+def test_keys_widen_with_the_shard(tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "a.jpg")
+    pack(tmp_path / "data", tmp_path / "in", table(tmp_path / "c.tsv", ("a.jpg", "A")), 10_001)
+    [tar] = shard_paths(tmp_path / "data")
+    assert index_tar(tar).samples[0].key == "0000000000"
+
+
+def test_published_negatives_are_carried(tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "val2014" / "X.jpg")
+    picture(tmp_path / "in" / "val2014" / "Y.jpg")
+    captions = tmp_path / "train_neg_clip.tsv"
+    captions.write_text(
+        "\ttitle\tfilepath\tneg_caption\tneg_image\n"
+        "0\tA cat on a mat\tcoco/val2014/X.jpg\t['A mat on a cat', 'A rat on a mat']\t[1]\n"
+        "1\tA second caption\tcoco/val2014/X.jpg\tnot a list\t[1]\n"
+        "2\tA dog\tcoco/val2014/Y.jpg\t[]\t[0]\n"
+    )
+    report = pack(tmp_path / "data", tmp_path / "in", captions)
+    assert report.published_negatives == 2
+    assert report.skipped == {"unreadable published negatives": 1}
+    [tar] = shard_paths(tmp_path / "data")
+    x, y = index_tar(tar).samples
+    assert x.published == {0: ["A mat on a cat", "A rat on a mat"], 1: []}
+    assert y.published == {}
+    assert "published_negatives" not in json.loads(members(tar)["000000001.json"])
+
+
+def test_two_names_of_one_picture_are_one_sample(tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "val" / "X.jpg")
+    captions = table(
+        tmp_path / "c.tsv", ("val/X.jpg", "One"), ("X.jpg", "Two"), ("coco/val/X.jpg", "One")
+    )
+    report = pack(tmp_path / "data", tmp_path / "in", captions)
+    assert (report.samples, report.captions) == (1, 2)
+    assert report.skipped == {"duplicate row": 1}
+
+
+def huge_png(path: Path) -> None:
+    """A PNG whose header says 30,000 x 30,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+
+
+def test_what_cannot_be_packed_is_counted_by_reason(tmp_path: Path) -> None:
+    images = tmp_path / "in"
+    picture(images / "good.jpg")
+    picture(images / "empty.jpg")
+    picture(images / "1" / "same.jpg")
+    picture(images / "2" / "same.jpg")
+    picture(tmp_path / "secret.jpg")
+    (images / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    (images / "outside").symlink_to(tmp_path)
+    (images / "folder.jpg").mkdir()
+    (images / "noise.jpg").write_bytes(b"\xff\xd8 not a picture")
+    (images / "zero.jpg").write_bytes(b"")
+    Image.new("RGB", (2, 2)).save(images / "animation.gif", "GIF")
+    huge_png(images / "huge.png")
+    names = [
+        *("good.jpg", "gone.jpg", "nul\0.jpg", "long" * 100, "folder.jpg", "same.jpg"),
+        *("noise.jpg", "zero.jpg", "animation.gif", "huge.png"),
+        *("../secret.jpg", "1/../../secret.jpg", "../gone/good.jpg", str(tmp_path / "secret.jpg")),
+        *("link.jpg", "outside/secret.jpg"),
+    ]
+    captions = table(
+        tmp_path / "c.tsv", *((name, "A caption") for name in names), ("empty.jpg", " ")
+    )
+    report = pack(tmp_path / "data", images, captions)
+    assert report.samples == 1
+    assert report.skipped == {
+        "missing image": 4,
+        "ambiguous image name": 1,
+        "unreadable image": 3,
+        "image of too many pixels": 1,
+        "outside the image folder": 6,
+        "empty caption": 1,
+        "no caption": 1,
+    }
+    [tar] = shard_paths(tmp_path / "data")
+    assert [s.captions for s in index_tar(tar).samples] == [[(0, "A caption")]]
+
+
+def test_nothing_to_pack_is_one_error_with_the_counts(tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "other.jpg")
+    captions = table(tmp_path / "c.tsv", ("a.jpg", "A"), ("b.jpg", "B"), ("other.jpg", " "))
+    with pytest.raises(FsckitError, match=r"nothing to pack.*empty caption 1, missing image 2"):
+        pack(tmp_path / "data", tmp_path / "in", captions)
+    assert files(tmp_path / "data") == [".fscdata.lock"]
+
+
+@pytest.mark.parametrize("make", [True, False])
+def test_no_images_at_all(tmp_path: Path, make: bool) -> None:
+    if make:
+        (tmp_path / "in").mkdir()
+    captions = table(tmp_path / "c.tsv", ("a.jpg", "A"))
+    with pytest.raises(
+        FsckitError, match=r"in: (no such|there is no file in this) folder of images"
+    ):
+        pack(tmp_path / "data", tmp_path / "in", captions)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("where", ["shards/00000.tar", "00000.tar"])
+def test_two_inputs_are_never_mixed(tmp_path: Path, where: str) -> None:
+    picture(tmp_path / "in" / "a.jpg")
+    there = tmp_path / "data" / where
+    there.parent.mkdir(parents=True)
+    there.write_bytes(b"somebody's")
+    with pytest.raises(FsckitError, match="data: there are shards in it"):
+        pack(tmp_path / "data", tmp_path / "in", table(tmp_path / "c.tsv", ("a.jpg", "A")))
+    assert there.read_bytes() == b"somebody's"
+
+
+def test_a_run_that_is_stopped_leaves_no_shard_and_the_next_one_succeeds(tmp_path: Path) -> None:
+    rows = [(f"{i}.jpg", f"Caption {i}") for i in range(6)]
+    for name, _ in rows:
+        picture(tmp_path / "in" / name)
+    captions = table(tmp_path / "c.tsv", *rows)
+
+    def stop(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(tmp_path / "data", tmp_path / "in", captions, 2, stop)
+    assert files(tmp_path / "data") == [".fscdata.lock"]
+
+    (tmp_path / "data" / ".packing").mkdir()  # a killed run cannot clean up
+    (tmp_path / "data" / ".packing" / "00007.tar").write_bytes(b"half")
+    assert pack(tmp_path / "data", tmp_path / "in", captions, 2).shards == 3
+    assert files(tmp_path / "data")[1:] == [f"shards/0000{i}.tar" for i in range(3)]
+
+
+def test_progress_counts_every_image(tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "a.jpg")
+    (tmp_path / "in" / "b.jpg").write_bytes(b"noise")
+    seen: list[tuple[int, int]] = []
+    captions = table(tmp_path / "c.tsv", ("b.jpg", "B"), ("a.jpg", "A"))
+    pack(tmp_path / "data", tmp_path / "in", captions, 1, lambda *done: seen.append(done))
+    assert seen == [(1, 2), (2, 2)]
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "a.jpg")
+    (tmp_path / "data").mkdir()
+    with locked(tmp_path / "data"), pytest.raises(FsckitError, match="another fscdata"):
+        pack(tmp_path / "data", tmp_path / "in", table(tmp_path / "c.tsv", ("a.jpg", "A")))
+
+
+def test_samples_per_shard_is_positive(tmp_path: Path) -> None:
+    with pytest.raises(FsckitError, match="samples per shard"):
+        pack(tmp_path, tmp_path, tmp_path / "c.tsv", 0)

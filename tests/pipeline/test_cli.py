@@ -1,0 +1,92 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import fscdata
+from fscdata.cli import main
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["fscdata", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return int(caught.value.code or 0)
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Path:
+    (tmp_path / "in").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        Image.new("RGB", (4, 4)).save(tmp_path / "in" / name)
+    (tmp_path / "c.tsv").write_text("image\tcaption\na.jpg\tA cat\na.jpg\tA dog\nx.jpg\tGone\n")
+    return tmp_path
+
+
+def pack(given: Path) -> list[object]:
+    return ["pack", given / "data", "--images", given / "in", "--captions", given / "c.tsv"]
+
+
+def test_pack_closes_with_the_counts(
+    given: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, *pack(given)) == 0
+    output = capsys.readouterr()
+    size = (given / "data" / "shards" / "00000.tar").stat().st_size
+    assert output.out == (
+        f"{given / 'data'}: 1 samples, 2 captions, 0 published negatives, 1 shards, "
+        f"{size / 1000:.1f} kB; images that no caption names: 1; skipped: missing image 1\n"
+    )
+    assert output.err.strip() == ""  # no progress bar where there is no terminal
+
+
+def test_a_mistake_is_one_sentence_and_exit_1(
+    given: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, *pack(given))
+    capsys.readouterr()
+    for arguments, words in (
+        (pack(given), "there are shards in it"),
+        (["inspect", given / "data"], "no samples table"),
+        (["sql", given / "data", "SELECT 1"], "no samples table"),
+        (["db", given / "data"], "no samples table"),
+        (["inspect", given / "no\x1b[2Jwhere"], "no such folder"),
+        ([*pack(given)[:1], given / "c.tsv", *pack(given)[2:]], "c.tsv: File exists"),
+    ):
+        assert run(monkeypatch, *arguments) == 1
+        error = capsys.readouterr().err
+        assert error.startswith("fscdata: ")
+        assert words in error
+        assert error.count("\n") == 1
+        assert "\x1b" not in error
+
+
+def test_wrong_usage_is_exit_2(
+    given: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "pack", given / "data") == 2
+    assert run(monkeypatch, *pack(given), "--samples-per-shard", 0) == 2
+    assert run(monkeypatch, "sql", given, "SELECT 1", "--format", "xml") == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_interrupt_is_exit_130(given: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fscdata.steps.pack.pack", interrupt)
+    assert run(monkeypatch, *pack(given)) == 130
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"fscdata {fscdata.__version__}\n"
+
+
+def test_starting_imports_nothing_heavy() -> None:
+    heavy = ["torch", "spacy", "duckdb", "webdataset", "PIL", "pandas"]
+    code = f"import fscdata.cli, sys; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
