@@ -1,0 +1,235 @@
+"""Data sets and models small enough for a test, written by the contract alone."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from fscdata.contract import (
+    Metadata,
+    Provenance,
+    ShardRecord,
+    caption_hash,
+    index_tar,
+    negatives_path,
+    negatives_schema,
+    samples_path,
+    samples_schema,
+)
+from fscdata.storage import write_parquet
+from fsctrain.config import Config
+
+TINY = Path(__file__).parent / "tiny.json"
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "grey": (128,) * 3}
+WHOLE, MIDDLE = slice(None), slice(14, 26)
+SHAPES = {"tall": (WHOLE, MIDDLE), "wide": (MIDDLE, WHOLE), "large": (WHOLE, WHOLE)}
+
+
+@dataclass
+class Sample:
+    """An image, its captions, and for each style the variants of each caption's negatives."""
+
+    key: str
+    image: bytes
+    captions: list[str]
+    negatives: dict[str, list[list[str]]] = field(default_factory=dict)
+    extension: str = "jpg"
+
+
+def jpeg(colour: tuple[int, int, int], shape: tuple[slice, slice], seed: int = 0) -> bytes:
+    """A coloured bar or square on a noisy white ground of 40 × 40."""
+    pixels = np.full((40, 40, 3), 230)
+    pixels[shape] = colour
+    pixels += np.random.default_rng(seed).integers(-20, 20, pixels.shape)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def plain_samples() -> list[Sample]:
+    """Twelve pictures; every third has no negative of style `colour`, the first none at all."""
+    colours, samples = list(COLOURS), []
+    for i, colour in enumerate(COLOURS):
+        for j, (shape, place) in enumerate(SHAPES.items()):
+            others = [f"a {shape} {c} picture" for c in colours if c != colour]
+            words = [f"a {s} {colour} picture" for s in SHAPES if s != shape]
+            first = i == j == 0
+            samples.append(
+                Sample(
+                    key=f"{i}{j}",
+                    image=jpeg(COLOURS[colour], place, seed=i * 3 + j),
+                    captions=[f"a {shape} {colour} picture"],
+                    negatives={
+                        "colour": [[] if j == 0 else others],
+                        "shape": [[] if first else words],
+                    },
+                )
+            )
+    return samples
+
+
+@cache
+def _tokenizer() -> Any:
+    return open_clip.SimpleTokenizer()
+
+
+def _ids(text: str) -> list[int]:
+    return [49406, *_tokenizer().encode(text), 49407]
+
+
+def write_tar(path: Path, samples: list[Sample]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for sample in samples:
+            record = json.dumps({"captions": sample.captions}).encode()
+            for name, data in (
+                (f"{sample.key}.{sample.extension}", sample.image),
+                (f"{sample.key}.json", record),
+            ):
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+
+
+def write_tables(
+    data: Path, tar: Path, samples: list[Sample], tokenizer: str | None = "clip-bpe"
+) -> None:
+    """The samples table of a tar and, for each style, its negatives table."""
+    index = index_tar(tar)
+    by_key = {sample.key: sample for sample in samples}
+    tokens = _ids if tokenizer else lambda text: None
+    rows = [
+        {
+            "key": found.key,
+            "caption_index": i,
+            "caption": caption,
+            "caption_hash": caption_hash(caption),
+            "image_ext": found.image_ext,
+            "image_offset": found.image_offset,
+            "image_size": found.image_size,
+            "token_ids": tokens(caption),
+        }
+        for found in index.samples
+        for i, caption in found.captions
+    ]
+    styles = sorted({style for sample in samples for style in sample.negatives})
+    tables = {samples_path(data, tar.stem): (None, rows, samples_schema())}
+    for style in styles:
+        negatives = [
+            {
+                "key": row["key"],
+                "caption_index": row["caption_index"],
+                "caption_hash": row["caption_hash"],
+                "variant": variant,
+                "negative": negative,
+                "operator": "swap:noun",
+                "relation": None,
+                "edits": [],
+                "token_ids": tokens(negative),
+            }
+            for row in rows
+            for variant, negative in enumerate(
+                by_key[row["key"]].negatives[style][row["caption_index"]]
+            )
+        ]
+        tables[negatives_path(data, style, tar.stem)] = (style, negatives, negatives_schema())
+    for path, (style, table, schema) in tables.items():
+        provenance = Provenance(
+            table="negatives" if style else "samples",
+            caption_source="default",
+            tokenizer=tokenizer,
+            style=style,
+        )
+        shard = ShardRecord(tar.name, tar.stat().st_size, index.digest, len(table), len(rows))
+        write_parquet(path, pa.Table.from_pylist(table, schema), Metadata(provenance, shard))
+
+
+def write_data(
+    data: Path, samples: list[Sample], per_shard: int = 5, tokenizer: str | None = "clip-bpe"
+) -> Path:
+    for number, start in enumerate(range(0, len(samples), per_shard)):
+        part = samples[start : start + per_shard]
+        tar = data / "shards" / f"{number:05}.tar"
+        write_tar(tar, part)
+        write_tables(data, tar, part, tokenizer)
+    return data
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Threads that wait for one another cost more than they give on models this small."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def make_sample() -> type[Sample]:
+    return Sample
+
+
+@pytest.fixture
+def samples() -> list[Sample]:
+    return plain_samples()
+
+
+@pytest.fixture
+def make_data(tmp_path: Path) -> Callable[..., Path]:
+    def make(samples: list[Sample], **options: Any) -> Path:
+        return write_data(tmp_path / "data", samples, **options)
+
+    return make
+
+
+@pytest.fixture
+def tables_again() -> Callable[..., None]:
+    return write_tables
+
+
+@pytest.fixture
+def tar_again() -> Callable[..., None]:
+    return write_tar
+
+
+@pytest.fixture
+def data(make_data: Callable[..., Path], samples: list[Sample]) -> Path:
+    return make_data(samples)
+
+
+@pytest.fixture
+def tiny_model() -> str:
+    return str(TINY)
+
+
+@pytest.fixture
+def config(data: Path, tmp_path: Path) -> Config:
+    """A run of seconds with every part of the fsc-clip loss."""
+    return Config(
+        data=data,
+        model=str(TINY),
+        pretrained="none",
+        loss="fsc-clip",
+        styles=("colour", "shape"),
+        global_weight=0.5,
+        local_weight=0.2,
+        steps=4,
+        batch_size=4,
+        lr=1e-3,
+        warmup=2,
+        workers=0,
+        device="cpu",
+        out=tmp_path / "runs",
+        name="test",
+        log_every=1,
+    )

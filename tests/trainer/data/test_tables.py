@@ -1,0 +1,161 @@
+"""The join of captions and negatives, and token ids."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fscdata.contract import FsckitError, negatives_path, samples_path
+from fsctrain.data import read_data
+from fsctrain.model import Clip, create_model
+
+
+@pytest.fixture
+def clip(tiny_model: str) -> Clip:
+    return create_model(tiny_model, "none")
+
+
+TOKENIZER = open_clip.SimpleTokenizer(context_length=16)
+
+
+def words(ids: np.ndarray) -> str:
+    text = TOKENIZER.decode(ids.tolist())
+    return text.removeprefix("<start_of_text>").removesuffix("<end_of_text>").strip()
+
+
+@pytest.mark.parametrize("tokenizer", ["clip-bpe", None])
+def test_negatives_of_every_epoch(
+    tokenizer, make_data, samples, make_sample, clip, caplog, monkeypatch
+) -> None:
+    """Epoch e has variant e mod K of each caption's own K, whoever tokenizes."""
+    two = ["a second one", "a third"]
+    samples.append(
+        make_sample(
+            "ab", samples[0].image, two, {"colour": [[], ["one"]], "shape": [["x", "y"], []]}
+        )
+    )
+    log = logging.getLogger("fsctrain")
+    monkeypatch.setattr(log, "handlers", [caplog.handler])
+    with caplog.at_level(logging.INFO, "fsctrain"):
+        data = read_data(make_data(samples, tokenizer=tokenizer), ("shape", "colour"), clip)
+    assert ("tokenizing 14 captions" in caplog.text) == (tokenizer is None)
+    assert len(data) == 14 and len(data.tars) == 3
+    expected = [(s, i) for s in samples for i in range(len(s.captions))]
+    for row, (sample, i) in enumerate(expected):
+        assert data.key(row) == sample.key
+        assert words(data.captions.cut(row, 16)) == sample.captions[i]
+        assert Path(data.tars[data.tar[row]]).stem == f"{samples.index(sample) // 5:05}"
+        for number, style in enumerate(data.styles):
+            variants = sample.negatives[style][i]
+            for epoch in range(5):
+                found = data.negative(number, row, epoch)
+                if variants:
+                    text = words(data.negatives.cut(found, 16))
+                    assert text == variants[epoch % len(variants)]
+                else:
+                    assert found == -1
+    assert data.coverage() == {"shape": 12 / 14, "colour": 9 / 14}
+
+
+def test_texts_longer_than_the_context(make_data, samples, make_sample, clip: Clip) -> None:
+    """Cut as open_clip's tokenizer cuts: the end token stays last."""
+    long = "a very long caption " * 100
+    samples.append(
+        make_sample("long", samples[0].image, [long], {"colour": [[]], "shape": [[long]]})
+    )
+    data = read_data(make_data(samples), ("shape",), clip)
+    expected = TOKENIZER(long)[0].tolist()
+    assert data.captions.cut(12, 16).tolist() == expected
+    assert data.negatives.cut(data.negative(0, 12, 0), 16).tolist() == expected
+
+
+def test_no_styles(data: Path, clip: Clip) -> None:
+    found = read_data(data, (), clip)
+    assert found.variants == [] and len(found.negatives) == 0 and len(found) == 12
+
+
+def test_a_style_without_a_single_negative(make_data, samples, clip: Clip) -> None:
+    for sample in samples:
+        sample.negatives["colour"] = [[]]
+    data = read_data(make_data(samples), ("colour",), clip)
+    assert data.negative(0, 3, 1) == -1 and data.coverage() == {"colour": 0.0}
+
+
+def test_missing_style(data: Path, clip: Clip) -> None:
+    with pytest.raises(
+        FsckitError, match=r"no negatives of style 'svlc' \(there are: colour, shape\)"
+    ):
+        read_data(data, ("svlc",), clip)
+
+
+def test_vocabulary_too_small(data: Path, tiny_model: str, tmp_path: Path) -> None:
+    config = json.loads(Path(tiny_model).read_text())
+    config["text_cfg"]["vocab_size"] = 1000
+    path = tmp_path / "small.json"
+    path.write_text(json.dumps(config))
+    with pytest.raises(FsckitError, match=r"49407 is beyond the vocabulary.*vocab_size"):
+        read_data(data, (), create_model(str(path), "none"))
+
+
+def test_the_caption_changed_in_the_tar(data, samples, tar_again, clip: Clip) -> None:
+    """As many bytes, another caption: its hash does not match."""
+    part = samples[:5]
+    part[2].captions = [part[2].captions[0].replace("red", "rad")]
+    tar_again(data / "shards" / "00000.tar", part)
+    with pytest.raises(
+        FsckitError, match=r"00000.parquet: the caption hash of sample '02' does not"
+    ):
+        read_data(data, (), clip)
+
+
+def test_the_tar_has_another_size(data, samples, tar_again, clip: Clip) -> None:
+    tar_again(data / "shards" / "00001.tar", samples[5:6])
+    with pytest.raises(
+        FsckitError, match=r"00001.parquet: made from a 00001.tar of .*changed since"
+    ):
+        read_data(data, (), clip)
+
+
+def test_negatives_of_another_caption(data, samples, tables_again, tar_again, clip: Clip) -> None:
+    part = samples[:5]
+    path = negatives_path(data, "shape", "00000")
+    old = path.read_bytes()
+    part[2].captions = ["another caption"]
+    tar = data / "shards" / "00000.tar"
+    tar_again(tar, part)
+    tables_again(data, tar, part)
+    path.write_bytes(old)
+    with pytest.raises(
+        FsckitError, match="negatives of sample '02' were made from another caption"
+    ):
+        read_data(data, ("shape",), clip)
+
+
+def test_another_schema_version(data: Path, clip: Clip) -> None:
+    path = samples_path(data, "00001")
+    table = pq.read_table(path)
+    record = json.loads(table.schema.metadata[b"fsckit"])
+    record["provenance"]["schema_version"] = 99
+    pq.write_table(table.replace_schema_metadata({"fsckit": json.dumps(record)}), path)
+    with pytest.raises(FsckitError, match=r"00001.parquet: schema version 99"):
+        read_data(data, (), clip)
+
+
+def test_token_ids_that_are_not_there(data: Path, clip: Clip) -> None:
+    path = samples_path(data, "00000")
+    table = pq.read_table(path)
+    metadata, position = table.schema.metadata, table.schema.get_field_index("token_ids")
+    empty = table["token_ids"].type
+    field = table.schema.field(position)
+    table = table.set_column(position, field, pa.nulls(len(table), empty))
+    table = table.replace_schema_metadata(metadata)
+    pq.write_table(table, path)
+    with pytest.raises(FsckitError, match="has no token ids"):
+        read_data(data, (), clip)

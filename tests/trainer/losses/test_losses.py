@@ -1,0 +1,281 @@
+"""Every loss against a slow implementation with loops over rows, words and patches, in float64."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from fscdata.contract import FsckitError
+from fsctrain.config import Config
+from fsctrain.losses import Features, load_loss, loss_names
+
+B, D, P, L = 4, 6, 5, 7
+ALL, SOME, NONE = "all", "some", "none"
+
+
+def make_config(loss: str = "fsc-clip", **settings: object) -> Config:
+    values = {"styles": () if loss == "clip" else ("x",), **settings}
+    if loss == "fsc-clip":
+        values = {"global_weight": 0.5, "local_weight": 0.2, **values}
+    return Config(data="unused", loss=loss, **values)
+
+
+def make_features(n: int, there: str, seed: int = 0) -> Features:
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    def unit(*shape: int) -> Tensor:
+        return torch.nn.functional.normalize(random(*shape), dim=-1)
+
+    mask = torch.full((B, n), there == ALL)
+    if there == SOME and n:
+        mask[0, 0] = mask[2, n - 1] = True  # rows 1 and 3 have none
+    token_mask = torch.zeros(B, 1 + n, L, dtype=torch.bool)
+    lengths = torch.randint(2, L, (B, 1 + n), generator=generator)
+    for i in range(B):
+        for c in range(1 + n):
+            if c == 0 or mask[i, c - 1]:
+                token_mask[i, c, 1 : int(lengths[i, c])] = True
+    return Features(
+        images=unit(B, D),
+        texts=unit(B, D),
+        negatives=unit(B, n, D),
+        negative_mask=mask,
+        logit_scale=torch.tensor(9.0, dtype=torch.float64),
+        image_tokens=random(B, P, D),
+        text_tokens=random(B, 1 + n, L, D),
+        text_token_mask=token_mask,
+    )
+
+
+def slow_cross_entropy(logits: list[Tensor], label: int) -> Tensor:
+    return torch.log(sum(torch.exp(x - logits[label]) for x in logits))
+
+
+def slow_clip(f: Features, *, with_negatives: bool) -> Tensor:
+    n = f.negative_mask.shape[1]
+    extra = [
+        f.negatives[i, j]
+        for i in range(B)
+        for j in range(n)
+        if with_negatives and f.negative_mask[i, j]
+    ]
+    total = torch.zeros((), dtype=torch.float64)
+    for i in range(B):
+        rows = [f.logit_scale * torch.dot(f.images[i], t) for t in [*f.texts, *extra]]
+        columns = [f.logit_scale * torch.dot(v, f.texts[i]) for v in f.images]
+        total = total + slow_cross_entropy(rows, i) + slow_cross_entropy(columns, i)
+    return total / (2 * B)
+
+
+def slow_focal(scores: list[Tensor], gamma: float, alpha: float) -> Tensor:
+    k = len(scores) - 1
+    total = torch.zeros((), dtype=torch.float64)
+    for c, score in enumerate(scores):
+        p = 1 / sum(torch.exp(other - score) for other in scores)
+        y = alpha / (k + 1) + (1 - alpha if c == 0 else 0)
+        total = total + y * (1 - p) ** gamma * -torch.log(p)
+    return total
+
+
+def slow_hard_negatives(f: Features, score, gamma: float, alpha: float) -> Tensor:
+    losses = []
+    for i in range(B):
+        there = [j for j in range(f.negative_mask.shape[1]) if f.negative_mask[i, j]]
+        if there:
+            scores = [score(i, 0), *(score(i, 1 + j) for j in there)]
+            losses.append(slow_focal(scores, gamma, alpha))
+    return sum(losses) / len(losses) if losses else torch.zeros((), dtype=torch.float64)
+
+
+def slow_global_score(f: Features, i: int, c: int) -> Tensor:
+    text = f.texts[i] if c == 0 else f.negatives[i, c - 1]
+    return f.logit_scale * torch.dot(f.images[i], text)
+
+
+def slow_local_score(f: Features, i: int, c: int) -> Tensor:
+    words = []
+    for t in range(L):
+        if not f.text_token_mask[i, c, t]:
+            continue
+        word = f.text_tokens[i, c, t]
+        similarity = [torch.dot(word, patch).item() for patch in f.image_tokens[i]]
+        low, high = min(similarity), max(similarity)
+        weights = [1.0 if high == low else (s - low) / (high - low) for s in similarity]
+        seen = sum(
+            w / sum(weights) * patch for w, patch in zip(weights, f.image_tokens[i], strict=True)
+        )
+        cosine = torch.dot(seen, word) / (seen.norm() * word.norm())
+        words.append(torch.exp(f.logit_scale * cosine))
+    return torch.log(sum(words))
+
+
+def slow_loss(f: Features, config: Config) -> dict[str, Tensor]:
+    if config.loss != "fsc-clip":
+        return {"loss": slow_clip(f, with_negatives=config.loss == "negclip")}
+    settings = config.focal_gamma, config.label_smoothing
+    parts = {
+        "clip": slow_clip(f, with_negatives=False),
+        "global": slow_hard_negatives(f, lambda i, c: slow_global_score(f, i, c), *settings),
+        "local": slow_hard_negatives(f, lambda i, c: slow_local_score(f, i, c), *settings),
+    }
+    loss = (
+        parts["clip"]
+        + config.global_weight * parts["global"]
+        + config.local_weight * parts["local"]
+    )
+    return {"loss": loss, **parts}
+
+
+def gradients(
+    compute, features: Features, config: Config
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The loss's parts, and d loss / d every tensor of the features."""
+    leaves = {
+        name: value.clone().requires_grad_()
+        for name, value in vars(features).items()
+        if value is not None and value.is_floating_point()
+    }
+    parts = compute(replace(features, **leaves), config)
+    parts["loss"].backward()
+    return parts, {
+        name: leaf.grad if leaf.grad is not None else torch.zeros_like(leaf)
+        for name, leaf in leaves.items()
+    }
+
+
+def assert_equal(features: Features, config: Config) -> None:
+    fast, fast_gradients = gradients(load_loss(config), features, config)
+    slow, slow_gradients = gradients(slow_loss, features, config)
+    assert fast.keys() == slow.keys()
+    for name, value in slow.items():
+        torch.testing.assert_close(fast[name], value, rtol=1e-6, atol=1e-12)
+    for name, gradient in slow_gradients.items():
+        torch.testing.assert_close(fast_gradients[name], gradient, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("there", [ALL, SOME, NONE])
+@pytest.mark.parametrize("n", [0, 1, 3])
+@pytest.mark.parametrize("loss", ["clip", "negclip", "fsc-clip"])
+def test_values_and_gradients(loss: str, n: int, there: str) -> None:
+    assert_equal(make_features(n, there), make_config(loss))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 3.5])
+@pytest.mark.parametrize("alpha", [0.0, 0.02, 0.3])
+def test_focal_and_smoothing(gamma: float, alpha: float) -> None:
+    config = make_config(focal_gamma=gamma, label_smoothing=alpha)
+    assert_equal(make_features(3, SOME), config)
+
+
+@pytest.mark.parametrize("equal", ["patches", "one", "words"])
+def test_equal_similarities(equal: str) -> None:
+    """Min-max of equal similarities is 0/0: such words see the plain mean of the patches."""
+    features = make_features(2, SOME)
+    # Whole numbers, whose dot products are equal to the last bit in any order of summing.
+    features = replace(
+        features,
+        image_tokens=(4 * features.image_tokens).round(),
+        text_tokens=(4 * features.text_tokens).round() + 0.5,
+    )
+    if equal == "words":
+        features = replace(features, text_tokens=features.text_tokens.new_ones(B, 3, L, D))
+    patches = features.image_tokens[:, :1]
+    count = 1 if equal == "one" else P
+    features = replace(features, image_tokens=patches.expand(B, count, D).clone())
+    config = make_config()
+    parts, found = gradients(load_loss(config), features, config)
+    assert all(torch.isfinite(x).all() for x in [*parts.values(), *found.values()])
+    assert_equal(features, config)
+
+
+@pytest.mark.parametrize("n", [0, 2])
+def test_no_negative_at_all(n: int) -> None:
+    """The hard-negative parts are exactly 0, have a graph, and leave CLIP's gradient alone."""
+    features = make_features(n, NONE)
+    hard, hard_gradients = gradients(load_loss(make_config()), features, make_config())
+    assert hard["global"].item() == 0 and hard["local"].item() == 0
+    assert hard["global"].requires_grad and hard["local"].requires_grad
+    clip, clip_gradients = gradients(load_loss(make_config("clip")), features, make_config("clip"))
+    assert torch.equal(hard["loss"], clip["loss"])
+    for name, gradient in clip_gradients.items():
+        assert torch.equal(hard_gradients[name], gradient), name
+
+
+def test_missing_negatives_do_not_matter() -> None:
+    """What stands in the place of a negative that is not there changes nothing, NaN excepted."""
+    features, config = make_features(3, SOME), make_config()
+    other = make_features(3, SOME, seed=1)
+    mask = features.negative_mask[..., None]
+    changed = replace(
+        features,
+        negatives=torch.where(mask, features.negatives, other.negatives),
+        text_tokens=torch.where(
+            features.text_token_mask[..., None], features.text_tokens, other.text_tokens
+        ),
+    )
+    for loss in ("negclip", "fsc-clip"):
+        config = make_config(loss)
+        compute = load_loss(config)
+        assert torch.equal(compute(features, config)["loss"], compute(changed, config)["loss"])
+
+
+def test_with_all_negatives_the_reference_agrees() -> None:
+    """With every negative there, masking and not masking are the same (N+1)-way cross-entropy."""
+    features = make_features(3, ALL)
+    config = make_config(focal_gamma=0, label_smoothing=0)
+    found = load_loss(config)(features, config)["global"]
+    logits = 9 * torch.stack(
+        [(features.images * features.texts).sum(1)]
+        + [(features.images * features.negatives[:, j]).sum(1) for j in range(3)],
+        dim=1,
+    )
+    expected = torch.nn.functional.cross_entropy(logits, torch.zeros(B, dtype=torch.long))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("off", ["global", "local"])
+def test_parts_can_be_switched_off(off: str) -> None:
+    config = make_config(**{f"{off}_weight": 0.0})
+    features = make_features(2, SOME)
+    if off == "local":
+        features = replace(features, image_tokens=None, text_tokens=None, text_token_mask=None)
+    parts = load_loss(config)(features, config)
+    assert set(parts) == {"loss", "clip", "global", "local"} - {off}
+
+
+def test_certain_model_has_finite_gradients() -> None:
+    """Probabilities of exactly 0 and 1 in float32, with γ below 1, where (1 − p)^γ has no slope."""
+    features = make_features(1, ALL)
+    features = Features(
+        **{k: v.float() if v.is_floating_point() else v for k, v in vars(features).items()}
+    )
+    features = replace(
+        features,
+        texts=features.images,
+        negatives=-features.images[:, None],
+        logit_scale=torch.tensor(100.0),
+    )
+    for gamma in (0.0, 0.5, 2.0):
+        config = make_config(focal_gamma=gamma)
+        parts, found = gradients(load_loss(config), features, config)
+        assert all(torch.isfinite(x).all() for x in [*parts.values(), *found.values()])
+        assert math.isfinite(parts["loss"].item())
+
+
+def test_names_and_settings() -> None:
+    assert loss_names() == ["clip", "fsc-clip", "negclip"]
+    with pytest.raises(FsckitError, match=r"no such loss.*clip, fsc-clip, negclip"):
+        load_loss(make_config("siglip"))
+    with pytest.raises(FsckitError, match="clip makes no use of --styles"):
+        load_loss(make_config("clip", styles=("x",)))
+    with pytest.raises(FsckitError, match="negclip makes no use of --local-weight"):
+        load_loss(make_config("negclip", local_weight=0.2))
+    with pytest.raises(FsckitError, match="needs negatives: name their styles with --styles"):
+        load_loss(make_config(styles=()))

@@ -1,0 +1,102 @@
+"""Names, configurations and weights, good and bad."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import open_clip.pretrained
+import pytest
+import torch
+
+from fscdata.contract import FsckitError
+from fsctrain.model import create_model
+
+
+class Bomb:
+    def __reduce__(self) -> tuple:
+        return Path.touch, (Path("exploded"),)
+
+
+def test_torch_files(tiny_model: str, tmp_path: Path) -> None:
+    model = create_model(tiny_model, "none").model
+    path = tmp_path / "weights.pt"
+    torch.save({"state_dict": model.state_dict()}, path)
+    again = create_model(tiny_model, str(path)).model
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
+def test_files_that_hold_no_weights(
+    name: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / name
+    contents = [b"", b"not weights", pickle.dumps({"state_dict": Bomb()})]
+    for content in contents:
+        path.write_bytes(content)
+        with pytest.raises(FsckitError, match=rf"--pretrained {path}: not ") as error:
+            create_model(tiny_model, str(path))
+        assert "\n" not in str(error.value)
+    torch.save({"state_dict": {"visual.proj": Bomb()}}, path)
+    with pytest.raises(FsckitError, match="not "):
+        create_model(tiny_model, str(path))
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_weights_of_another_model(tiny_model: str, tmp_path: Path) -> None:
+    config = json.loads(Path(tiny_model).read_text())
+    config["embed_dim"] = 16
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(config))
+    path = tmp_path / "weights.pt"
+    torch.save(create_model(str(other), "none").model.state_dict(), path)
+    with pytest.raises(FsckitError, match="not weights of model"):
+        create_model(tiny_model, str(path))
+
+
+def test_names_that_are_none(tiny_model: str, tmp_path: Path) -> None:
+    with pytest.raises(FsckitError, match="--model ViT-Z-99: neither an open_clip model"):
+        create_model("ViT-Z-99", "none")
+    with pytest.raises(FsckitError, match=r"--model nowhere.json: No such file"):
+        create_model("nowhere.json", "none")
+    path = tmp_path / "bad.json"
+    for text in ("{", "[]", "{}", '{"vision_cfg": {}, "text_cfg": {}}', '{"model_cfg": 3}'):
+        path.write_text(text)
+        with pytest.raises(FsckitError, match="not an open_clip config"):
+            create_model(str(path), "none")
+    path.write_text('{"embed_dim": 8, "vision_cfg": {"colour": 1}, "text_cfg": {}}')
+    with pytest.raises(FsckitError, match="open_clip cannot make it"):
+        create_model(str(path), "none")
+    with pytest.raises(FsckitError, match=r"neither a file nor a tag of model ViT-B-32.*openai"):
+        create_model("ViT-B-32", "opennai")
+    with pytest.raises(FsckitError, match="tags: none"):
+        create_model(tiny_model, "openai")
+
+
+def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(**_: object) -> str:
+        raise OSError("Name or service not known\nand more")
+
+    monkeypatch.setattr(open_clip.pretrained, "hf_hub_download", offline)
+    with pytest.raises(FsckitError, match=r"could not be fetched.*give a path.*or none") as error:
+        create_model("ViT-B-32", "openai")
+    assert "\n" not in str(error.value)
+
+
+def test_a_tag_decides_the_activation(tiny_model: str, tmp_path, monkeypatch) -> None:
+    """OpenAI's weights under the name ViT-B-32, whose configuration says GELU."""
+    weights = tmp_path / "weights.pt"
+    torch.save(create_model(tiny_model, "none").model.state_dict(), weights)
+    config = json.loads(Path(tiny_model).read_text())
+    monkeypatch.setattr("open_clip.get_model_config", lambda name: config)
+    monkeypatch.setattr("fsctrain.model.create.download_pretrained", lambda tag: str(weights))
+    clip = create_model("ViT-B-32", "openai")
+    assert clip.quick_gelu and clip.model_cfg["quick_gelu"]
+    activations = {type(m).__name__ for m in clip.model.modules() if "GELU" in type(m).__name__}
+    assert activations == {"QuickGELU"}
+    config["quick_gelu"] = False
+    assert not create_model("ViT-B-32", "laion2b_s34b_b79k").quick_gelu

@@ -1,0 +1,98 @@
+"""What is saved, plain open_clip loads with equal outputs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+
+import fsctrain.checkpoint
+from fsctrain.checkpoint import loading_line, save_checkpoint
+from fsctrain.model import create_model
+
+
+def outputs(model) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, 32, 32, generator=generator)
+    tokens = open_clip.SimpleTokenizer(context_length=16)(["a horse", "grass eating a horse"])
+    with torch.no_grad():
+        return model.eval()(images, tokens)
+
+
+@pytest.mark.parametrize("custom_text", [False, True])
+@pytest.mark.parametrize("quick_gelu", [False, True])
+def test_round_trip(quick_gelu: bool, custom_text: bool, tiny_model, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", [])
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", {})
+    name = f"tiny-{quick_gelu}-{custom_text}"
+    config = json.loads(Path(tiny_model).read_text())
+    config |= {"quick_gelu": quick_gelu, "custom_text": custom_text}
+    path = tmp_path / f"{name}.json"
+    path.write_text(json.dumps(config))
+    clip = create_model(str(path), "none")
+    weights = save_checkpoint(tmp_path / "checkpoint", clip)
+    assert sorted(p.name for p in weights.parent.iterdir()) == [
+        "open_clip_config.json",
+        "open_clip_model.safetensors",
+    ]
+    expected = outputs(clip.model)
+
+    open_clip.add_model_config(path)
+    by_path = open_clip.create_model(name, pretrained=str(weights))
+    by_folder = open_clip.create_model(f"local-dir:{weights.parent}")
+    by_line = eval(loading_line(clip, weights))  # noqa: S307  # the line is what is tested
+    # The trainer's own reader, from the checkpoint's config and its weights.
+    again = create_model(str(weights.with_name("open_clip_config.json")), str(weights))
+    assert again.quick_gelu == quick_gelu
+    for model in (by_path, by_folder, by_line, again.model):
+        assert all(torch.equal(a, b) for a, b in zip(outputs(model), expected, strict=True))
+    preprocessing = [
+        json.dumps(model.visual.preprocess_cfg, sort_keys=True) for model in (by_folder, clip.model)
+    ]
+    assert preprocessing[0] == preprocessing[1]
+
+
+def test_activation_travels_with_the_weights(tiny_model: str, tmp_path: Path) -> None:
+    """A QuickGELU checkpoint given to a configuration that says GELU is still QuickGELU."""
+    config = json.loads(Path(tiny_model).read_text())
+    path = tmp_path / "quick.json"
+    path.write_text(json.dumps(config | {"quick_gelu": True}))
+    clip = create_model(str(path), "none")
+    weights = save_checkpoint(tmp_path / "checkpoint", clip)
+    again = create_model(tiny_model, str(weights))
+    assert again.quick_gelu
+    assert torch.equal(outputs(again.model)[0], outputs(clip.model)[0])
+
+
+def test_the_line_for_a_model_of_open_clip(tmp_path: Path, tiny_model: str, monkeypatch) -> None:
+    """OpenAI's weights under a name that means GELU: the line must ask for QuickGELU."""
+    config = json.loads(Path(tiny_model).read_text())
+    path = tmp_path / "tiny.json"
+    path.write_text(json.dumps(config | {"quick_gelu": True}))
+    clip = create_model(str(path), "none")
+    object.__setattr__(clip, "name", "tiny")
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", {"tiny": config})
+    weights = save_checkpoint(tmp_path / "it's here", clip)
+    line = loading_line(clip, weights)
+    assert "force_quick_gelu=True" in line
+    loaded = eval(line)  # noqa: S307  # the line is what is tested
+    assert torch.equal(outputs(loaded)[0], outputs(clip.model)[0])
+
+
+def test_nothing_half_written(tiny_model: str, tmp_path: Path, monkeypatch) -> None:
+    """A run killed while it writes leaves no checkpoint, and the next one cleans up."""
+    clip = create_model(tiny_model, "none")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fsctrain.checkpoint, "_sync", killed)
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(tmp_path / "checkpoint", clip)
+    assert not (tmp_path / "checkpoint").exists()
+    save_checkpoint(tmp_path / "checkpoint", clip)
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]

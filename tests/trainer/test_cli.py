@@ -1,0 +1,152 @@
+"""The command: its flags, its words, its exit status."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+
+import fsctrain
+import fsctrain.train
+from fsctrain.cli import app, main
+from fsctrain.config import Config
+
+
+def command(*words: object) -> int:
+    """The exit status of `fsctrain WORDS`."""
+    argv, sys.argv = sys.argv, ["fsctrain", *map(str, words)]
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    finally:
+        sys.argv = argv
+    return 0
+
+
+@pytest.fixture
+def run_words(config: Config, tiny_model: str) -> list[object]:
+    return [
+        *("run", "--recipe", "fsc-clip", "--data", config.data, "--styles", "colour,shape"),
+        *("--model", tiny_model, "--pretrained", "none", "--steps", 3, "--batch-size", 4),
+        *("--workers", 0, "--out", config.out, "--log-every", 2, "--device", "cpu"),
+    ]
+
+
+def test_a_flag_for_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    run = typer.main.get_command(app).commands["run"]
+    flags = {option for parameter in run.params for option in parameter.opts}
+    assert flags - {"--help"} == {f"--{name.replace('_', '-')}" for name in Config.model_fields}
+    assert command("run", "--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for field in Config.model_fields.values():
+        first_words = " ".join(field.description.split()[:3])
+        assert first_words in text
+    assert "[0.9,0.98]" in text and "[5e-06]" in text
+
+
+def test_a_run(run_words, capsys: pytest.CaptureFixture[str], config: Config) -> None:
+    assert command(*run_words) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    lines = captured.out.splitlines()
+    assert (
+        "GELU, weights: none); 12 captions, 3 steps of 4; captions with a negative: colour 66.7%"
+        in lines[0]
+    )
+    assert re.match(r"step 2/3 epoch 0 loss \d", lines[2])
+    assert re.match(r"step 3/3 epoch 0 loss \d", lines[3])
+    weights = config.out / "fsc-clip" / "checkpoint" / "open_clip_model.safetensors"
+    assert lines[4] == f"checkpoint: {weights}"
+    assert lines[5] == f"load it with: open_clip.create_model('local-dir:{weights.parent}')"
+    assert weights.is_file() and len(lines) == 6
+    assert command(*run_words) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(
+        f"fsctrain: {config.out / 'fsc-clip'}: there is a run of this name"
+    )
+    assert captured.err.count("\n") == 1
+
+
+def test_settings_overrule_the_recipe(run_words, config: Config) -> None:
+    assert command(*run_words, "--local-weight", 0, "--lr", "1e-3", "--name", "x") == 0
+    text = (config.out / "x" / "config.yaml").read_text()
+    assert "local_weight: 0.0\n" in text and "global_weight: 0.5\n" in text
+    assert "lr: 0.001\n" in text and "recipe: fsc-clip\n" in text
+    assert text.startswith(
+        f"# fsctrain run --recipe {config.out / 'x' / 'config.yaml'} --name NAME"
+    )
+    assert command("run", "--recipe", config.out / "x" / "config.yaml", "--name", "y") == 0
+    assert (config.out / "y" / "checkpoint").is_dir()
+
+
+def test_bad_pictures_are_reported(run_words, make_data, samples, capsys) -> None:
+    samples[2].image = b"<html>"
+    make_data(samples)
+    assert command(*run_words) == 0
+    assert "pictures left out: not an image: 1; see " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run"], "--recipe is missing (there are: clip, fsc-clip, negclip)"),
+        (["run", "--recipe", "nope"], "--recipe nope: no such recipe (there are: clip, fsc-clip"),
+        (["run", "--recipe", "clip"], "--data is missing"),
+        (["run", "--recipe", "clip", "--data", "x", "--lr", "0"], "--lr 0: input should be"),
+        (["recipes", "nope"], "--recipe nope: no such recipe (there are: clip, fsc-clip"),
+    ],
+)
+def test_mistakes(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(*words) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"fsctrain: {said}") and captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_unknown_flag() -> None:
+    assert command("run", "--learning-rate", "1") == 2
+
+
+def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("recipes") == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "clip",
+        "fsc-clip",
+        "negclip",
+    ]
+    assert command("recipes", "fsc-clip") == 0
+    path = Path(fsctrain.__file__).parent / "recipes" / "fsc-clip.yaml"
+    assert capsys.readouterr().out == path.read_text()
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("--version") == 0
+    assert capsys.readouterr().out == f"fsctrain {fsctrain.__version__}\n"
+
+
+def test_interrupt(run_words, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fsctrain.train, "train", interrupted)
+    assert command(*run_words) == 130
+
+
+def test_help_needs_no_torch() -> None:
+    """The command answers at once: torch is imported by a run, not by its help."""
+    code = """
+import sys
+from fsctrain.cli import main
+sys.argv = ["fsctrain", "recipes"]
+try:
+    main()
+except SystemExit:
+    assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, capture_output=True)

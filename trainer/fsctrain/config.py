@@ -1,0 +1,206 @@
+"""Every setting of a run, in one frozen model; the command's flags are made from its fields."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+
+from fscdata.contract import FsckitError
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def _split(value: object) -> object:
+    """A flag's `a,b,c` as a list; a recipe may write a list outright."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _pair(value: object) -> object:
+    """A flag's `a,b` as two numbers."""
+    value = _split(value)
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError("two numbers, with a comma between them, are wanted")
+    return value
+
+
+def _none(value: object) -> object:
+    """A flag's word `none` where a setting may be left out."""
+    return None if value == "none" else value
+
+
+def _shares(value: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < value[0] <= value[1] <= 1:
+        raise ValueError("two numbers in ascending order, above 0 and at most 1, are wanted")
+    return value
+
+
+def _decays(value: tuple[float, float]) -> tuple[float, float]:
+    if not all(0 <= beta < 1 for beta in value):
+        raise ValueError("two numbers from 0 to less than 1 are wanted")
+    return value
+
+
+def _folder_name(value: str) -> str:
+    if not re.fullmatch(r"[\w-][\w.-]*", value):
+        raise ValueError("the name of a folder is wanted: letters, digits, '.', '_' and '-'")
+    return value
+
+
+def _different(value: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(value)) < len(value):
+        raise ValueError("a style is named twice")
+    return value
+
+
+Pair = Annotated[tuple[float, float], BeforeValidator(_pair)]
+Names = Annotated[tuple[str, ...], AfterValidator(_different), BeforeValidator(_split)]
+
+
+class Config(BaseModel):
+    """The settings of one run, as `fsctrain run` takes them and `config.yaml` records them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    data: Path = Field(description="the data set's folder: tars, samples and negatives")
+    recipe: str | None = Field(
+        None, description="a recipe's name (see 'fsctrain recipes') or a path to a YAML file"
+    )
+    model: str = Field(
+        "ViT-B-32", description="an open_clip model name, or a path to an open_clip config JSON"
+    )
+    pretrained: str = Field(
+        "openai",
+        description="a tag of the model, a path to its weights, or none for random weights; for a "
+        "file of OpenAI's weights name a model that ends in -quickgelu",
+    )
+
+    loss: str = Field("clip", description="a module of fsctrain.losses: clip, negclip, fsc-clip, …")
+    styles: Names = Field((), description="the styles of negatives to train on, by comma")
+    global_weight: float = Field(0.0, ge=0, description="weight of the global hard-negative loss")
+    local_weight: float = Field(0.0, ge=0, description="weight of the local hard-negative loss")
+    focal_gamma: float = Field(2.0, ge=0, description="focal exponent of the hard-negative losses")
+    label_smoothing: float = Field(
+        0.02, ge=0, lt=1, description="label smoothing of the hard-negative losses"
+    )
+
+    epochs: int = Field(5, ge=1, description="how often every caption is seen")
+    steps: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="number of steps in all; replaces epochs"
+    )
+    batch_size: int = Field(256, ge=1, description="captions a step")
+    lr: float = Field(5e-6, gt=0, description="peak learning rate of AdamW")
+    betas: Annotated[Pair, AfterValidator(_decays)] = Field(
+        (0.9, 0.98), description="AdamW's two decay rates, by comma"
+    )
+    eps: float = Field(1e-6, gt=0, description="AdamW's epsilon")
+    weight_decay: float = Field(0.1, ge=0, description="AdamW's weight decay, on matrices only")
+    warmup: int = Field(50, ge=0, description="warm-up steps before the cosine")
+    grad_clip_norm: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="largest norm of the gradient"
+    )
+    crop_scale: Annotated[Pair, AfterValidator(_shares)] = Field(
+        (0.9, 1.0), description="smallest and largest share of the picture that a crop keeps"
+    )
+
+    seed: int = Field(0, ge=0, description="seed of the weights, the order and the crops")
+    workers: int = Field(
+        default_factory=lambda: min(4, os.cpu_count() or 1),
+        ge=0,
+        description="processes that read pictures; the result does not depend on it",
+    )
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto is bf16 where there is a GPU, else fp32"
+    )
+    out: Path = Field(Path("runs"), description="the folder of all runs")
+    name: Annotated[str, AfterValidator(_folder_name)] = Field(
+        "run", description="this run's folder in --out; a recipe's runs bear its name"
+    )
+    log_every: int = Field(10, ge=1, description="steps between two lines of metrics")
+
+
+_OPTIONAL = frozenset(
+    name for name, f in Config.model_fields.items() if type(None) in get_args(f.annotation)
+)
+
+
+def recipes() -> list[str]:
+    """The names of the recipes that ship with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def recipe_path(recipe: str) -> Path:
+    """The file of a recipe, given by name or by path.
+
+    Raises:
+        FsckitError: there is none; the message lists those that there are.
+    """
+    if recipe in recipes():
+        return RECIPES / f"{recipe}.yaml"
+    path = Path(recipe)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise FsckitError(f"--recipe {recipe}: no such file")
+    raise FsckitError(
+        f"--recipe {recipe}: no such recipe (there are: {', '.join(recipes())}; or give a path to "
+        f"a .yaml file)"
+    )
+
+
+def load_config(recipe: str, settings: Mapping[str, Any]) -> Config:
+    """A recipe with some settings replaced; `settings` are words of the command line or values.
+
+    Raises:
+        FsckitError: no such recipe, no such setting, or a value that the setting cannot have.
+    """
+    path = recipe_path(recipe)
+    try:
+        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise FsckitError(f"{path}: not a YAML file ({str(error).splitlines()[0]})") from None
+    if not isinstance(written, dict):
+        raise FsckitError(f"{path}: a recipe is a mapping of settings to values")
+    values: dict[str, Any] = {"name": path.stem, **written, **settings, "recipe": recipe}
+    for name in _OPTIONAL & values.keys():
+        values[name] = _none(values[name])
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise FsckitError(_sentence(error, path, settings)) from None
+
+
+def _sentence(error: ValidationError, path: Path, settings: Mapping[str, Any]) -> str:
+    """The first of pydantic's complaints, naming the option or the recipe's line."""
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    option = f"--{name.replace('_', '-')}"
+    if first["type"] == "missing":
+        return f"{option} is missing: {Config.model_fields[name].description}"
+    if first["type"] == "extra_forbidden":
+        return f"{path}: no such setting '{name}' (there are: {', '.join(Config.model_fields)})"
+    value = settings.get(name, first["input"])
+    where = f"{option} {value}" if name in settings else f"{path}: {name}: {value}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message[:1].lower()}{message[1:]}"
+
+
+def dump_config(config: Config) -> str:
+    """The settings as YAML, itself a recipe."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text

@@ -1,0 +1,220 @@
+"""From a name and where its weights are to an open_clip model."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import open_clip
+import torch
+from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+from safetensors import SafetensorError, safe_open
+
+from fscdata.contract import FsckitError
+
+log = logging.getLogger("fsctrain")
+
+Tokenizer = Callable[[list[str]], torch.Tensor]
+
+CONFIG_NAME = "open_clip_config.json"  # the name that open_clip's `local-dir:` looks for
+PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
+
+
+# Any to the type checker, since open_clip has no types.
+OpenClip: TypeAlias = open_clip.CLIP | open_clip.CustomTextCLIP
+
+
+@dataclass(frozen=True)
+class Clip:
+    """An open_clip model and the configuration that it was made from.
+
+    `model_cfg` and `preprocess_cfg` are open_clip's, the activation included.
+    """
+
+    model: OpenClip
+    name: str
+    model_cfg: dict[str, Any]
+    preprocess_cfg: dict[str, Any]
+
+    @property
+    def builtin(self) -> bool:
+        """Whether open_clip knows the model by its name (it may have been given as a JSON)."""
+        return self.name in open_clip.list_models()
+
+    @property
+    def quick_gelu(self) -> bool:
+        return bool(self.model_cfg.get("quick_gelu", False))
+
+
+def create_model(name: str, pretrained: str, device: torch.device | str = "cpu") -> Clip:
+    """Make a model with its weights.
+
+    Args:
+        name: an open_clip model name, or a path to an open_clip config JSON.
+        pretrained: a tag of the model, a path to weights (safetensors, or a torch file without
+            code), or `none` for random weights from torch's generator.
+        device: where the model is to live.
+
+    Weights that were trained with QuickGELU, as their tag or their file's metadata says, get a
+    model with QuickGELU, whatever the name says.
+
+    Raises:
+        FsckitError: no such model or weights, weights that do not fit, or no way to fetch them.
+    """
+    model_cfg, preprocess_cfg = _read_config(name)
+    weights: Path | None = None
+    if pretrained != "none":
+        weights, trained = _find_weights(name, pretrained)
+        if trained.get("quick_gelu"):
+            model_cfg["quick_gelu"] = True
+        preprocess_cfg |= {k: trained[k] for k in PREPROCESSING if k in trained}
+    model = _build(name, model_cfg, preprocess_cfg)
+    if weights is not None:
+        try:
+            with _quiet():
+                open_clip.load_checkpoint(model, str(weights), weights_only=True)
+        except Exception as error:  # a stranger's file may fail in any way
+            raise FsckitError(
+                f"--pretrained {pretrained}: not weights of model {name} ({_first_line(error)})"
+            ) from None
+    preprocess_cfg = open_clip.get_model_preprocess_cfg(model)
+    return Clip(model.to(device), name, model_cfg, {k: preprocess_cfg[k] for k in PREPROCESSING})
+
+
+def get_tokenizer(clip: Clip) -> Tokenizer:
+    """The model's tokenizer: texts → ids [n, context_length], cut with the end token last.
+
+    Raises:
+        FsckitError: the model's tokenizer cannot be loaded.
+    """
+    try:
+        with _quiet():
+            if clip.builtin:
+                tokenizer: Tokenizer = open_clip.get_tokenizer(clip.name)
+            else:
+                with _local_folder(clip.model_cfg, clip.preprocess_cfg) as local:
+                    tokenizer = open_clip.get_tokenizer(local)
+            return tokenizer
+    except Exception as error:  # other libraries load it, from the network at times
+        raise FsckitError(
+            f"model {clip.name}: its tokenizer cannot be loaded ({_first_line(error)})"
+        ) from None
+
+
+def uses_clip_bpe(clip: Clip) -> bool:
+    """Whether the model's token ids are those of open_clip's SimpleTokenizer as it comes."""
+    text_cfg = clip.model_cfg["text_cfg"]
+    return (
+        not text_cfg.get("hf_tokenizer_name")
+        and not text_cfg.get("tokenizer_kwargs")
+        and "siglip" not in clip.name.lower()
+    )
+
+
+def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The model's configuration and, where its file has one, that of its preprocessing."""
+    path = Path(name)
+    if path.suffix != ".json":
+        if name in open_clip.list_models():
+            return open_clip.get_model_config(name), {}
+        raise FsckitError(
+            f"--model {name}: neither an open_clip model (ViT-B-32, ViT-B-16, ViT-L-14, …; all of "
+            f"them: open_clip.list_models()) nor a path to a .json file"
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        model_cfg = config.get("model_cfg", config)
+        preprocess_cfg = config.get("preprocess_cfg", {})
+        complete = all(isinstance(model_cfg[k], dict) for k in ("vision_cfg", "text_cfg"))
+    except OSError as error:
+        raise FsckitError(f"--model {name}: {error.strerror}") from None
+    except (ValueError, KeyError, AttributeError, TypeError):
+        complete = False
+    if not complete or "embed_dim" not in model_cfg:
+        raise FsckitError(
+            f"--model {name}: not an open_clip config (embed_dim, vision_cfg and text_cfg)"
+        )
+    return model_cfg, {k: v for k, v in preprocess_cfg.items() if k in PREPROCESSING}
+
+
+def _find_weights(name: str, pretrained: str) -> tuple[Path, dict[str, Any]]:
+    """The weights' file and what is known of their training (activation, preprocessing)."""
+    path = Path(pretrained)
+    if path.is_file():
+        return path, _metadata(path)
+    tag = get_pretrained_cfg(name, pretrained)
+    if not tag:
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        raise FsckitError(
+            f"--pretrained {pretrained}: neither a file nor a tag of model {name} (tags: "
+            f"{', '.join(tags) or 'none'}; or none for random weights)"
+        )
+    log.info("fetching the weights '%s' of %s", pretrained, name)
+    try:
+        with _quiet():
+            return Path(download_pretrained(tag)), tag
+    except Exception as error:  # the hub's client and urllib each have errors of their own
+        raise FsckitError(
+            f"--pretrained {pretrained}: the weights could not be fetched ({_first_line(error)}); "
+            f"give a path to them, or none for random weights"
+        ) from None
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    """The model configuration inside a safetensors file that `fsctrain` wrote, else nothing."""
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, "pt") as file:
+            config = json.loads((file.metadata() or {}).get("model_cfg", "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise FsckitError(
+            f"--pretrained {path}: not a safetensors file ({_first_line(error)})"
+        ) from None
+    return config if isinstance(config, dict) else {}
+
+
+def _build(name: str, model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any]) -> OpenClip:
+    """open_clip's model of a configuration, with random weights, on the CPU."""
+    if "hf_model_name" in model_cfg["text_cfg"] or "multimodal_cfg" in model_cfg:
+        raise FsckitError(
+            f"model {name}: its text tower is not open_clip's causal TextTransformer, which is "
+            f"what fsctrain trains; choose a model such as ViT-B-32"
+        )
+    try:
+        with _quiet(), _local_folder(model_cfg, preprocess_cfg) as local:
+            return open_clip.create_model(local, load_weights=False)
+    except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:
+        raise FsckitError(
+            f"--model {name}: open_clip cannot make it ({_first_line(error)})"
+        ) from None
+
+
+@contextmanager
+def _local_folder(model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any]) -> Iterator[str]:
+    """A configuration as open_clip reads it, so that nothing is added to its registry."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg}
+        (Path(folder) / CONFIG_NAME).write_text(json.dumps(config), encoding="utf-8")
+        yield f"local-dir:{folder}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without open_clip's and the hub's own log lines: what matters is said here."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(previous)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,161 @@
+"""Unit features and local tokens of pictures and texts, on open_clip's own modules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import TextTransformer, VisionTransformer, text_global_pool
+from torch import Tensor, nn
+
+from fscdata.contract import FsckitError
+from fsctrain.model.create import OpenClip
+
+
+@dataclass(frozen=True)
+class _TextTower:
+    """Where a model keeps the parts of its text tower."""
+
+    parts: Any  # open_clip.CLIP itself, or the TextTransformer of a CustomTextCLIP
+    pool_type: str
+    eos_id: int
+
+
+def check_towers(model: OpenClip, name: str, *, local: bool) -> None:
+    """Whether the encoders below know the model's towers.
+
+    Args:
+        model: an open_clip model.
+        name: its name, for the message.
+        local: whether local tokens will be asked for.
+
+    Raises:
+        FsckitError: they do not; the message names the model and the tower.
+    """
+    if isinstance(model, open_clip.CustomTextCLIP):
+        known = isinstance(model.text, TextTransformer) and model.text.cls_emb is None
+    else:
+        known = isinstance(model, open_clip.CLIP)
+    if not known:
+        raise FsckitError(
+            f"model {name}: its text tower is not a TextTransformer without class embedding, "
+            f"which is what fsctrain trains; choose a model such as ViT-B-32"
+        )
+    tower = _text_tower(model)
+    if tower.parts.attn_mask is None or tower.pool_type not in ("argmax", "eos"):
+        raise FsckitError(
+            f"model {name}: its text tower is not causal with the feature at the end token, so "
+            f"texts cannot be cut to their length; choose a model such as ViT-B-32"
+        )
+    if not local:
+        return
+    visual = model.visual
+    if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None:
+        raise FsckitError(
+            f"model {name}: its image tower ({type(visual).__name__}) has no patch tokens in the "
+            f"space of its features, which the local loss needs; give --local-weight 0"
+        )
+    if tower.parts.text_projection is None:
+        raise FsckitError(
+            f"model {name}: its text tower has no projection, which the local loss needs; give "
+            f"--local-weight 0"
+        )
+
+
+def encode_images(
+    model: OpenClip, images: Tensor, *, local: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Features of pictures.
+
+    Args:
+        model: an open_clip model.
+        images: uint8 [B, 3, H, W] at the model's size; normalised here, on their device.
+        local: whether to give the patch tokens too.
+
+    Returns:
+        Unit features [B, D], float32; and ln_post(patch tokens)·proj [B, P, D], float32 and not
+        normalised, or None.
+    """
+    mean, std = (
+        torch.tensor(values, device=images.device).view(3, 1, 1) * 255
+        for values in (model.visual.image_mean, model.visual.image_std)
+    )
+    pixels = (images - mean) / std  # [B, 3, H, W]
+    if not local:
+        return _unit(model.encode_image(pixels)), None
+    visual = model.visual
+    output = visual.forward_intermediates(
+        pixels, indices=1, normalize_intermediates=True, output_fmt="NLC"
+    )
+    patches = output["image_intermediates"][-1]  # [B, P, W]
+    return _unit(output["image_features"]), (patches @ visual.proj).float()
+
+
+def encode_texts(
+    model: OpenClip, tokens: Tensor, *, local: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Features of texts, which a causal tower gives alike for any length that holds the text.
+
+    Args:
+        model: an open_clip model that `check_towers` accepts.
+        tokens: int64 [B, L], start and end token included, padded at their right; L is at most
+            the context length.
+        local: whether to give a token for each word too.
+
+    Returns:
+        Unit features [B, D], float32; and ln_final(x)·text_projection [B, L, D], float32 and not
+        normalised, or None.
+    """
+    tower = _text_tower(model)
+    parts, length = tower.parts, tokens.shape[1]
+    x = parts.token_embedding(tokens) + parts.positional_embedding[:length]  # [B, L, W]
+    x = parts.ln_final(parts.transformer(x, attn_mask=parts.attn_mask[:length, :length]))
+    pooled = text_global_pool(x, tokens, tower.pool_type, eos_token_id=tower.eos_id)
+    features = _unit(_project(parts.text_projection, pooled))
+    return features, _project(parts.text_projection, x).float() if local else None
+
+
+def end_positions(model: OpenClip, tokens: Tensor) -> Tensor:
+    """The position of each text's end token, where the tower takes its feature: [B] of [B, L]."""
+    tower = _text_tower(model)
+    return (
+        (tokens == tower.eos_id).int().argmax(1) if tower.pool_type == "eos" else tokens.argmax(1)
+    )
+
+
+@torch.no_grad()
+def embed_images(model: OpenClip, images: Tensor, batch_size: int = 256) -> Tensor:
+    """Unit features [M, D] of uint8 pictures [M, 3, H, W], batch by batch, on the CPU."""
+    device = next(model.parameters()).device
+    parts = [encode_images(model, b.to(device))[0].cpu() for b in torch.split(images, batch_size)]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def embed_texts(model: OpenClip, tokens: Tensor, batch_size: int = 256) -> Tensor:
+    """Unit features [M, D] of texts [M, L], batch by batch, each cut to its longest text."""
+    device = next(model.parameters()).device
+    parts = []
+    for batch in torch.split(tokens, batch_size):
+        longest = int(end_positions(model, batch).max()) + 1
+        parts.append(encode_texts(model, batch[:, :longest].to(device))[0].cpu())
+    return torch.cat(parts)
+
+
+def _text_tower(model: OpenClip) -> _TextTower:
+    if isinstance(model, open_clip.CLIP):
+        return _TextTower(model, model.text_pool_type, model.text_eos_id)
+    return _TextTower(model.text, model.text.pool_type, model.text.eos_id)
+
+
+def _project(projection: nn.Linear | nn.Parameter | None, x: Tensor) -> Tensor:
+    if projection is None:
+        return x
+    return projection(x) if isinstance(projection, nn.Linear) else x @ projection
+
+
+def _unit(features: Tensor) -> Tensor:
+    return F.normalize(features.float(), dim=-1)
