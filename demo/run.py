@@ -143,11 +143,11 @@ def interval(values: list[float], count: int) -> str:
     """The mean with its 95 % interval: over the test's items, or with several seeds the range."""
     mean = sum(values) / len(values)
     if len(values) > 1:
-        return f"{mean:.3f} ({min(values):.3f} to {max(values):.3f})"
+        return f"{mean:.3f} ({min(values):.3f}–{max(values):.3f})"
     z2 = 1.96**2  # Wilson's interval
     centre = (mean + z2 / (2 * count)) / (1 + z2 / count)
     half = 1.96 * (mean * (1 - mean) / count + z2 / (4 * count**2)) ** 0.5 / (1 + z2 / count)
-    return f"{mean:.3f} ({centre - half:.3f} to {centre + half:.3f})"
+    return f"{mean:.3f} ({centre - half:.3f}–{centre + half:.3f})"
 
 
 def result_table(runs: dict[str, list[Path]]) -> Table:
@@ -251,9 +251,8 @@ def main() -> None:
     scenes = shown_scenes(args.out / "shown", args.recipe, runs, world.test)
     draw_figure(picture, curves, list(scenes))
     console.print(
-        f"\nMention order follows position here (left or upper first), so the swapped caption is "
-        f"told by which object is named first; with mention order mixed, no method learned it in "
-        f"this budget.\n{picture} · {time.perf_counter() - started:.0f} s in all",
+        f"\nCaptions name the left or the upper object first: what is shown is binding through "
+        f"the order of mention.\n{picture} · {time.perf_counter() - started:.0f} s in all",
         highlight=False,
     )
 
