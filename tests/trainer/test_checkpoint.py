@@ -96,3 +96,10 @@ def test_nothing_half_written(tiny_model: str, tmp_path: Path, monkeypatch) -> N
     assert not (tmp_path / "checkpoint").exists()
     save_checkpoint(tmp_path / "checkpoint", clip)
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_others_may_read_it_as_they_may_any_file(tiny_model: str, tmp_path: Path) -> None:
+    usual = tmp_path / "usual"
+    usual.touch()
+    weights = save_checkpoint(tmp_path / "checkpoint", create_model(tiny_model, "none"))
+    assert weights.stat().st_mode == usual.stat().st_mode

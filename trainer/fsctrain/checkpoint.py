@@ -31,6 +31,8 @@ def save_checkpoint(folder: Path, clip: Clip) -> Path:
     save_file(state, temporary / WEIGHTS_NAME, metadata=metadata)
     config = {"model_cfg": clip.model_cfg, "preprocess_cfg": clip.preprocess_cfg}
     (temporary / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    # safetensors makes a file that its owner alone can read; runs are shared like other files.
+    (temporary / WEIGHTS_NAME).chmod((temporary / CONFIG_NAME).stat().st_mode)
     for path in (*temporary.iterdir(), temporary):
         _sync(path)
     temporary.rename(folder)

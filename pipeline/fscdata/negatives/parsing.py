@@ -66,7 +66,7 @@ class Parser:
     def parse(self, texts: Iterable[str]) -> Iterator[Parse]:
         """Parses in the order of the texts; a parse does not depend on its neighbours."""
         for doc in self._nlp.pipe(texts, batch_size=_BATCH):
-            yield _plain(doc)
+            yield plain_parse(doc)
 
 
 @cache
@@ -91,7 +91,8 @@ def _digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _plain(doc: Doc) -> Parse:
+def plain_parse(doc: Doc) -> Parse:
+    """What the styles need of a spaCy Doc."""
     rows: Any = doc.to_array([IDX, TAG, POS, DEP, HEAD])
     starts, tags, pos, deps, _ = rows.T.tolist()
     strings = doc.vocab.strings
