@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 import spacy
-from fscdata.negatives.parsing import plain_parse, load_parser
+
+from fscdata.negatives.parsing import load_parser, plain_parse
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from captions import FLICKR_CAPTIONS, ODD, TEMPLATES

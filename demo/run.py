@@ -1,6 +1,6 @@
 """make demo: what hard negatives teach, on a small world, measured in this run.
 
-    python demo/run.py [--seeds 3] [--recipe negclip] [--out demo/out]
+    python demo/run.py [--seeds 3] [--recipe negclip]
 
 Scenes → fscdata pack → fscdata make-negatives → fscdata inspect → fsctrain twice, everything equal
 except the negatives → a table and a PNG. The scores come from pairs of captions that the scene
@@ -42,6 +42,7 @@ from fsctrain.train import train
 from scenes import Scene, make_world, write_pairs
 
 HERE = Path(__file__).parent
+OUT = HERE / "out"  # made anew by each run
 TRAIN, TEST, STEPS, BATCH, VARIANTS = 10_000, 1_000, 400, 64, 4
 CONTEXT_LENGTH = 18
 KINDS = ("attribute swap", "object swap", "word replacement")
@@ -218,19 +219,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What hard negatives teach, on a small world.")
     parser.add_argument("--seeds", type=int, default=1, help="training runs of each recipe")
     parser.add_argument("--recipe", default="fsc-clip", choices=["fsc-clip", "negclip"])
-    parser.add_argument("--out", type=Path, default=HERE / "out", help="made anew by each run")
     args = parser.parse_args()
     started = time.perf_counter()
-    shutil.rmtree(args.out, ignore_errors=True)
+    shutil.rmtree(OUT, ignore_errors=True)
 
     console.print(
         f"{TRAIN:,} training scenes; {TEST:,} test scenes, whose graphs are not among them"
     )
     world = make_world(TRAIN, TEST, seed=0)
-    write_pairs(args.out / "scenes", world.train, seed=0)
+    write_pairs(OUT / "scenes", world.train, seed=0)
     test = TestSet.make(world.test, seed=0)
-    data = args.out / "data"
-    scenes = args.out / "scenes"
+    data = OUT / "data"
+    scenes = OUT / "scenes"
     shards = ("--samples-per-shard", 2_500)
     command("fscdata", "pack", data, "--images", scenes / "images",
             "--captions", scenes / "captions.tsv", *shards)  # fmt: skip
@@ -239,16 +239,16 @@ def main() -> None:
 
     # The longer runs first, so that both cores are busy until the end.
     jobs = [(recipe, seed) for recipe in (args.recipe, "clip") for seed in range(args.seeds)]
-    folders = fine_tune_all(data, args.out / "runs", jobs, test)
+    folders = fine_tune_all(data, OUT / "runs", jobs, test)
     runs: dict[str, list[Path]] = {"clip": [], args.recipe: []}
     for folder, (recipe, _) in zip(folders, jobs, strict=True):
         runs[recipe].append(folder)
 
     console.print()
     console.print(result_table(runs))
-    picture = args.out / "demo.png"
+    picture = OUT / "demo.png"
     curves = {recipe: [curve(run) for run in folders] for recipe, folders in runs.items()}
-    scenes = shown_scenes(args.out / "shown", args.recipe, runs, world.test)
+    scenes = shown_scenes(OUT / "shown", args.recipe, runs, world.test)
     draw_figure(picture, curves, list(scenes))
     console.print(
         f"\nCaptions name the left or the upper object first: what is shown is binding through "

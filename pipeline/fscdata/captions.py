@@ -16,12 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from fscdata.contract import FsckitError, printable
+from fscdata.contract import MAX_CAPTIONS, FsckitError, is_unicode, printable
 
 IMAGE_COLUMNS = ("image", "filename", "file_name", "filepath", "file")
 CAPTION_COLUMNS = ("caption", "captions", "title", "text", "sentence", "raw")
 NEGATIVES_COLUMN = "neg_caption"  # NegCLIP's published negatives of the row's caption
-MAX_CAPTIONS = 1000  # of one image; more is a broken file, not a picture
 MAX_LITERAL = 64 * 1024  # characters of a list literal that Python's parser is trusted with
 
 BAD_ENCODING = "bad row: not UTF-8"
@@ -44,7 +43,7 @@ class CaptionFile:
         if not isinstance(image, str) or not image.strip():
             self.skipped["bad row: no image name"] += 1
             return
-        if not _is_unicode(image):
+        if not is_unicode(image):
             self.skipped[BAD_ENCODING] += 1
             return
         captions = self.images.setdefault(image.strip(), {})
@@ -223,7 +222,7 @@ def _add_caption(captions: dict[str, list[str]], item: object, published: list[s
     reason = None
     if not isinstance(caption, str):
         reason = "bad row: the caption is not text"
-    elif not _is_unicode(caption):
+    elif not is_unicode(caption):
         reason = BAD_ENCODING
     elif not caption.strip():
         reason = "empty caption"
@@ -247,7 +246,7 @@ def _strings(value: object) -> list[str] | None:
                 value = ast.literal_eval(value.strip())
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return None
-    if not isinstance(value, list) or not all(isinstance(v, str) and _is_unicode(v) for v in value):
+    if not isinstance(value, list) or not all(isinstance(v, str) and is_unicode(v) for v in value):
         return None
     return [v.strip() for v in value if v.strip()]
 
@@ -266,16 +265,3 @@ def _objects(items: Iterable[object], skipped: Counter[str]) -> Iterator[dict[st
             yield item
         else:
             skipped["bad row: not a JSON object"] += 1
-
-
-def _identity(value: object) -> str:
-    """An id that may be any JSON value, comparable and hashable."""
-    return json.dumps(value, sort_keys=True)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

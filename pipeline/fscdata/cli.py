@@ -57,7 +57,10 @@ def pack(
     ],
     samples_per_shard: Annotated[int, typer.Option(min=1, help="images a tar")] = 10_000,
 ) -> None:
-    """Local images and captions → webdataset shards."""
+    """Local images and captions → webdataset shards.
+
+    Of an image the header alone is read; a picture damaged further on is left out in training.
+    """
     from rich.filesize import decimal
     from rich.progress import Progress
 
@@ -126,7 +129,9 @@ def make_negatives(
             data,
             settings,
             overwrite,
-            lambda done, total: bar.update(task, completed=done, total=total),
+            lambda done, total, captions: bar.update(
+                task, completed=done, total=total, description=f"{captions:,} captions, shards"
+            ),
         )
     _print_report(report)
     for reason in report.failed.values():

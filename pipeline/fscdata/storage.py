@@ -41,9 +41,10 @@ def write_parquet(path: Path, table: pa.Table, metadata: Metadata) -> int:
     return path.stat().st_size
 
 
-def remove_temporary(folder: Path) -> None:
-    """Remove what an interrupted run left behind."""
-    for file in folder.rglob(f".*{TEMPORARY}"):
+def remove_temporary(data: Path) -> None:
+    """Remove the unfinished tables that an interrupted run left behind."""
+    unfinished = f".*.parquet{TEMPORARY}"
+    for file in [*data.glob(f"samples/{unfinished}"), *data.glob(f"negatives/*/{unfinished}")]:
         file.unlink()
 
 

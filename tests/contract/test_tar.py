@@ -41,8 +41,10 @@ def test_caption_sources(tmp_path: Path) -> None:
     assert get(CaptionSource()) == [(0, "usual")]
     assert get(CaptionSource(json_key="other")) == [(0, "x"), (1, "y")]
     assert get(CaptionSource(folder=folder)) == [(0, "from the folder"), (1, "second line")]
-    for source in (CaptionSource(), CaptionSource(json_key="other"), CaptionSource(folder=folder)):
-        assert str(CaptionSource.parse(str(source))) == str(source)
+    for source in (CaptionSource(), CaptionSource(json_key="other")):
+        assert CaptionSource.inside_tar(str(source)) == source
+    assert str(CaptionSource(folder=folder)) == "folder:coca"
+    assert CaptionSource.inside_tar("folder:coca") is None
 
 
 def test_txt_alone_is_a_caption(tmp_path: Path) -> None:
@@ -91,6 +93,23 @@ def test_bad_keys_are_refused(tmp_path: Path, members, message: str) -> None:
     assert "a.tar" in str(error.value)
 
 
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", [("caf\udce9.jpg", b"x")])
+    with pytest.raises(FsckitError, match=r"member name 'caf\\udce9\.jpg' is not UTF-8"):
+        index_tar(path)
+
+
+def test_too_many_captions_and_too_large_members_are_counted(tmp_path: Path) -> None:
+    members = sample("0", [f"caption {i}" for i in range(1005)])
+    members += [("1.jpg", jpeg()), ("1.txt", b"a" * (16 * 2**20 + 1))]
+    index = index_tar(write_tar(tmp_path / "a.tar", members))
+    assert len(index.samples[0].captions) == 1000
+    assert index.without == {
+        "caption: beyond 1000 of one sample": 5,
+        "sample: json or txt larger than 16 MB": 1,
+    }
+
+
 @pytest.mark.parametrize("keep", [0.3, 0.6, 0.9])
 def test_truncated_tar_is_refused(tmp_path: Path, keep: float) -> None:
     members = [m for i in range(20) for m in sample(str(i), ["a caption"])]
@@ -131,10 +150,13 @@ def test_a_key_may_not_lead_out_of_the_caption_folder(tmp_path: Path) -> None:
 
 
 def test_digest_follows_what_was_read(tmp_path: Path) -> None:
-    one = index_tar(write_tar(tmp_path / "1.tar", sample("0", ["a cat"]))).digest
-    same = index_tar(write_tar(tmp_path / "2.tar", sample("0", ["a cat"]))).digest
-    other = index_tar(write_tar(tmp_path / "3.tar", sample("0", ["a dog"]))).digest
-    assert one == same != other
+    one = index_tar(write_tar(tmp_path / "1.tar", sample("0", ["a cat"])))
+    same = index_tar(write_tar(tmp_path / "2.tar", sample("0", ["a cat"])))
+    other = index_tar(write_tar(tmp_path / "3.tar", sample("0", ["a dog"])))
+    longer = index_tar(write_tar(tmp_path / "4.tar", sample("0", ["a bird"])))
+    assert (one.digest, one.captions_digest) == (same.digest, same.captions_digest)
+    assert one.digest == other.digest != longer.digest
+    assert len({one.captions_digest, other.captions_digest, longer.captions_digest}) == 3
 
 
 def test_printable_escapes_control_characters() -> None:

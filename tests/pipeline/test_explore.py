@@ -60,7 +60,7 @@ def write_samples(data: Path, shard: str, **changes: Any) -> None:
         for i, caption in enumerate(CAPTIONS[shard])
     ]
     provenance = Provenance("samples", "default", **{"tokenizer": "ViT-B-32", **changes})
-    record = ShardRecord(f"{shard}.tar", 1, "0", len(rows), len(rows), {"caption: empty": 2})
+    record = ShardRecord(f"{shard}.tar", 1, "0", "1", len(rows), len(rows), {"caption: empty": 2})
     table = pa.Table.from_pylist(rows, samples_schema())
     write_parquet(samples_path(data, shard), table, Metadata(provenance, record))
 
@@ -86,7 +86,7 @@ def write_negatives(
         for i, variant, row in negatives
     ]
     provenance = Provenance("negatives", "default", "ViT-B-32", style, 1, {}, 0, 2, **changes)
-    record = ShardRecord(f"{shard}.tar", 1, "0", len(rows), len(CAPTIONS[shard]), without)
+    record = ShardRecord(f"{shard}.tar", 1, "0", "1", len(rows), len(CAPTIONS[shard]), without)
     table = pa.Table.from_pylist(rows, negatives_schema())
     write_parquet(negatives_path(data, style, shard), table, Metadata(provenance, record))
 
@@ -214,7 +214,10 @@ def test_tables_that_cannot_be_relied_on(bare: Path, data: Path, tmp_path: Path)
     with pytest.raises(FsckitError, match="no samples table; make it with 'fscdata make-neg"):
         connect(tmp_path)
     write_negatives(data, "replace", "00001", [], {"too short": 1}, model_version="other")
-    with pytest.raises(FsckitError, match=r"replace/00001\.parquet: made in another way than"):
+    with pytest.raises(
+        FsckitError,
+        match=r"replace/00001\.parquet: shards of mixed provenance: its model_version is",
+    ):
         connect(data)
     write_samples(data, "00001", schema_version=99)
     with pytest.raises(FsckitError, match=r"samples/00001\.parquet: schema version 99"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+import tars
 from fscdata.contract import (
     Metadata,
     Provenance,
@@ -91,17 +91,14 @@ def _ids(text: str) -> list[int]:
 
 
 def write_tar(path: Path, samples: list[Sample]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for sample in samples:
-            record = json.dumps({"captions": sample.captions}).encode()
-            for name, data in (
-                (f"{sample.key}.{sample.extension}", sample.image),
-                (f"{sample.key}.json", record),
-            ):
-                info = tarfile.TarInfo(name)
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
+    members = []
+    for sample in samples:
+        record = json.dumps({"captions": sample.captions}).encode()
+        members += [
+            (f"{sample.key}.{sample.extension}", sample.image),
+            (f"{sample.key}.json", record),
+        ]
+    tars.write_tar(path, members)
 
 
 def write_tables(
@@ -153,7 +150,14 @@ def write_tables(
             tokenizer=tokenizer,
             style=style,
         )
-        shard = ShardRecord(tar.name, tar.stat().st_size, index.digest, len(table), len(rows))
+        shard = ShardRecord(
+            tar=tar.name,
+            tar_size=tar.stat().st_size,
+            tar_digest=index.digest,
+            captions_digest=index.captions_digest,
+            rows=len(table),
+            captions=len(rows),
+        )
         write_parquet(path, pa.Table.from_pylist(table, schema), Metadata(provenance, shard))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -57,14 +58,15 @@ def test_a_run(run_words, capsys: pytest.CaptureFixture[str], config: Config) ->
     lines = captured.out.splitlines()
     assert (
         "GELU, weights: none); 12 captions, 3 steps of 4; captions with a negative: colour 66.7%"
-        in lines[0]
+        in lines[1]
     )
-    assert re.match(r"step 2/3 epoch 0 loss \d", lines[2])
-    assert re.match(r"step 3/3 epoch 0 loss \d", lines[3])
+    assert lines[0] == f"checking 3 tars of {config.data}"
+    assert re.match(r"step 2/3 epoch 0 loss \d", lines[3])
+    assert re.match(r"step 3/3 epoch 0 loss \d", lines[4])
     weights = config.out / "fsc-clip" / "checkpoint" / "open_clip_model.safetensors"
-    assert lines[4] == f"checkpoint: {weights}"
-    assert lines[5] == f"load it with: open_clip.create_model('local-dir:{weights.parent}')"
-    assert weights.is_file() and len(lines) == 6
+    assert lines[5] == f"checkpoint: {weights}"
+    assert lines[6] == f"load it with: open_clip.create_model('local-dir:{weights.parent}')"
+    assert weights.is_file() and len(lines) == 7
     assert command(*run_words) == 1
     captured = capsys.readouterr()
     assert captured.err.startswith(
@@ -107,6 +109,28 @@ def test_mistakes(words: list[str], said: str, capsys: pytest.CaptureFixture[str
     captured = capsys.readouterr()
     assert captured.err.startswith(f"fsctrain: {said}") and captured.err.count("\n") == 1
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_place_that_cannot_be_written(
+    full: bool, run_words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder that cannot be made, and a disk that is full when the weights are written."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if full:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        said = "too large"
+    else:
+        (tmp_path / "file").touch()
+        run_words += ["--out", tmp_path / "file"]
+        said = f"{tmp_path / 'file' / 'fsc-clip'}: Not a directory"
+    try:
+        assert command(*run_words) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    captured = capsys.readouterr()
+    assert captured.err.startswith("fsctrain: ") and captured.err.count("\n") == 1
+    assert said in captured.err
 
 
 def test_unknown_flag() -> None:

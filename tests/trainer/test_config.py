@@ -63,6 +63,7 @@ def test_config_file_is_a_recipe(tmp_path: Path) -> None:
         ("lr", "0", "--lr 0: input should be greater than 0"),
         ("lr", "nan", "--lr nan: input should be"),
         ("lr", "none", "--lr none: input should be a valid number"),
+        ("seed", str(10**22), f"--seed {10**22}: input should be less than"),
         ("steps", "0", "--steps 0: input should be greater than or equal to 1"),
         ("batch_size", "2.5", "--batch-size 2.5: input should be a valid integer"),
         ("betas", "0.9", "--betas 0.9: two numbers, with a comma between them"),

@@ -208,15 +208,21 @@ def test_loss_that_is_not_finite(config: Config) -> None:
 
 def test_a_folder_that_is_there(config: Config) -> None:
     (config.out / "test").mkdir(parents=True)
+    with pytest.raises(
+        FsckitError, match=r"runs/test: there is an unfinished run.*delete the folder.*--name"
+    ):
+        train(config)
+    (config.out / "test" / "checkpoint").mkdir()
     with pytest.raises(FsckitError, match=r"runs/test: there is a run of this name.*--name"):
         train(config)
-    assert list((config.out / "test").iterdir()) == []
+    assert [p.name for p in config.out.rglob("*")] == ["test", "checkpoint"]
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"device": "tpu9"}, "--device tpu9: torch finds no such device"),
+        ({"device": "meta"}, "--device meta: torch finds no such device"),
         ({"styles": ("colour", "svlc")}, "no negatives of style 'svlc'"),
         ({"loss": "siglip"}, "no such loss"),
         ({"data": Path("nowhere")}, "nowhere: no such folder"),

@@ -7,8 +7,10 @@ import os
 import shutil
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from fscdata.contract import FsckitError
 from fsctrain.model import Clip
 
 WEIGHTS_NAME = "open_clip_model.safetensors"
@@ -21,6 +23,9 @@ def save_checkpoint(folder: Path, clip: Clip) -> Path:
     The folder appears whole or not at all. `open_clip.create_model("local-dir:FOLDER")` reads
     it; so does `open_clip.create_model(NAME, pretrained=PATH)`. The weights' file carries the
     configuration too, so that the activation is not lost where the file is copied alone.
+
+    Raises:
+        FsckitError: the weights cannot be written: a full disk, say.
     """
     temporary = folder.with_name(f".{folder.name}.tmp")
     if temporary.exists():
@@ -28,7 +33,10 @@ def save_checkpoint(folder: Path, clip: Clip) -> Path:
     temporary.mkdir(parents=True)
     state = {name: t.detach().cpu().contiguous() for name, t in clip.model.state_dict().items()}
     metadata = {"format": "pt", "model_cfg": json.dumps(clip.model_cfg)}
-    save_file(state, temporary / WEIGHTS_NAME, metadata=metadata)
+    try:
+        save_file(state, temporary / WEIGHTS_NAME, metadata=metadata)
+    except SafetensorError as error:
+        raise FsckitError(f"{temporary / WEIGHTS_NAME}: cannot be written ({error})") from None
     config = {"model_cfg": clip.model_cfg, "preprocess_cfg": clip.preprocess_cfg}
     (temporary / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     # safetensors makes a file that its owner alone can read; runs are shared like other files.

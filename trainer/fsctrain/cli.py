@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fscdata.contract import FsckitError
+from fscdata.contract import FsckitError, printable
 from fsctrain import __version__
 from fsctrain.config import Config, load_config, recipe_path
 from fsctrain.config import recipes as recipe_names
@@ -34,8 +34,14 @@ def main() -> None:
     try:
         app()
     except FsckitError as error:
-        sys.stderr.write(f"fsctrain: {error}\n")
-        raise SystemExit(1) from None
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def _fail(sentence: str) -> None:
+    sys.stderr.write(f"fsctrain: {printable(sentence)}\n")
+    sys.exit(1)
 
 
 def _version(asked: bool) -> None:

@@ -117,7 +117,7 @@ class Config(BaseModel):
         (0.9, 1.0), description="smallest and largest share of the picture that a crop keeps"
     )
 
-    seed: int = Field(0, ge=0, description="seed of the weights, the order and the crops")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of the weights, the order and the crops")
     workers: int = Field(
         default_factory=lambda: min(4, os.cpu_count() or 1),
         ge=0,

@@ -35,6 +35,8 @@ from fsctrain.optim import learning_rate, make_optimizer
 log = logging.getLogger("fsctrain")
 
 MAX_LOGIT_SCALE = math.log(100)
+DEVICES = ("cpu", "cuda", "mps")
+CHECKPOINT = "checkpoint"
 
 Evaluate = Callable[[OpenClip, int], dict[str, float]]
 Watch = Callable[[Record, int], None]
@@ -87,8 +89,7 @@ def train(
     compute_loss = load_loss(config)
     local = config.local_weight > 0
     folder = config.out / config.name
-    if folder.exists():
-        raise FsckitError(f"{folder}: there is a run of this name; give another with --name")
+    _refuse_to_overwrite(folder)
 
     torch.manual_seed(config.seed)
     clip = create_model(config.model, config.pretrained, device)
@@ -137,7 +138,7 @@ def train(
     metrics.log(steps, last // batches.steps_per_epoch, learning_rate(last, steps, config))
     if evaluate:
         metrics.scores(steps, _evaluate(evaluate, model, steps))
-    weights = save_checkpoint(folder / "checkpoint", clip)
+    weights = save_checkpoint(folder / CHECKPOINT, clip)
     return Run(folder, weights, loading_line(clip, weights), steps, dict(bad_images.reasons))
 
 
@@ -221,8 +222,11 @@ def _device(config: Config) -> tuple[torch.device, bool]:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
+        found = device.type in DEVICES
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise FsckitError(f"--device {name}: torch finds no such device here; give cpu") from None
+        found = False
+    if not found:
+        raise FsckitError(f"--device {name}: torch finds no such device here; give cpu")
     if config.precision != "auto":
         return device, config.precision == "bf16"
     return device, device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -231,6 +235,16 @@ def _device(config: Config) -> tuple[torch.device, bool]:
 def _image_size(model: OpenClip) -> tuple[int, int]:
     size: Any = model.visual.image_size
     return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _refuse_to_overwrite(folder: Path) -> None:
+    if (folder / CHECKPOINT).exists():
+        raise FsckitError(f"{folder}: there is a run of this name; give another with --name")
+    if folder.exists():
+        raise FsckitError(
+            f"{folder}: there is an unfinished run of this name; delete the folder, or give "
+            f"another name with --name"
+        )
 
 
 def _write_config(folder: Path, config: Config) -> None:

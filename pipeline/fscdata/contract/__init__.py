@@ -5,6 +5,7 @@ The trainer imports this package and nothing else of `fscdata`; it needs pyarrow
 
 from fscdata.contract.errors import FsckitError
 from fscdata.contract.schema import (
+    CLIP_BPE,
     SCHEMA_VERSION,
     Provenance,
     ShardRecord,
@@ -15,10 +16,14 @@ from fscdata.contract.schema import (
 from fscdata.contract.tables import (
     Dataset,
     Metadata,
+    check_unique,
     negatives_path,
     open_dataset,
     read_metadata,
     read_table,
+    refuse_mixed,
+    refuse_orphans,
+    refuse_stale,
     samples_path,
     shard_paths,
     styles_present,
@@ -26,15 +31,19 @@ from fscdata.contract.tables import (
 )
 from fscdata.contract.tar import (
     IMAGE_EXTENSIONS,
+    MAX_CAPTIONS,
     CaptionSource,
     TarIndex,
     TarSample,
     index_tar,
+    is_unicode,
     printable,
 )
 
 __all__ = [
+    "CLIP_BPE",
     "IMAGE_EXTENSIONS",
+    "MAX_CAPTIONS",
     "SCHEMA_VERSION",
     "CaptionSource",
     "Dataset",
@@ -45,13 +54,18 @@ __all__ = [
     "TarIndex",
     "TarSample",
     "caption_hash",
+    "check_unique",
     "index_tar",
+    "is_unicode",
     "negatives_path",
     "negatives_schema",
     "open_dataset",
     "printable",
     "read_metadata",
     "read_table",
+    "refuse_mixed",
+    "refuse_orphans",
+    "refuse_stale",
     "samples_path",
     "samples_schema",
     "shard_paths",

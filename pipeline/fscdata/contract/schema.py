@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
+CLIP_BPE = "clip-bpe"  # the tokenizer whose ids the tables hold
 
 TOKEN_IDS = pa.list_(pa.uint16())
 EDITS = pa.list_(
@@ -96,6 +97,7 @@ class ShardRecord:
     tar: str
     tar_size: int
     tar_digest: str
+    captions_digest: str
     rows: int
     captions: int
     without: dict[str, int] = field(default_factory=dict)

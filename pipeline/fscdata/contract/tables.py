@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from fscdata.contract.schema import (
     negatives_schema,
     samples_schema,
 )
-from fscdata.contract.tar import CaptionSource, index_tar, printable
+from fscdata.contract.tar import CaptionSource, TarIndex, index_tar, printable
 
 METADATA_KEY = b"fsckit"
 
@@ -42,13 +43,16 @@ def shard_paths(data: Path) -> list[Path]:
     """
     if not data.is_dir():
         raise FsckitError(f"{data}: no such folder")
-    for folder in (data / "shards", data):
-        tars = sorted(folder.glob("*.tar"))
-        if tars:
-            return tars
+    tars = _tars(data)
+    if tars:
+        return tars
     raise FsckitError(
         f"{data}: no .tar in it nor in its folder 'shards'; make some with 'fscdata pack {data}'"
     )
+
+
+def _tars(data: Path) -> list[Path]:
+    return sorted((data / "shards").glob("*.tar")) or sorted(data.glob("*.tar"))
 
 
 def samples_path(data: Path, shard: str) -> Path:
@@ -92,20 +96,30 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     metadata = _metadata(path, schema)
     wanted = samples_schema() if metadata.provenance.table == "samples" else negatives_schema()
     if not schema.remove_metadata().equals(wanted):
-        raise FsckitError(f"{path}: its columns are not those of schema {SCHEMA_VERSION}; {_AGAIN}")
+        raise FsckitError(
+            f"{path}: its columns are not those of schema {SCHEMA_VERSION}; {_again(path)}"
+        )
     try:
         table: pa.Table = pq.read_table(path, columns=columns, partitioning=None)
     except (pa.ArrowException, OSError) as error:
-        raise FsckitError(f"{path}: damaged ({_short(error)}); {_AGAIN}") from None
+        raise FsckitError(f"{path}: damaged ({_short(error)}); {_again(path)}") from None
     if table.num_rows != metadata.shard.rows:
         raise FsckitError(
             f"{path}: {table.num_rows} rows, where its metadata says {metadata.shard.rows}; "
-            f"{_AGAIN}"
+            f"{_again(path)}"
         )
     return table
 
 
-_AGAIN = "delete it and run 'fscdata make-negatives' again"
+def _command(path: Path, options: str = "") -> str:
+    """The command that makes a table."""
+    style = "RECIPE" if path.parent.name == "samples" else path.parent.name
+    data = path.parents[1] if path.parent.name == "samples" else path.parents[2]
+    return f"'fscdata make-negatives {data} --recipe {style}{options}'"
+
+
+def _again(path: Path) -> str:
+    return f"delete it and run {_command(path)}"
 
 
 def _short(error: Exception) -> str:
@@ -116,9 +130,9 @@ def _schema(path: Path) -> pa.Schema:
     try:
         return pq.read_schema(path)
     except FileNotFoundError:
-        raise FsckitError(f"{path}: missing; run 'fscdata make-negatives'") from None
+        raise FsckitError(f"{path}: missing; run {_command(path)}") from None
     except (pa.ArrowException, OSError) as error:
-        raise FsckitError(f"{path}: not a Parquet file ({_short(error)}); {_AGAIN}") from None
+        raise FsckitError(f"{path}: not a Parquet file ({_short(error)}); {_again(path)}") from None
 
 
 def _metadata(path: Path, schema: pa.Schema) -> Metadata:
@@ -131,13 +145,13 @@ def _metadata(path: Path, schema: pa.Schema) -> Metadata:
         if version != SCHEMA_VERSION:
             raise FsckitError(
                 f"{path}: schema version {printable(str(version))}, where this fsckit reads "
-                f"{SCHEMA_VERSION}; {_AGAIN}"
+                f"{SCHEMA_VERSION}; {_again(path)}"
             )
         return Metadata(Provenance(**record["provenance"]), ShardRecord(**record["shard"]))
     except FsckitError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise FsckitError(f"{path}: its metadata cannot be read; {_AGAIN}") from None
+        raise FsckitError(f"{path}: its metadata cannot be read; {_again(path)}") from None
 
 
 @dataclass(frozen=True)
@@ -170,70 +184,107 @@ def open_dataset(data: Path, styles: list[str]) -> Dataset:
                 f"{', '.join(present) or 'none'}); make them with "
                 f"'fscdata make-negatives {data} --recipe {style}'"
             )
-    first: dict[str, tuple[Path, Provenance]] = {}
-    samples: list[pa.Table] = []
-    negatives: dict[str, list[pa.Table]] = {style: [] for style in styles}
-    for tar in tars:
-        path = samples_path(data, tar.stem)
-        metadata = _agreeing(path, first)
-        table = read_table(path)
-        check_samples(path, table, metadata, tar)
-        samples.append(table)
-        for style in styles:
-            path = negatives_path(data, style, tar.stem)
-            metadata = _agreeing(path, first)
-            check_tar(path, metadata, tar)
-            rows = read_table(path)
-            _check_negatives(path, rows, table)
-            negatives[style].append(rows)
-    _check_unique(data, samples)
-    return Dataset(tars, samples, negatives, next(iter(first.values()))[1].tokenizer)
+    paths = [samples_path(data, tar.stem) for tar in tars]
+    refuse_mixed(paths)
+    samples = [_checked_samples(path, tar) for path, tar in zip(paths, tars, strict=True)]
+    negatives = {}
+    for style in styles:
+        of_style = [negatives_path(data, style, tar.stem) for tar in tars]
+        refuse_mixed(of_style)
+        negatives[style] = [
+            _checked_negatives(*row) for row in zip(of_style, paths, samples, strict=True)
+        ]
+    check_unique(data, samples)
+    return Dataset(tars, samples, negatives, read_metadata(paths[0]).provenance.tokenizer)
 
 
-def _agreeing(path: Path, first: dict[str, tuple[Path, Provenance]]) -> Metadata:
-    """The file's metadata, its provenance the same as that of the table's first shard."""
-    metadata = read_metadata(path)
-    origin, provenance = first.setdefault(path.parent.name, (path, metadata.provenance))
-    for field in dataclasses.fields(Provenance):
-        ours, theirs = (getattr(p, field.name) for p in (metadata.provenance, provenance))
-        if ours != theirs:
-            raise FsckitError(
-                f"{path}: shards of mixed provenance: its {field.name} is {ours!r}, that of "
-                f"{origin.name} is {theirs!r}; run 'fscdata make-negatives --overwrite' to make "
-                f"them alike"
-            )
-    return metadata
-
-
-def check_tar(path: Path, metadata: Metadata, tar: Path) -> None:
-    """Raises FsckitError where the table was made from a tar of another name or size."""
-    size = tar.stat().st_size
-    if (metadata.shard.tar, metadata.shard.tar_size) != (tar.name, size):
+def refuse_orphans(data: Path) -> None:
+    """Raises FsckitError where a table belongs to no tar, unless all tars are elsewhere."""
+    shards = {tar.stem for tar in _tars(data)}
+    tables = [*data.glob("samples/*.parquet"), *data.glob("negatives/*/*.parquet")]
+    lost = sorted(path for path in tables if path.stem not in shards)
+    if shards and lost:
         raise FsckitError(
-            f"{path}: made from a {metadata.shard.tar} of {metadata.shard.tar_size} bytes, but "
-            f"{tar} has {size}: the tar changed since; run 'fscdata make-negatives' again"
+            f"{lost[0]}: belongs to no tar of {data} ({len(lost):,} tables do not); bring the tars "
+            f"back, or delete the tables"
         )
 
 
-def check_samples(path: Path, table: pa.Table, metadata: Metadata, tar: Path) -> None:
-    """Raises FsckitError where the samples table and the tar's members or captions differ."""
-    check_tar(path, metadata, tar)
-    index = index_tar(tar, CaptionSource.parse(metadata.provenance.caption_source))
-    if index.digest == metadata.shard.tar_digest:
-        return
+def _difference(path: Path, other: Path, fields: Iterable[str]) -> str | None:
+    """What of these fields differs between the provenances of two tables, as a clause."""
+    ours, theirs = read_metadata(path).provenance, read_metadata(other).provenance
+    for field in fields:
+        if getattr(ours, field) != getattr(theirs, field):
+            return (
+                f"its {field} is {getattr(ours, field)!r}, that of {other} is "
+                f"{getattr(theirs, field)!r}"
+            )
+    return None
+
+
+def refuse_stale(path: Path, samples_file: Path) -> None:
+    """Raises FsckitError where negatives were made from other captions than their samples have."""
+    ours, theirs = read_metadata(path).shard, read_metadata(samples_file).shard
+    difference = _difference(path, samples_file, ("caption_source", "tokenizer"))
+    if (ours.tar_digest, ours.captions_digest) != (theirs.tar_digest, theirs.captions_digest):
+        difference = f"made from another tar or other captions than {samples_file}"
+    if difference is not None:
+        raise FsckitError(f"{path}: {difference}; run {_command(path, ' --overwrite')}")
+
+
+def refuse_mixed(paths: list[Path]) -> None:
+    """Raises FsckitError where the shards of one table were made in different ways."""
+    fields = [field.name for field in dataclasses.fields(Provenance)]
+    for path in paths:
+        difference = _difference(path, paths[0], fields)
+        if difference is not None:
+            raise FsckitError(
+                f"{path}: shards of mixed provenance: {difference}; run "
+                f"{_command(path, ' --overwrite')} to make them alike"
+            )
+
+
+def _checked_samples(path: Path, tar: Path) -> pa.Table:
+    """The samples of a tar, which has not changed since."""
+    metadata = read_metadata(path)
+    table = read_table(path)
+    shard = metadata.shard
+    size = tar.stat().st_size
+    if (shard.tar, shard.tar_size) != (tar.name, size):
+        raise FsckitError(
+            f"{path}: made from a {shard.tar} of {shard.tar_size} bytes, but {tar} has {size}: the "
+            f"tar changed since; run {_command(path)}"
+        )
+    source = CaptionSource.inside_tar(metadata.provenance.caption_source)
+    index = index_tar(tar, source or CaptionSource())
+    if index.digest != shard.tar_digest:
+        raise FsckitError(f"{path}: {tar} was written again since; run {_command(path)}")
+    if source is not None and index.captions_digest != shard.captions_digest:
+        _name_changed_caption(path, table, tar, index)
+    return table
+
+
+def _name_changed_caption(path: Path, table: pa.Table, tar: Path, index: TarIndex) -> None:
+    """Raises FsckitError with the first sample whose caption is not the table's."""
     there = {
         (sample.key, i): caption_hash(caption)
         for sample in index.samples
         for i, caption in sample.captions
     }
     columns = (table[name].to_pylist() for name in ("key", "caption_index", "caption_hash"))
-    for key, i, hash_ in zip(*columns, strict=True):
-        if there.get((key, i)) != hash_:
-            raise FsckitError(
-                f"{path}: the caption hash of sample '{printable(key)}' does not match {tar}: the "
-                f"tar changed since; run 'fscdata make-negatives' again"
-            )
-    raise FsckitError(f"{path}: {tar} was written again since; run 'fscdata make-negatives' again")
+    changed = (key for key, i, hash_ in zip(*columns, strict=True) if there.get((key, i)) != hash_)
+    raise FsckitError(
+        f"{path}: the caption hash of sample '{printable(next(changed, '?'))}' does not match "
+        f"{tar}: the tar changed since; run {_command(path)}"
+    )
+
+
+def _checked_negatives(path: Path, samples_file: Path, samples: pa.Table) -> pa.Table:
+    """The negatives of a shard, made from the captions and for the tokens that its samples have."""
+    refuse_stale(path, samples_file)
+    table = read_table(path)
+    _check_negatives(path, table, samples)
+    return table
 
 
 def _check_negatives(path: Path, negatives: pa.Table, samples: pa.Table) -> None:
@@ -244,12 +295,12 @@ def _check_negatives(path: Path, negatives: pa.Table, samples: pa.Table) -> None
         key = printable(orphans["key"][0].as_py())
         raise FsckitError(
             f"{path}: the negatives of sample '{key}' were made from another caption than the "
-            f"samples table has; run 'fscdata make-negatives --overwrite'"
+            f"samples table has; run {_command(path, ' --overwrite')}"
         )
 
 
-def _check_unique(data: Path, samples: list[pa.Table]) -> None:
-    """No (key, caption_index) twice in the whole data set."""
+def check_unique(data: Path, samples: list[pa.Table]) -> None:
+    """Raises FsckitError where a (key, caption_index) comes twice in the whole data set."""
     rows = pa.concat_tables([t.select(["key", "caption_index"]) for t in samples])
     counts = rows.group_by(["key", "caption_index"]).aggregate([([], "count_all")])
     twice = counts.filter(pc.greater(counts["count_all"], 1))

@@ -13,7 +13,8 @@ from typing import Any
 from fscdata.contract.errors import FsckitError
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
-MAX_TEXT_BYTES = 16 * 2**20  # a caption member larger than this is not a caption
+MAX_TEXT_BYTES = 16 * 2**20  # a json or txt larger than this holds no captions
+MAX_CAPTIONS = 1000  # of one sample
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,16 @@ class CaptionSource:
     folder: Path | None = None
 
     def __str__(self) -> str:
+        # Of a folder its name alone: where it lies is not how a table was made.
         if self.folder is not None:
-            return f"folder:{self.folder.resolve()}"
+            return f"folder:{self.folder.resolve().name}"
         return f"json:{self.json_key}" if self.json_key else "default"
 
     @classmethod
-    def parse(cls, text: str) -> CaptionSource:
-        """The inverse of `str()`, as found in a table's provenance."""
+    def inside_tar(cls, text: str) -> CaptionSource | None:
+        """The source that `str()` gave, or None where the captions did not come from the tar."""
         kind, _, value = text.partition(":")
-        if kind == "folder":
-            return cls(folder=Path(value))
-        return cls(json_key=value or None)
+        return None if kind == "folder" else cls(json_key=value or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,16 @@ class TarSample:
 
 @dataclass(frozen=True)
 class TarIndex:
-    """A tar's samples in its order, what was left out by reason, and a digest of what was read."""
+    """A tar's samples in its order, and what was left out by reason.
+
+    `digest` covers the members' names, places and sizes, `captions_digest` the captions
+    and their published negatives.
+    """
 
     samples: list[TarSample]
     without: dict[str, int]
     digest: str
+    captions_digest: str
 
 
 @dataclass
@@ -68,13 +73,14 @@ class _Group:
     image: tuple[str, int, int] | None = None
     json: bytes | None = None
     text: bytes | None = None
+    oversized: bool = False
 
 
 def index_tar(path: Path, source: CaptionSource = CaptionSource()) -> TarIndex:
     """Read a tar's headers and captions, never its images.
 
     Raises:
-        FsckitError: the tar is damaged, a key has a dot, or a key comes twice.
+        FsckitError: the tar is damaged, a key has a dot or is not UTF-8, or comes twice.
     """
     groups: dict[str, _Group] = {}
     digest = hashlib.blake2b(digest_size=16)
@@ -89,6 +95,7 @@ def index_tar(path: Path, source: CaptionSource = CaptionSource()) -> TarIndex:
 
     without: Counter[str] = Counter()
     samples = []
+    of_captions = hashlib.blake2b(digest_size=16)
     for key, group in groups.items():
         if group.image is None:
             without["sample: no image"] += 1
@@ -96,10 +103,13 @@ def index_tar(path: Path, source: CaptionSource = CaptionSource()) -> TarIndex:
         captions, published, problems = _captions(key, group, source)
         without.update(problems)
         for index, caption in captions:
-            digest.update(b"%d\0%s\0" % (index, caption.encode()))
+            for text in (caption, *published.get(index, ())):
+                of_captions.update(b"%s\0%d\0%s\0" % (key.encode(), index, text.encode()))
         if captions:
             samples.append(TarSample(key, *group.image, captions, published))
-    return TarIndex(samples, dict(sorted(without.items())), digest.hexdigest())
+    return TarIndex(
+        samples, dict(sorted(without.items())), digest.hexdigest(), of_captions.hexdigest()
+    )
 
 
 def _read_members(
@@ -108,6 +118,11 @@ def _read_members(
     previous = None
     for member in tar:
         name = member.name
+        if not is_unicode(name):
+            raise FsckitError(
+                f"{path}: the member name '{printable(name)}' is not UTF-8; rename it and pack the "
+                f"tar again"
+            )
         folder, slash, base = name.rpartition("/")
         stem, _, extension = base.partition(".")
         extension = extension.lower()
@@ -125,15 +140,14 @@ def _read_members(
             raise FsckitError(f"{path}: the key '{printable(key)}' comes twice in this tar")
         previous = key
         group = groups.setdefault(key, _Group())
-        digest.update(
-            b"%s\0%d\0%d\0"
-            % (name.encode(errors="surrogateescape"), member.offset_data, member.size)
-        )
+        digest.update(b"%s\0%d\0%d\0" % (name.encode(), member.offset_data, member.size))
         if extension in IMAGE_EXTENSIONS:
             if group.image is not None:
                 raise FsckitError(f"{path}: the key '{printable(key)}' comes twice in this tar")
             group.image = (extension, member.offset_data, member.size)
-        elif extension in ("json", "txt") and member.size <= MAX_TEXT_BYTES:
+        elif extension in ("json", "txt") and member.size > MAX_TEXT_BYTES:
+            group.oversized = True
+        elif extension in ("json", "txt"):
             content = tar.extractfile(member)
             data = content.read() if content else b""
             if extension == "json":
@@ -166,14 +180,17 @@ def _captions(
     record = record if isinstance(record, dict) else {}
     raw = _raw_captions(key, group, record, source)
     captions = []
-    for index, item in enumerate(raw):
+    if len(raw) > MAX_CAPTIONS:
+        problems[f"caption: beyond {MAX_CAPTIONS} of one sample"] += len(raw) - MAX_CAPTIONS
+    for index, item in enumerate(raw[:MAX_CAPTIONS]):
         caption, problem = _clean(item)
         if caption is None:
             problems[f"caption: {problem}"] += 1
         else:
             captions.append((index, caption))
     if not raw:
-        problems["sample: no caption"] += 1
+        large = f"sample: json or txt larger than {MAX_TEXT_BYTES >> 20} MB"
+        problems[large if group.oversized else "sample: no caption"] += 1
     return captions, _published(record), problems
 
 
@@ -197,7 +214,7 @@ def _published(record: dict[str, Any]) -> dict[int, list[str]]:
     """Negatives that came with the captions, by the index of the caption."""
     lists = record.get("published_negatives")
     return {
-        index: [text for text in item if isinstance(text, str) and _is_unicode(text)]
+        index: [text for text in item if isinstance(text, str) and is_unicode(text)]
         for index, item in enumerate(lists if isinstance(lists, list) else [])
         if isinstance(item, list)
     }
@@ -216,16 +233,17 @@ def _clean(item: object) -> tuple[str | None, str]:
             return None, "not UTF-8"
     if not isinstance(item, str):
         return None, "not a string"
-    if not _is_unicode(item):
+    if not is_unicode(item):
         return None, "not UTF-8"
     item = item.strip()
     return (item, "") if item else (None, "empty")
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: it holds no half of a surrogate pair."""
     try:
         text.encode()
-    except UnicodeEncodeError:  # JSON can spell half a surrogate pair
+    except UnicodeEncodeError:
         return False
     return True
 

@@ -19,8 +19,11 @@ from fscdata.contract import (
     FsckitError,
     negatives_schema,
     printable,
-    read_metadata,
     read_table,
+    refuse_mixed,
+    refuse_orphans,
+    refuse_stale,
+    samples_path,
     styles_present,
 )
 
@@ -36,6 +39,10 @@ def connect(data: Path) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     _create_views(connection, data)
     return connection
+
+
+# The file's format: an older duckdb command on somebody's path reads it too.
+_READABLE_BY = {"storage_compatibility_version": "v1.2.0"}
 
 
 def write_database(data: Path, path: Path | None = None) -> Path:
@@ -57,7 +64,7 @@ def write_database(data: Path, path: Path | None = None) -> Path:
     # DuckDB takes no empty file for a new database, so not storage.atomic_file.
     with TemporaryDirectory(dir=path.parent, prefix=".", suffix=".tmp") as folder:
         unfinished = Path(folder, path.name)
-        with duckdb_errors(), duckdb.connect(unfinished) as connection:
+        with duckdb_errors(), duckdb.connect(unfinished, config=_READABLE_BY) as connection:
             _create_views(connection, data)
         unfinished.rename(path)
     return path
@@ -91,15 +98,14 @@ def table_files(data: Path) -> tuple[list[Path], dict[str, list[Path]]]:
         style: sorted((data / "negatives" / style).glob("*.parquet"))
         for style in styles_present(data)
     }
+    refuse_orphans(data)
     for paths in (samples, *negatives.values()):
-        first = read_metadata(paths[0]).provenance
+        refuse_mixed(paths)
         for path in paths:
             read_table(path, columns=[])
-            if read_metadata(path).provenance != first:
-                raise FsckitError(
-                    f"{path}: made in another way than {paths[0].name}; run 'fscdata "
-                    f"make-negatives --overwrite' to make them alike"
-                )
+    for paths in negatives.values():
+        for path in paths:
+            refuse_stale(path, samples_path(data, path.stem))
     return samples, negatives
 
 

@@ -50,6 +50,7 @@ class Style(ABC):
     name: str
     version: int
     options: ClassVar[dict[str, Any]] = {}
+    libraries: ClassVar[tuple[str, ...]] = ()  # whose versions change what is made
     uses_parse: ClassVar[bool] = True
     uses_lexicon: ClassVar[bool] = False
 

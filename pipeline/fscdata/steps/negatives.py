@@ -10,6 +10,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 from fscdata.contract import (
@@ -20,11 +22,15 @@ from fscdata.contract import (
     ShardRecord,
     TarIndex,
     caption_hash,
+    check_unique,
     index_tar,
     negatives_path,
     read_metadata,
+    read_table,
+    refuse_orphans,
     samples_path,
     shard_paths,
+    styles_present,
 )
 from fscdata.lexicon import load_lexicon
 from fscdata.negatives.draw import Draw
@@ -36,6 +42,7 @@ from fscdata.storage import locked, remove_temporary, write_parquet
 from fscdata.tokenizer import ClipTokenizer, tokenizer_of
 
 MAX_VARIANTS = 127  # int8
+_TICK = 256  # captions between two words to the progress bar
 
 
 @dataclass(frozen=True)
@@ -68,16 +75,17 @@ def make_negatives(
     data: Path,
     settings: Settings,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int, int], None] = lambda done, total, captions: None,
 ) -> Report:
-    """Make the tables that a data set lacks; `progress` hears of shards done and in all.
+    """Make the tables that a data set lacks; `progress` hears of shards done, shards in all, and
+    captions done.
 
     A tar that cannot be read is reported and the others are made. Tables made from a tar that has
     changed since are made again.
 
     Raises:
         FsckitError: no such recipe, no shards, tables of another provenance without `overwrite`,
-            or another run at work on the folder.
+            tables that belong to no tar, a key in two tars, or another run at work on the folder.
     """
     if not 1 <= settings.variants <= MAX_VARIANTS:
         raise FsckitError(f"--variants {settings.variants}: takes 1 to {MAX_VARIANTS}")
@@ -92,15 +100,18 @@ def make_negatives(
     with locked(data):
         remove_temporary(data)
         maker = ShardMaker(data, styles, settings, tokenizer)
-        if not overwrite:
-            maker.refuse_others(tars)
+        maker.refuse_others(tars, overwrite)
         for done, tar in enumerate(tars):
-            progress(done, len(tars))
+            tick = partial(progress, done, len(tars))
+            tick(report.captions)
             try:
-                maker.make(tar, report, overwrite)
+                maker.make(tar, report, overwrite, tick)
             except FsckitError as error:
                 report.failed[tar.name] = str(error)
-        progress(len(tars), len(tars))
+        progress(len(tars), len(tars), report.captions)
+        made = [samples_path(data, tar.stem) for tar in tars if tar.name not in report.failed]
+        if made:
+            check_unique(data, [read_table(path) for path in made])
     report.seconds = time.perf_counter() - start
     return report
 
@@ -136,7 +147,7 @@ class ShardMaker:
             common,
             style=style.name,
             style_version=style.version,
-            options=dict(style.options),
+            options=style.options | {name: version(name) for name in style.libraries},
             seed=self.settings.seed,
             variants=self.settings.variants,
             lexicon_digest=load_lexicon().digest if style.uses_lexicon else None,
@@ -149,9 +160,24 @@ class ShardMaker:
             name: negatives_path(self.data, name, shard) for name in self.styles
         }
 
-    def refuse_others(self, tars: list[Path]) -> None:
-        """Raises FsckitError where a table is there that was made otherwise."""
-        for tar in tars:
+    def refuse_others(self, tars: list[Path], overwrite: bool) -> None:
+        """Raises FsckitError where a table is there that these would not go with.
+
+        With `overwrite` tables of the styles to make may be there; of other styles they may
+        only where their captions and tokens are the same.
+        """
+        refuse_orphans(self.data)
+        ours = self.provenance(None)
+        for style in set(styles_present(self.data)) - self.styles.keys():
+            path = next(iter(sorted((self.data / "negatives" / style).glob("*.parquet"))))
+            theirs = read_metadata(path).provenance
+            if (theirs.caption_source, theirs.tokenizer) != (ours.caption_source, ours.tokenizer):
+                raise FsckitError(
+                    f"{path.parent}: made from captions {theirs.caption_source!r} with tokenizer "
+                    f"{theirs.tokenizer!r}, not {ours.caption_source!r} and {ours.tokenizer!r}; "
+                    f"add {style} to --recipe, or delete that folder"
+                )
+        for tar in tars if not overwrite else []:
             for name, path in self.tables(tar.stem).items():
                 if not path.exists():
                     continue
@@ -164,7 +190,7 @@ class ShardMaker:
                             f"say --overwrite to make it again"
                         )
 
-    def make(self, tar: Path, report: Report, overwrite: bool) -> None:
+    def make(self, tar: Path, report: Report, overwrite: bool, tick: Callable[[int], None]) -> None:
         """Make the tables of one shard that are missing or older than its tar."""
         index = index_tar(tar, self.settings.captions)
         tables = self.tables(tar.stem)
@@ -176,9 +202,11 @@ class ShardMaker:
             report.skipped += 1
             return
         captions = sum(len(sample.captions) for sample in index.samples)
-        record = ShardRecord(tar.name, tar.stat().st_size, index.digest, 0, captions)
+        record = ShardRecord(
+            tar.name, tar.stat().st_size, index.digest, index.captions_digest, 0, captions
+        )
         styles = [self.styles[name] for name in missing if name is not None]
-        rows, without = self._negatives(index, styles)
+        rows, without = self._negatives(index, styles, lambda done: tick(report.captions + done))
         for style in styles:
             table = negatives_table(rows[style.name], self.tokenizer)
             counts = dict(sorted(without[style.name].items()))
@@ -200,10 +228,11 @@ class ShardMaker:
         if not path.exists():
             return False
         shard = read_metadata(path).shard
-        return (shard.tar_size, shard.tar_digest) == (tar.stat().st_size, index.digest)
+        ours = (tar.stat().st_size, index.digest, index.captions_digest)
+        return (shard.tar_size, shard.tar_digest, shard.captions_digest) == ours
 
     def _negatives(
-        self, index: TarIndex, styles: list[Style]
+        self, index: TarIndex, styles: list[Style], tick: Callable[[int], None]
     ) -> tuple[dict[str, list[Row]], dict[str, Counter[str]]]:
         rows: dict[str, list[Row]] = {style.name: [] for style in styles}
         without: dict[str, Counter[str]] = {style.name: Counter() for style in styles}
@@ -212,9 +241,12 @@ class ShardMaker:
             for sample in index.samples
             for caption_index, text in sample.captions
         ]
-        for (sample, caption_index, text), parse in zip(
-            items, self._parses([text for *_, text in items]), strict=True
+        parses = self._parses([text for *_, text in items])
+        for done, ((sample, caption_index, text), parse) in enumerate(
+            zip(items, parses, strict=True)
         ):
+            if done % _TICK == 0:
+                tick(done)
             published = sample.published.get(caption_index, [])
             caption = Caption(text, parse, published)
             hash_ = caption_hash(text)

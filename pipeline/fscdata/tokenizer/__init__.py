@@ -14,9 +14,8 @@ import ftfy
 import regex
 from tokenizers.models import BPE
 
-from fscdata.contract import FsckitError
+from fscdata.contract import CLIP_BPE, FsckitError
 
-CLIP_BPE = "clip-bpe"
 _START, _END = "<start_of_text>", "<end_of_text>"
 _WORDS = regex.compile(
     rf"{_START}|{_END}|'s|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -222,18 +224,19 @@ def test_running_again_makes_only_what_is_missing(tmp_path: Path) -> None:
     lost = negatives_path(tmp_path, "negclip", "00001")
     lost.unlink()
     (lost.parent / ".00001.parquet.tmp").write_bytes(b"half of it")
+    (tmp_path / ".mine.tmp").write_bytes(b"somebody's own")
     report = make_negatives(tmp_path, settings)
     assert (report.shards, report.skipped) == (1, 1)
     assert tables(tmp_path) == before
-    assert not list(tmp_path.rglob("*.tmp"))
+    assert [path.name for path in tmp_path.rglob("*.tmp")] == [".mine.tmp"]
     changed = {p for p in before if (tmp_path / p).stat().st_mtime_ns != times[p]}
     assert changed == {str(lost.relative_to(tmp_path))}
 
 
 def test_a_tar_that_changed_is_noticed_and_made_again(tmp_path: Path) -> None:
-    write_shards(tmp_path, [samples(["a dog chases a cat"]), samples(["a man in a hat"])])
+    write_shards(tmp_path, [[("0", ["a dog chases a cat"])], [("1", ["a man in a hat"])]])
     make_negatives(tmp_path, Settings("negclip"))
-    write_shards(tmp_path, [samples(["a cat chases a dog"])])
+    write_shards(tmp_path, [[("0", ["a cat chases a dog"])]])
     report = make_negatives(tmp_path, Settings("negclip"))
     assert (report.shards, report.skipped) == (1, 1)
     captions = read_table(samples_path(tmp_path, "00000"))["caption"].to_pylist()
@@ -247,6 +250,32 @@ def test_tables_made_otherwise_are_not_mixed(tmp_path: Path) -> None:
         make_negatives(tmp_path, Settings("negclip", seed=1))
     make_negatives(tmp_path, Settings("negclip", seed=1), overwrite=True)
     assert read_metadata(negatives_path(tmp_path, "negclip", "00000")).provenance.seed == 1
+
+
+def test_other_styles_are_not_left_with_other_tokens(tmp_path: Path) -> None:
+    write_shards(tmp_path, [samples(TEMPLATES[:4])])
+    make_negatives(tmp_path, Settings("negclip"))
+    with pytest.raises(FsckitError, match="add negclip to --recipe, or delete that folder"):
+        make_negatives(tmp_path, Settings("svlc", tokenizer="none"), overwrite=True)
+    make_negatives(tmp_path, Settings("svlc,negclip", tokenizer="none"), overwrite=True)
+
+
+def test_killed_and_run_again(made: Path, tmp_path: Path) -> None:
+    everything = samples(CAPTIONS)
+    write_shards(tmp_path, [everything[:10], everything[10:], []])
+    command = [sys.executable, "-m", "fscdata", "make-negatives", str(tmp_path)]
+    command += ["--recipe", ALL, "--variants", "3"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while not list(tmp_path.rglob("*.parquet")) and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    finished = tables(tmp_path)
+    assert finished.items() <= tables(made).items(), "what has its final name is whole"
+    assert len(finished) < len(tables(made))
+    make_negatives(tmp_path, Settings(ALL, variants=3))
+    assert tables(tmp_path) == tables(made)
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_a_damaged_tar_is_named_and_the_others_are_made(tmp_path: Path) -> None:

@@ -32,8 +32,11 @@ def encoded(mode: str, form: str, size: tuple[int, int] = (20, 10)) -> bytes:
         ("RGB", "JPEG"),
         ("L", "JPEG"),
         ("CMYK", "JPEG"),
+        ("RGB", "PNG"),
         ("RGBA", "PNG"),
         ("L", "PNG"),
+        ("LA", "PNG"),
+        ("1", "PNG"),
         ("RGB", "WEBP"),
     ],
 )
@@ -48,6 +51,37 @@ def test_sixteen_bits() -> None:
     image = decode(buffer.getvalue())
     assert image.dtype == torch.uint8 and image.shape == (3, 10, 20)
     assert set(image.unique().tolist()) <= {127, 128}
+
+
+def test_palette_with_transparency() -> None:
+    """The colours under the transparency are kept, as with RGBA."""
+    picture = Image.open(io.BytesIO(encoded("RGB", "PNG"))).quantize(8)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", transparency=bytes(range(8)))
+    expected = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+    assert torch.equal(decode(buffer.getvalue()), expected)
+
+
+@pytest.mark.parametrize("right_crc", [True, False])
+@pytest.mark.parametrize("mode", ["RGB", "L", "LA"])
+def test_flipped_bytes(mode: str, right_crc: bool) -> None:
+    """Every byte of the compressed pixels in turn: damaged, or a picture; never a crash."""
+    png = encoded(mode, "PNG")
+    start = png.index(b"IDAT")
+    (length,) = struct.unpack(">I", png[start - 4 : start])
+    end = start + 4 + length
+    damaged = 0
+    for place in range(start + 4, end):
+        data = bytearray(png)
+        data[place] ^= 0xFF
+        if right_crc:
+            data[end : end + 4] = struct.pack(">I", zlib.crc32(data[start:end]))
+        try:
+            assert decode(bytes(data)).shape == (3, 10, 20)
+        except UnreadableImageError as error:
+            assert str(error) == "damaged image"
+            damaged += 1
+    assert damaged > (0 if right_crc else length // 2)
 
 
 def huge_png(side: int) -> bytes:

@@ -45,6 +45,7 @@ def test_negatives_of_every_epoch(
     monkeypatch.setattr(log, "handlers", [caplog.handler])
     with caplog.at_level(logging.INFO, "fsctrain"):
         data = read_data(make_data(samples, tokenizer=tokenizer), ("shape", "colour"), clip)
+    assert caplog.messages[0].startswith("checking 3 tars of ")
     assert ("tokenizing 14 captions" in caplog.text) == (tokenizer is None)
     assert len(data) == 14 and len(data.tars) == 3
     expected = [(s, i) for s in samples for i in range(len(s.captions))]
@@ -133,7 +134,8 @@ def test_negatives_of_another_caption(data, samples, tables_again, tar_again, cl
     tables_again(data, tar, part)
     path.write_bytes(old)
     with pytest.raises(
-        FsckitError, match="negatives of sample '02' were made from another caption"
+        FsckitError,
+        match=r"00000.parquet: made from another tar or other captions than .*--recipe shape",
     ):
         read_data(data, ("shape",), clip)
 
@@ -157,5 +159,8 @@ def test_token_ids_that_are_not_there(data: Path, clip: Clip) -> None:
     table = table.set_column(position, field, pa.nulls(len(table), empty))
     table = table.replace_schema_metadata(metadata)
     pq.write_table(table, path)
-    with pytest.raises(FsckitError, match="has no token ids"):
+    with pytest.raises(
+        FsckitError,
+        match=rf"no token ids; run 'fscdata make-negatives {data} --recipe colour,shape --over",
+    ):
         read_data(data, (), clip)

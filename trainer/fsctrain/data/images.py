@@ -8,6 +8,7 @@ import os
 import tarfile
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from fscdata.contract import FsckitError, printable
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_PIXELS = 100_000_000
 RATIO = (3 / 4, 4 / 3)  # of width to height, as torchvision's RandomResizedCrop
@@ -52,7 +56,7 @@ def read_member(tar: Path, key: str, offset: int, size: int) -> bytes:
     ):
         raise FsckitError(
             f"{tar}: sample '{printable(key)}' is no longer where its table says: the tar changed "
-            f"since; run 'fscdata make-negatives' again"
+            f"since the run began; start the run again to learn which tables to make anew"
         )
     return data[HEADER:]
 
@@ -66,31 +70,40 @@ def decode(data: bytes) -> Tensor:
     with warnings.catch_warnings():
         # PIL warns of sizes below our limit, and torchvision that torchcodec will replace it.
         warnings.simplefilter("ignore")
-        _check_header(data)
+        image = _open(data)
         try:
-            image = decode_image(
+            if image.format == "PNG":
+                return _pixels(image)
+            picture: Tensor = decode_image(
                 torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB
             )
-        except RuntimeError:
+        except Exception:  # a stranger's file; PIL raises errors of many kinds
             raise UnreadableImageError("damaged image") from None
-    # PNG may have 16 bits a channel.
-    picture: Tensor = transforms.to_dtype(image, torch.uint8, scale=True)
     return picture
 
 
-def _check_header(data: bytes) -> None:
-    """Refuse by the header alone what is no picture, or would not fit into memory."""
+def _open(data: bytes) -> Image.Image:
+    """The picture, of which PIL has read the header alone: it is one, and fits into memory."""
     from PIL import Image  # noqa: PLC0415  # only here, in the workers
 
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as image:
-            pixels = image.height * image.width
+        image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP"))
+        pixels = image.height * image.width
     except Image.DecompressionBombError:
         pixels = MAX_PIXELS + 1
-    except (OSError, ValueError, SyntaxError):  # PIL's PNG reader raises SyntaxError
+    except Exception:  # as in decode
         raise UnreadableImageError("not an image") from None
     if pixels > MAX_PIXELS:
         raise UnreadableImageError(f"more than {MAX_PIXELS // 10**6} million pixels")
+    return image
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    """uint8 [3, H, W], decoded by PIL: torchvision 0.29 dies of a PNG with one wrong byte."""
+    if image.mode.startswith("I"):  # grey of 16 bits, which PIL would clip to 8
+        grey = torch.from_numpy((np.asarray(image) >> 8).astype(np.uint8))
+        return grey.expand(3, -1, -1)
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
 def crop_box(

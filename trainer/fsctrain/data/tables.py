@@ -14,12 +14,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fscdata.contract import FsckitError, open_dataset
+from fscdata.contract import CLIP_BPE, FsckitError, open_dataset, shard_paths, styles_present
 from fsctrain.model import Clip, end_positions, get_tokenizer, uses_clip_bpe
 
 log = logging.getLogger("fsctrain")
 
-CLIP_BPE = "clip-bpe"  # the tables' word for the ids of open_clip's SimpleTokenizer
 _TEXTS_AT_ONCE = 8192
 Integers = NDArray[np.int64]
 
@@ -102,6 +101,7 @@ def read_data(data: Path, styles: tuple[str, ...], clip: Clip) -> TrainingData:
         FsckitError: as `fscdata.contract.open_dataset`; no captions; token ids that are missing
             or beyond the model's vocabulary.
     """
+    log.info("checking %s tars of %s", f"{len(shard_paths(data)):,}", data)
     dataset = open_dataset(data, list(styles))
     samples = dataset.samples
     rows = [len(table) for table in samples]
@@ -215,9 +215,10 @@ def _check_ids(data: Path, clip: Clip, *texts: Texts) -> None:
     vocabulary = int(clip.model.vocab_size)
     for text in texts:
         if len(text) and int(np.diff(text.offsets).min()) < 2:
+            recipe = ",".join(styles_present(data)) or "RECIPE"
             raise FsckitError(
                 f"{data}: a text of its tables has no token ids; run 'fscdata make-negatives "
-                f"--overwrite'"
+                f"{data} --recipe {recipe} --overwrite'"
             )
         if int(text.ids.max(initial=0)) >= vocabulary:
             raise FsckitError(

@@ -126,6 +126,7 @@ class Replace(Style):
 
     name = "replace"
     version = 1
+    libraries = ("lemminflect",)
     uses_lexicon = True
 
     def negatives(self, caption: Caption, draw: Draw, variants: int) -> list[Negative] | str:

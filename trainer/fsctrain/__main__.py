@@ -1,0 +1,5 @@
+"""`python -m fsctrain`."""
+
+from fsctrain.cli import main
+
+main()
