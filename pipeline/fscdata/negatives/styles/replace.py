@@ -17,7 +17,7 @@ from itertools import accumulate
 from fscdata.lexicon import PartOfSpeech, load_lexicon
 from fscdata.negatives.draw import Draw, distinct
 from fscdata.negatives.inflection import inflect, match_case
-from fscdata.negatives.parsing import Parse
+from fscdata.negatives.parse import Parse
 from fscdata.negatives.scene_graph import Element, scene_graph
 from fscdata.negatives.style import Caption, Edit, Negative, Style, apply_edits, no_argument
 

@@ -11,7 +11,7 @@ from itertools import permutations, product
 
 from fscdata.contract import FsckitError
 from fscdata.negatives.draw import Draw, distinct
-from fscdata.negatives.parsing import Parse
+from fscdata.negatives.parse import Parse
 from fscdata.negatives.style import Caption, Edit, Negative, Style
 
 _LONGEST = 5

@@ -12,7 +12,7 @@ from importlib.resources import files
 from itertools import product
 
 from fscdata.negatives.draw import Draw, distinct
-from fscdata.negatives.parsing import Parse
+from fscdata.negatives.parse import Parse
 from fscdata.negatives.style import Caption, Edit, Negative, Style, apply_edits, no_argument
 
 

@@ -7,7 +7,8 @@ from itertools import permutations
 import pytest
 
 from fscdata.negatives.draw import Draw
-from fscdata.negatives.parsing import Parse, load_parser
+from fscdata.negatives.parse import Parse
+from fscdata.negatives.parsing import load_parser
 from fscdata.negatives.style import Caption, apply_edits, create_style, seed_key
 
 
