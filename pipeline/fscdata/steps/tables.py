@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Sized
+from itertools import chain
+
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from fscdata.contract import TarIndex, caption_hash, negatives_schema, samples_schema
+from fscdata.contract.schema import EDITS, TOKEN_IDS
 from fscdata.negatives.style import Negative
 from fscdata.tokenizer import ClipTokenizer
 
@@ -15,12 +20,28 @@ Row = tuple[str, int, int, int, Negative]
 
 def _token_ids(texts: list[str], tokenizer: ClipTokenizer | None) -> pa.Array:
     if tokenizer is None:
-        return pa.nulls(len(texts), pa.list_(pa.uint16()))
+        return pa.nulls(len(texts), TOKEN_IDS)
     ids = [tokenizer(text) for text in texts]
-    offsets = np.zeros(len(ids) + 1, np.int32)
-    np.cumsum([len(row) for row in ids], out=offsets[1:])
-    values = np.fromiter((i for row in ids for i in row), np.uint16, count=int(offsets[-1]))
+    offsets = _offsets(ids)
+    values = np.fromiter(chain.from_iterable(ids), np.uint16, count=int(offsets[-1]))
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+
+
+def _edits(negatives: list[Negative]) -> pa.Array:
+    """Column by column: an array of dictionaries takes five times as long."""
+    flat = [edit for negative in negatives for edit in negative.edits]
+    fields = list(EDITS.value_type)
+    columns = zip(*flat, strict=True) if flat else [()] * len(fields)
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, fields, strict=True)]
+    offsets = pa.array(_offsets([negative.edits for negative in negatives]))
+    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(arrays, fields=fields))
+
+
+def _offsets(lists: Sequence[Sized]) -> NDArray[np.int32]:
+    """Where each list begins in all of them joined, and where the last ends: [n + 1]."""
+    offsets = np.zeros(len(lists) + 1, np.int32)
+    np.cumsum([len(item) for item in lists], out=offsets[1:])
+    return offsets
 
 
 def samples_table(index: TarIndex, tokenizer: ClipTokenizer | None) -> pa.Table:
@@ -49,8 +70,7 @@ def negatives_table(rows: list[Row], tokenizer: ClipTokenizer | None) -> pa.Tabl
         [negative.text for negative in negatives],
         [negative.operator for negative in negatives],
         [negative.relation for negative in negatives],
-        [[edit._asdict() for edit in negative.edits] for negative in negatives],
     ]
-    arrays = [pa.array(c, f.type) for c, f in zip(columns, list(schema)[:8], strict=True)]
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, list(schema)[:7], strict=True)]
     token_ids = _token_ids([negative.text for negative in negatives], tokenizer)
-    return pa.Table.from_arrays([*arrays, token_ids], schema=schema)
+    return pa.Table.from_arrays([*arrays, _edits(negatives), token_ids], schema=schema)
