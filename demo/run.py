@@ -120,6 +120,7 @@ def fine_tune_all(data: Path, out: Path, jobs: list[tuple[str, int]], test: Test
         settings = SETTINGS | {"data": data, "out": out, "name": f"{recipe}-{seed}", "seed": seed}
         words = [f"--{k.replace('_', '-')}={v}" for k, v in settings.items()]
         say(f"$ {shlex.join(['fsctrain', 'run', f'--recipe={recipe}', *words])}")
+    say("training, two at a time, a core each: some minutes")
     with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(fine_tune, data, out, *job, test) for job in jobs]
         for future in as_completed(futures):
@@ -130,7 +131,7 @@ def fine_tune_all(data: Path, out: Path, jobs: list[tuple[str, int]], test: Test
 
 
 def say(text: str) -> None:
-    """Print a command as one line, however narrow the terminal."""
+    """Print one line, however narrow the terminal."""
     console.print(f"\n{text}", style="bold", highlight=False, soft_wrap=True)
 
 
@@ -217,7 +218,9 @@ def shown_scenes(
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description="What hard negatives teach, on a small world.")
-    parser.add_argument("--seeds", type=int, default=1, help="training runs of each recipe")
+    parser.add_argument(
+        "--seeds", type=int, default=1, choices=range(1, 11), help="training runs of each recipe"
+    )
     parser.add_argument("--recipe", default="fsc-clip", choices=["fsc-clip", "negclip"])
     args = parser.parse_args()
     started = time.perf_counter()

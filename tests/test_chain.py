@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import open_clip
+import pytest
 import torch
 from PIL import Image
 
 from captions import TEMPLATES
+from fscdata.contract import FsckitError
 from fscdata.steps.negatives import Settings, make_negatives
 from fsctrain.config import Config, load_config
 from fsctrain.train import train
@@ -43,7 +45,7 @@ def test_pack_make_negatives_train_load(tmp_path: Path) -> None:
     packed = run("fscdata", "pack", data, "--images", images,
                  "--captions", tmp_path / "captions.tsv", "--samples-per-shard", 5)  # fmt: skip
     assert "12 samples, 24 captions" in packed.stdout
-    assert "missing image 1" in packed.stdout
+    assert "missing image: 1" in packed.stdout
     made = run("fscdata", "make-negatives", data, "--recipe", "fsc-clip", "--variants", 2)
     assert "24 captions of 3 shards" in made.stdout
     assert "24" in run("fscdata", "inspect", data).stdout
@@ -100,3 +102,25 @@ def config(folder: Path, recipe: str, **settings: object) -> Config:
         "log_every": 1,
     }
     return load_config(recipe, common | settings)
+
+
+def test_negatives_that_training_could_not_tell_from_the_caption_are_left_out(
+    tmp_path: Path,
+) -> None:
+    """Different in case alone, or behind the model's 16 tokens."""
+    long = "a dog and a cat and a cow and a pig and a hen and a duck near a red car"
+    published = [["A DOG chases a cat"], [long.replace("red", "blue")], ["a cat chases a dog"]]
+    captions = ["a dog chases a cat", long, "a man near a car"]
+    members = sample("0", captions, published_negatives=published)
+    write_tar(tmp_path / "data" / "00000.tar", members)
+    make_negatives(tmp_path / "data", Settings("imported"))
+    folder = train(config(tmp_path, "negclip", styles=["imported"], steps=1)).folder
+    record = json.loads((folder / "metrics.jsonl").read_text())
+    assert record["with_negatives"] == pytest.approx(1 / 3)
+
+
+def test_a_style_that_has_nothing_is_refused(tmp_path: Path) -> None:
+    write_tar(tmp_path / "data" / "00000.tar", sample("0", TEMPLATES[:2]))
+    make_negatives(tmp_path / "data", Settings("imported"))
+    with pytest.raises(FsckitError, match="no caption has a negative of style imported"):
+        train(config(tmp_path, "negclip", styles=["imported"]))

@@ -53,7 +53,12 @@ def pack(
     dest: Annotated[Path, typer.Argument(help="the data set's folder, to be made")],
     images: Annotated[Path, typer.Option(help="the folder of images")],
     captions: Annotated[
-        Path, typer.Option(help="TSV, CSV, JSON lines, Parquet, COCO json or NegCLIP's TSV")
+        Path,
+        typer.Option(
+            help="TSV, CSV, JSON lines or Parquet with the columns image (or filename, file_name, "
+            "filepath, file) and caption (or captions, title, text, sentence, raw); COCO's json; "
+            "NegCLIP's TSV"
+        ),
     ],
     samples_per_shard: Annotated[int, typer.Option(min=1, help="images a tar")] = 10_000,
 ) -> None:
@@ -82,7 +87,7 @@ def pack(
         f"{decimal(report.bytes)}; images that no caption names: {report.unnamed_images:,}; "
         f"skipped: "
     )
-    reasons = [f"{reason} {count:,}" for reason, count in report.skipped.most_common()]
+    reasons = [f"{reason}: {count:,}" for reason, count in report.skipped.most_common()]
     typer.echo(printable(line + (", ".join(reasons) or "nothing")))
 
 
@@ -125,14 +130,18 @@ def make_negatives(
     stderr = Console(stderr=True)
     with Progress(console=stderr, disable=not stderr.is_terminal, transient=True) as bar:
         task = bar.add_task("shards", total=None)
-        report = step.make_negatives(
-            data,
-            settings,
-            overwrite,
-            lambda done, total, captions: bar.update(
-                task, completed=done, total=total, description=f"{captions:,} captions, shards"
-            ),
-        )
+        try:
+            report = step.make_negatives(
+                data,
+                settings,
+                overwrite,
+                lambda done, total, captions: bar.update(
+                    task, completed=done, total=total, description=f"{captions:,} captions, shards"
+                ),
+            )
+        except KeyboardInterrupt:
+            stderr.print("fscdata: stopped; the same command again makes what is missing")
+            raise
     _print_report(report)
     for reason in report.failed.values():
         sys.stderr.write(f"fscdata: {printable(reason)}\n")
@@ -232,7 +241,8 @@ def db(
     """Write a .duckdb file with the views samples, negatives and coverage."""
     from fscdata import explore
 
-    typer.echo(printable(str(explore.write_database(data, out))))
+    path = explore.write_database(data, out)
+    typer.echo(printable(f"{path}: views of the tables that are there now; write it again later"))
 
 
 def main() -> None:

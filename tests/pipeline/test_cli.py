@@ -37,7 +37,7 @@ def test_pack_closes_with_the_counts(
     size = (given / "data" / "shards" / "00000.tar").stat().st_size
     assert output.out == (
         f"{given / 'data'}: 1 samples, 2 captions, 0 published negatives, 1 shards, "
-        f"{size / 1000:.1f} kB; images that no caption names: 1; skipped: missing image 1\n"
+        f"{size / 1000:.1f} kB; images that no caption names: 1; skipped: missing image: 1\n"
     )
     assert output.err.strip() == ""  # no progress bar where there is no terminal
 

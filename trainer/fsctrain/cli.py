@@ -35,6 +35,8 @@ def main() -> None:
         app()
     except FsckitError as error:
         _fail(str(error))
+    except ModuleNotFoundError as error:
+        _fail(f"{error.name} is not installed; run pip install 'fsckit[train]'")
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 

@@ -26,7 +26,7 @@ class Batch:
         images: uint8 [B, 3, H, W].
         tokens: int64 [B, L].
         negative_tokens: int64 [B, N, L], all 0 where there is no negative.
-        negative_mask: bool [B, N], whether there is one.
+        negative_mask: bool [B, N], whether there is one that differs from the caption.
         keys: the samples' keys.
         bad: rows that were left out because of their pictures.
     """
@@ -119,11 +119,13 @@ class Batches(Dataset[Batch | FsckitError]):
             for n in numbers.ravel().tolist()
         ]
         length = max((len(text) for text in [*captions, *negatives]), default=0)
-        return (
-            _pad(captions, length),
-            _pad(negatives, length).view(*numbers.shape, length),
-            torch.from_numpy(numbers >= 0),
-        )
+        tokens = _pad(captions, length)
+        negative_tokens = _pad(negatives, length).view(*numbers.shape, length)
+        # A negative whose tokens are the caption's is none: one cut before its edit, or one that
+        # differs in case alone.
+        differs = (negative_tokens != tokens[:, None]).any(2)
+        mask = torch.from_numpy(numbers >= 0) & differs
+        return tokens, negative_tokens * mask[..., None], mask
 
 
 def load_batches(

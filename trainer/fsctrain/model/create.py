@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,8 +81,11 @@ def create_model(name: str, pretrained: str, device: torch.device | str = "cpu")
             with _quiet():
                 open_clip.load_checkpoint(model, str(weights), weights_only=True)
         except Exception as error:  # a stranger's file may fail in any way
+            # torch's own words would advise to load code.
+            unsafe = isinstance(error, pickle.UnpicklingError)
+            why = "it holds no weights, or more than weights" if unsafe else _first_line(error)
             raise FsckitError(
-                f"--pretrained {pretrained}: not weights of model {name} ({_first_line(error)})"
+                f"--pretrained {pretrained}: not weights of model {name} ({why})"
             ) from None
     preprocess_cfg = open_clip.get_model_preprocess_cfg(model)
     return Clip(model.to(device), name, model_cfg, {k: preprocess_cfg[k] for k in PREPROCESSING})
