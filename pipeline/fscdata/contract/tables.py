@@ -210,9 +210,10 @@ def refuse_orphans(data: Path) -> None:
         )
 
 
-def _difference(path: Path, other: Path, fields: Iterable[str]) -> str | None:
-    """What of these fields differs between the provenances of two tables, as a clause."""
-    ours, theirs = read_metadata(path).provenance, read_metadata(other).provenance
+def _difference(
+    ours: Provenance, theirs: Provenance, other: Path, fields: Iterable[str]
+) -> str | None:
+    """What of these fields differs between two provenances, as a clause; `other` has `theirs`."""
     for field in fields:
         if getattr(ours, field) != getattr(theirs, field):
             return (
@@ -224,9 +225,14 @@ def _difference(path: Path, other: Path, fields: Iterable[str]) -> str | None:
 
 def refuse_stale(path: Path, samples_file: Path) -> None:
     """Raises FsckitError where negatives were made from other captions than their samples have."""
-    ours, theirs = read_metadata(path).shard, read_metadata(samples_file).shard
-    difference = _difference(path, samples_file, ("caption_source", "tokenizer"))
-    if (ours.tar_digest, ours.captions_digest) != (theirs.tar_digest, theirs.captions_digest):
+    ours, theirs = read_metadata(path), read_metadata(samples_file)
+    difference = _difference(
+        ours.provenance, theirs.provenance, samples_file, ("caption_source", "tokenizer")
+    )
+    if (ours.shard.tar_digest, ours.shard.captions_digest) != (
+        theirs.shard.tar_digest,
+        theirs.shard.captions_digest,
+    ):
         difference = f"made from another tar or other captions than {samples_file}"
     if difference is not None:
         raise FsckitError(f"{path}: {difference}; run {_command(path, ' --overwrite')}")
@@ -235,8 +241,9 @@ def refuse_stale(path: Path, samples_file: Path) -> None:
 def refuse_mixed(paths: list[Path]) -> None:
     """Raises FsckitError where the shards of one table were made in different ways."""
     fields = [field.name for field in dataclasses.fields(Provenance)]
-    for path in paths:
-        difference = _difference(path, paths[0], fields)
+    first = read_metadata(paths[0]).provenance
+    for path in paths[1:]:
+        difference = _difference(read_metadata(path).provenance, first, paths[0], fields)
         if difference is not None:
             raise FsckitError(
                 f"{path}: shards of mixed provenance: {difference}; run "

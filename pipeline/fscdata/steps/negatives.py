@@ -112,7 +112,7 @@ def make_negatives(
         progress(len(tars), len(tars), report.captions)
         made = [samples_path(data, tar.stem) for tar in tars if tar.name not in report.failed]
         if made:
-            check_unique(data, [read_table(path) for path in made])
+            check_unique(data, [read_table(path, ["key", "caption_index"]) for path in made])
     report.seconds = time.perf_counter() - start
     return report
 
@@ -170,7 +170,7 @@ class ShardMaker:
         refuse_orphans(self.data)
         ours = self.provenance(None)
         for style in set(styles_present(self.data)) - self.styles.keys():
-            path = next(iter(sorted((self.data / "negatives" / style).glob("*.parquet"))))
+            path = min((self.data / "negatives" / style).glob("*.parquet"))
             theirs = read_metadata(path).provenance
             if (theirs.caption_source, theirs.tokenizer) != (ours.caption_source, ours.tokenizer):
                 raise FsckitError(
