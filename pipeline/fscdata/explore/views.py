@@ -93,7 +93,10 @@ def table_files(data: Path) -> tuple[list[Path], dict[str, list[Path]]]:
         raise FsckitError(f"{data}: no such folder")
     samples = sorted((data / "samples").glob("*.parquet"))
     if not samples:
-        raise FsckitError(f"{data}: no samples table; make it with 'fscdata make-negatives {data}'")
+        raise FsckitError(
+            f"{data}: no samples table; make it with "
+            f"'fscdata make-negatives {data} --recipe RECIPE'"
+        )
     negatives = {
         style: sorted((data / "negatives" / style).glob("*.parquet"))
         for style in styles_present(data)
