@@ -1,0 +1,165 @@
+"""Spark: a local one that lives as long as the run, or a standalone cluster.
+
+A job is one attempt at one item, so that one that fails sinks no other. Spark's own retries are
+off: the attempts are counted in `base`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+
+from py4j.protocol import Py4JError, Py4JJavaError
+from pyspark import InheritableThread, SparkConf, SparkContext
+from pyspark.errors import PySparkException
+
+from fscdata.contract import FsckitError
+from fscdata.executors.base import (
+    DIED,
+    GRACE,
+    ONE_THREAD,
+    ItemTick,
+    Reply,
+    attempt,
+    environment,
+    handlers_kept,
+    reason_of,
+    refuse_unreachable,
+)
+
+JOB_GROUP = "fscdata"
+LOGGING = Path(__file__).with_name("log4j2.properties").as_uri()
+ADDRESS = re.compile(r"spark://(?P<host>[^:/,]+):(?P<port>\d+)")
+
+
+def refuse(address: str | None) -> None:
+    """Raises FsckitError where Java is missing, or an address is not that of a Spark master."""
+    home = os.environ.get("JAVA_HOME")
+    if shutil.which("java", path=f"{home}/bin" if home else None) is None:
+        raise FsckitError(
+            "--executor spark: needs Java 17 or later; install it with: "
+            "apt-get install default-jre-headless"
+        )
+    if address is not None:
+        _host_and_port(address)
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    match = ADDRESS.fullmatch(address)
+    if match is None:
+        raise FsckitError(
+            f"--address {address}: Spark's master has an address such as spark://10.0.0.1:7077"
+        )
+    return match["host"], int(match["port"])
+
+
+@contextmanager
+def open_crew(
+    step: bytes, tick: ItemTick, workers: int | None, address: str | None
+) -> Iterator[SparkCrew]:
+    """Jobs of one task each; a context that the process has already is used, and left as it is."""
+    theirs = SparkContext._active_spark_context
+    if theirs is not None and address is not None:
+        raise FsckitError(f"--address {address}: this process has a Spark context; stop it first")
+    context = theirs or _connect(workers, address)
+    crew = SparkCrew(step, context)
+    try:
+        yield crew
+    finally:
+        if theirs is None:
+            context.stop()
+        crew.stop()
+
+
+def _connect(workers: int | None, address: str | None) -> SparkContext:
+    conf = SparkConf().setAppName("fscdata").set("spark.task.maxFailures", "1")
+    conf.set("spark.ui.enabled", "false").set("spark.ui.showConsoleProgress", "false")
+    conf.set("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={LOGGING}")
+    for name, value in ONE_THREAD.items():
+        conf.setExecutorEnv(name, value)
+    if address is None:
+        conf.setMaster(f"local[{workers}]")
+        conf.set("spark.driver.host", "127.0.0.1").set("spark.driver.bindAddress", "127.0.0.1")
+    else:
+        refuse_unreachable(address, *_host_and_port(address))
+        conf.setMaster(address)
+        if workers is not None:
+            conf.set("spark.cores.max", str(workers))
+    python = {"PYSPARK_PYTHON": os.environ.get("PYSPARK_PYTHON", sys.executable)}
+    try:
+        with environment(python), handlers_kept():
+            return SparkContext(conf=conf)
+    except (PySparkException, Py4JError) as error:
+        where = "Spark could not be started here" if address is None else f"--address {address}"
+        raise FsckitError(f"{where}: {_reason(error)}") from None
+
+
+class SparkCrew:
+    """One thread a job: submitting a job blocks until it has ended."""
+
+    def __init__(self, step: bytes, context: SparkContext) -> None:
+        self._context = context
+        self._work = partial(_work, step)
+        self._running: dict[int, InheritableThread] = {}
+        self._ended: SimpleQueue[tuple[int, Reply]] = SimpleQueue()
+
+    @property
+    def window(self) -> int:
+        cores: int = self._context.defaultParallelism  # those that are there by now
+        return cores
+
+    def submit(self, index: int, item: bytes) -> None:
+        thread = InheritableThread(target=self._run_job, args=(index, item), daemon=True)
+        self._running[index] = thread
+        thread.start()
+
+    def replies(self) -> list[tuple[int, Reply]]:
+        index, reply = self._ended.get()
+        del self._running[index]
+        return [(index, reply)]
+
+    def stop(self) -> None:
+        """Cancel the jobs that run, where their context has not ended; Spark kills the workers."""
+        if self._running and SparkContext._active_spark_context is self._context:
+            self._context.cancelJobGroup(JOB_GROUP)
+        for thread in self._running.values():
+            thread.join(GRACE)
+
+    def _run_job(self, index: int, item: bytes) -> None:
+        try:
+            self._context.setJobGroup(JOB_GROUP, f"item {index}")
+            reply: Reply = self._context.parallelize([item], 1).map(self._work).collect()[0]
+        except Exception as error:  # of many types, and a thread's are heard by nobody
+            reply = _reason(error)
+        self._ended.put((index, reply))
+
+
+def _work(step: bytes, item: bytes) -> bytes:
+    """Inside a Spark worker, which is told to stop by SIGHUP when its context ends."""
+    signal.signal(signal.SIGHUP, _leave)
+    return attempt(step, item)
+
+
+def _leave(number: int, frame: object) -> None:
+    # An exception, so that the step's clean-ups run.
+    raise SystemExit(128 + number)
+
+
+def _reason(error: Exception) -> str:
+    """The one line of a Java exception that says what happened."""
+    if not isinstance(error, Py4JJavaError):
+        return reason_of(error)
+    text = str(error.java_exception.toString())
+    if "Python worker exited unexpectedly" in text or "ExecutorLostFailure" in text:
+        return DIED
+    # A Python traceback ends with what was raised; a Java one follows it, or the first line.
+    text = text.partition("\n\tat ")[0].partition("\n SQLSTATE")[0]
+    return reason_of(FsckitError(text.strip().splitlines()[-1]))

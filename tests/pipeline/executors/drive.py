@@ -1,0 +1,31 @@
+"""A driver of its own: python drive.py EXECUTOR FOLDER STEP ITEMS [ADDRESS]; prints outcomes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import executor_steps
+
+from fscdata.contract import FsckitError
+from fscdata.executors import create_executor
+
+
+def main() -> None:
+    name, folder, step, items, *address = sys.argv[1:]
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        executor = create_executor(name, 2, *address)
+        for outcome in executor.run(
+            getattr(executor_steps, step)(folder), [int(item) for item in items.split(",")]
+        ):
+            assert before == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+            print(outcome.index, outcome.reason, outcome.attempts, flush=True)
+    except FsckitError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
