@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -12,49 +13,105 @@ import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fscdata.contract import FsckitError, Metadata, write_metadata
+from fscdata.contract import (
+    DataPath,
+    FsckitError,
+    Metadata,
+    access,
+    cannot_be,
+    entries,
+    write_metadata,
+)
 
 TEMPORARY = ".tmp"  # the ending of every file that is not finished
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that gets its name when the block ends well, and leaves nothing otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    """A local file to write that gets its name when the block ends well, and leaves nothing
+    otherwise; two processes may write it at once.
+
+    Raises:
+        FsckitError: the disk is full, or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        # An error that names a file elsewhere is about what the block was reading.
+        if isinstance(error, OSError) and (
+            error.filename is None or Path(error.filename) in (temporary, *path.parents)
+        ):
+            raise cannot_be("written", path, error) from None
         raise
 
 
-def write_parquet(path: Path, table: pa.Table, metadata: Metadata) -> int:
-    """Write a table and its metadata atomically; returns the bytes written."""
+def _sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk: a rename is lost with the power otherwise."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_parquet(path: DataPath, table: pa.Table, metadata: Metadata) -> int:
+    """Write a table and its metadata atomically; returns the bytes written.
+
+    Raises:
+        FsckitError: the disk is full, or the place cannot be written or reached.
+    """
     table = table.replace_schema_metadata(write_metadata(table.schema, metadata).metadata)
-    with atomic_file(path) as file:
-        pq.write_table(table, file, compression="zstd", row_group_size=65_536)
-    return path.stat().st_size
+    buffer = pa.BufferOutputStream()
+    pq.write_table(
+        table, buffer, compression="zstd", row_group_size=65_536, write_page_checksum=True
+    )
+    content = buffer.getvalue()
+    if isinstance(path, Path):
+        with atomic_file(path) as file:
+            file.write(content)
+    else:
+        with access(path, "written"):  # an object is there whole or not at all
+            path.fs.pipe_file(path.path, content.to_pybytes())
+    return len(content)
 
 
-def remove_temporary(data: Path) -> None:
+def remove_temporary(data: DataPath) -> None:
     """Remove the unfinished tables that an interrupted run left behind."""
-    unfinished = f".*.parquet{TEMPORARY}"
-    for file in [*data.glob(f"samples/{unfinished}"), *data.glob(f"negatives/*/{unfinished}")]:
-        file.unlink()
+    for file in temporary_files(data):
+        file.unlink(missing_ok=True)
+
+
+def temporary_files(data: DataPath) -> list[Path]:
+    """The unfinished tables of an interrupted run; object stores have none."""
+    if not isinstance(data, Path):
+        return []
+    folders = (data / "samples", *entries(data / "negatives", ""))
+    files = (file for folder in folders for file in entries(folder, TEMPORARY))
+    return [file for file in files if file.name.startswith(".") and ".parquet" in file.name]
 
 
 @contextmanager
-def locked(data: Path) -> Iterator[None]:
-    """Hold the data set's lock.
+def locked(data: DataPath) -> Iterator[None]:
+    """Hold the lock of a local data set.
+
+    Object stores have no locks, so there nothing is held: tables come whole or not at all and
+    their bytes depend on the settings alone, so two runs do the work twice and harm nothing.
 
     Raises:
         FsckitError: another run holds it, or the folder cannot be written.
     """
+    if not isinstance(data, Path):
+        yield
+        return
     lock = filelock.FileLock(data / ".fscdata.lock")
     try:
         lock.acquire(blocking=False)
@@ -63,7 +120,7 @@ def locked(data: Path) -> Iterator[None]:
             f"{data}: another fscdata is at work on this folder; wait for it"
         ) from None
     except OSError as error:
-        raise FsckitError(f"{data}: cannot be written ({error.strerror})") from None
+        raise cannot_be("written", data, error) from None
     try:
         yield
     finally:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fscdata.contract import CaptionSource, FsckitError, index_tar
-from fscdata.contract.tar import printable
+from fscdata.contract import CaptionSource, FsckitError, index_tar, printable
 from tars import img2dataset_sample, jpeg, sample, write_tar
 
 

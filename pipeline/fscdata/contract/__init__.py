@@ -3,7 +3,25 @@
 The trainer imports this package and nothing else of `fscdata`; it needs pyarrow and no more.
 """
 
+from fscdata.contract.dataset import (
+    Dataset,
+    check_unique,
+    open_dataset,
+    refuse_mixed,
+    refuse_orphans,
+    refuse_stale,
+)
 from fscdata.contract.errors import FsckitError
+from fscdata.contract.location import (
+    DataPath,
+    PathT,
+    access,
+    at_once,
+    cannot_be,
+    data_path,
+    entries,
+    size_of,
+)
 from fscdata.contract.schema import (
     CLIP_BPE,
     SCHEMA_VERSION,
@@ -14,16 +32,11 @@ from fscdata.contract.schema import (
     samples_schema,
 )
 from fscdata.contract.tables import (
-    Dataset,
     Metadata,
-    check_unique,
     negatives_path,
-    open_dataset,
+    read_footers,
     read_metadata,
     read_table,
-    refuse_mixed,
-    refuse_orphans,
-    refuse_stale,
     samples_path,
     shard_paths,
     styles_present,
@@ -36,9 +49,8 @@ from fscdata.contract.tar import (
     TarIndex,
     TarSample,
     index_tar,
-    is_unicode,
-    printable,
 )
+from fscdata.contract.text import is_unicode, printable
 
 __all__ = [
     "CLIP_BPE",
@@ -46,21 +58,29 @@ __all__ = [
     "MAX_CAPTIONS",
     "SCHEMA_VERSION",
     "CaptionSource",
+    "DataPath",
     "Dataset",
     "FsckitError",
     "Metadata",
+    "PathT",
     "Provenance",
     "ShardRecord",
     "TarIndex",
     "TarSample",
+    "access",
+    "at_once",
+    "cannot_be",
     "caption_hash",
     "check_unique",
+    "data_path",
+    "entries",
     "index_tar",
     "is_unicode",
     "negatives_path",
     "negatives_schema",
     "open_dataset",
     "printable",
+    "read_footers",
     "read_metadata",
     "read_table",
     "refuse_mixed",
@@ -69,6 +89,7 @@ __all__ = [
     "samples_path",
     "samples_schema",
     "shard_paths",
+    "size_of",
     "styles_present",
     "write_metadata",
 ]

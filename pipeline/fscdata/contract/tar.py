@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fscdata.contract.errors import FsckitError
+from fscdata.contract.location import DataPath, access, open_binary
+from fscdata.contract.text import is_unicode, printable
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 MAX_TEXT_BYTES = 16 * 2**20  # a json or txt larger than this holds no captions
@@ -76,22 +78,25 @@ class _Group:
     oversized: bool = False
 
 
-def index_tar(path: Path, source: CaptionSource = CaptionSource()) -> TarIndex:
-    """Read a tar's headers and captions, never its images.
+def index_tar(path: DataPath, source: CaptionSource = CaptionSource()) -> TarIndex:
+    """Read a tar's headers and captions; a local tar's images are never read.
 
     Raises:
-        FsckitError: the tar is damaged, a key has a dot or is not UTF-8, or comes twice.
+        FsckitError: the tar cannot be read or is damaged, a key has a dot or is not UTF-8, or
+            comes twice.
     """
     groups: dict[str, _Group] = {}
     digest = hashlib.blake2b(digest_size=16)
     try:
-        with tarfile.open(path, "r:") as tar:
+        with (
+            access(path, "read"),
+            open_binary(path) as file,
+            tarfile.open(fileobj=file, mode="r:") as tar,
+        ):
             _read_members(tar, path, groups, digest)
             _check_end(tar)
     except (tarfile.TarError, EOFError) as error:
         raise FsckitError(f"{path}: the tar is damaged ({error}); fetch or pack it again") from None
-    except OSError as error:
-        raise FsckitError(f"{path}: cannot be read ({error.strerror or error})") from None
 
     without: Counter[str] = Counter()
     samples = []
@@ -113,7 +118,7 @@ def index_tar(path: Path, source: CaptionSource = CaptionSource()) -> TarIndex:
 
 
 def _read_members(
-    tar: tarfile.TarFile, path: Path, groups: dict[str, _Group], digest: hashlib.blake2b
+    tar: tarfile.TarFile, path: DataPath, groups: dict[str, _Group], digest: hashlib.blake2b
 ) -> None:
     previous = None
     for member in tar:
@@ -237,17 +242,3 @@ def _clean(item: object) -> tuple[str | None, str]:
         return None, "not UTF-8"
     item = item.strip()
     return (item, "") if item else (None, "empty")
-
-
-def is_unicode(text: str) -> bool:
-    """Whether a text can be written as UTF-8: it holds no half of a surrogate pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def printable(text: str) -> str:
-    """A stranger's text made safe for a terminal: control characters shown as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

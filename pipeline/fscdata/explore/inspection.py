@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -13,39 +12,50 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.text import Text
 
-from fscdata.contract import FsckitError, printable, read_metadata, shard_paths
+from fscdata.contract import (
+    DataPath,
+    FsckitError,
+    Metadata,
+    at_once,
+    printable,
+    shard_paths,
+    size_of,
+)
 from fscdata.explore.query import cell, new_table
-from fscdata.explore.views import WITH_NEGATIVES, connect, duckdb_errors, table_files
+from fscdata.explore.views import WITH_NEGATIVES, connect_tables, duckdb_errors, read_tables
 
 
-def inspect(data: Path, console: Console, style: str | None = None, examples: int = 5) -> None:
+def inspect(data: DataPath, console: Console, style: str | None = None, examples: int = 5) -> None:
     """Print coverage by style and operator, reasons, sizes and `examples` captions.
 
     Raises:
         FsckitError: the tables cannot be read, or there is no such `style`.
     """
-    samples, files = table_files(data)
+    tables = read_tables(data)
+    files = {style: list(footers) for style, footers in tables.negatives.items()}
     if style is not None:
         if style not in files:
             raise FsckitError(
                 f"{data}: no negatives of style '{style}' (there are: {', '.join(files) or 'none'})"
             )
         files = {style: files[style]}
-    with duckdb_errors(), connect(data) as connection:
-        _print_samples(console, connection, data, samples)
+    with duckdb_errors(), connect_tables(data, tables) as connection:
+        _print_samples(console, connection, data, tables.samples)
         if not files:
             console.print(Text(f"no negatives yet; make some with 'fscdata make-negatives {data}'"))
             return
-        _print_styles(console, connection, files, len(samples))
+        _print_styles(console, connection, files, len(tables.samples))
         _print_operators(console, connection, list(files))
         _print_reasons(console, connection, list(files))
         _print_examples(console, connection, list(files), examples)
 
 
 def _print_samples(
-    console: Console, connection: duckdb.DuckDBPyConnection, data: Path, files: list[Path]
+    console: Console,
+    connection: duckdb.DuckDBPyConnection,
+    data: DataPath,
+    samples: dict[DataPath, Metadata],
 ) -> None:
-    records = [read_metadata(file) for file in files]
     [(captions, images)] = connection.execute(
         "SELECT count(*), count(DISTINCT key) FROM samples"
     ).fetchall()
@@ -54,16 +64,16 @@ def _print_samples(
     except FsckitError:  # the tables alone, their tars elsewhere
         tars = "no tar here"
     console.print(Text(printable(str(data)), style="bold"))
+    tokenizer = next(iter(samples.values())).provenance.tokenizer
     console.print(
-        f"{tars}, {len(files)} with tables: {images:,} images, {captions:,} captions, "
-        f"token ids of {printable(records[0].provenance.tokenizer or 'none')}, samples table of "
-        f"{_size(files)}",
+        f"{tars}, {len(samples)} with tables: {images:,} images, {captions:,} captions, "
+        f"token ids of {printable(tokenizer or 'none')}, samples table of {_size(list(samples))}",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
     without: Counter[str] = Counter()
-    for record in records:
+    for record in samples.values():
         without.update(record.shard.without)
     if without:
         table = new_table(["reason"], ["count"], "left out of the samples table")
@@ -75,7 +85,7 @@ def _print_samples(
 def _print_styles(
     console: Console,
     connection: duckdb.DuckDBPyConnection,
-    files: dict[str, list[Path]],
+    files: dict[str, list[DataPath]],
     shards: int,
 ) -> None:
     counts = connection.execute(
@@ -189,5 +199,5 @@ def _percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f}" if whole else ""
 
 
-def _size(files: list[Path]) -> str:
-    return decimal(sum(file.stat().st_size for file in files))
+def _size(files: list[DataPath]) -> str:
+    return decimal(sum(at_once(size_of, files)))

@@ -6,7 +6,6 @@ import csv
 import json
 from collections.abc import Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Literal
 
 import duckdb
@@ -15,14 +14,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fscdata.contract import FsckitError, printable
+from fscdata.contract import DataPath, FsckitError, printable
 from fscdata.explore.views import connect, duckdb_errors
 
 MAX_ROWS = 200  # of a table on the screen; CSV and JSON give all
 
 
 def print_query(
-    data: Path, sql: str, output: Literal["table", "csv", "json"], console: Console
+    data: DataPath, sql: str, output: Literal["table", "csv", "json"], console: Console
 ) -> None:
     """Run `sql` over the views of `data` and print the rows.
 

@@ -8,18 +8,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import glob
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from fscdata.contract import (
+    DataPath,
     FsckitError,
+    Metadata,
+    access,
+    cannot_be,
+    entries,
     negatives_schema,
     printable,
-    read_table,
+    read_footers,
+    read_metadata,
     refuse_mixed,
     refuse_orphans,
     refuse_stale,
@@ -27,46 +36,86 @@ from fscdata.contract import (
     styles_present,
 )
 
+if TYPE_CHECKING:
+    from upath import UPath
+
 WITH_NEGATIVES = "with negatives"  # the outcome of a caption that got one
 
 
-def connect(data: Path) -> duckdb.DuckDBPyConnection:
+@dataclass(frozen=True)
+class Tables:
+    """The Parquet files of a data set and what their footers say: the samples and, by style, the
+    negatives, both by shard."""
+
+    samples: dict[DataPath, Metadata]
+    negatives: dict[str, dict[DataPath, Metadata]]
+
+
+def connect(data: DataPath) -> duckdb.DuckDBPyConnection:
     """A DuckDB in memory with the three views.
 
     Raises:
         FsckitError: there is no samples table, or a table that fscdata cannot vouch for.
     """
+    return connect_tables(data, read_tables(data))
+
+
+def connect_tables(data: DataPath, tables: Tables) -> duckdb.DuckDBPyConnection:
+    """As `connect`, of tables whose footers are read."""
     connection = duckdb.connect()
-    _create_views(connection, data)
+    if not isinstance(data, Path):
+        connection.register_filesystem(_listed(data, tables.negatives))
+    _create_views(connection, tables)
     return connection
+
+
+def _listed(data: UPath, styles: Iterable[str]) -> Any:
+    """The file system of a remote data set, its tables listed: DuckDB asks for the size of each
+    file eight times a query, and the listing answers that without the store."""
+    # For this connection alone: a listing does not hear of what is written later.
+    files = type(data)(data, use_listings_cache=True, skip_instance_cache=True).fs
+    with access(data, "read"):
+        for folder in (data / "samples", *(data / "negatives" / style for style in styles)):
+            files.ls(folder.path)
+    return files
 
 
 # The file's format: an older duckdb command on somebody's path reads it too.
 _READABLE_BY = {"storage_compatibility_version": "v1.2.0"}
 
 
-def write_database(data: Path, path: Path | None = None) -> Path:
+def write_database(data: DataPath, path: Path | None = None) -> Path:
     """Write a `.duckdb` file with the three views, by default `DATA/<name of DATA>.duckdb`.
 
     It holds the absolute paths of the Parquet files, no rows. In a database that is there already
     the views are replaced and the rest is left alone. Returns the file's path.
 
     Raises:
-        FsckitError: as `connect`, or `path` is a file of another kind, or in use.
+        FsckitError: as `connect`, or `data` is remote, or `path` is a file of another kind, or in
+            use, or cannot be written.
     """
+    if not isinstance(data, Path):
+        raise FsckitError(
+            f"{data}: a .duckdb file finds tables in a local folder alone; ask with "
+            f"'fscdata sql {data} QUERY'"
+        )
+    tables = read_tables(data.resolve())
     path = path or data / f"{data.resolve().name}.duckdb"
     if path.exists():
         with duckdb_errors(), duckdb.connect(path) as connection:
-            _create_views(connection, data)
+            _create_views(connection, tables)
         return path
     if not path.parent.is_dir():
         raise FsckitError(f"{path.parent}: no such folder")
-    # DuckDB takes no empty file for a new database, so not storage.atomic_file.
-    with TemporaryDirectory(dir=path.parent, prefix=".", suffix=".tmp") as folder:
-        unfinished = Path(folder, path.name)
-        with duckdb_errors(), duckdb.connect(unfinished, config=_READABLE_BY) as connection:
-            _create_views(connection, data)
-        unfinished.rename(path)
+    try:
+        # DuckDB takes no empty file for a new database, so not storage.atomic_file.
+        with TemporaryDirectory(dir=path.parent, prefix=".", suffix=".tmp") as folder:
+            unfinished = Path(folder, path.name)
+            with duckdb_errors(), duckdb.connect(unfinished, config=_READABLE_BY) as connection:
+                _create_views(connection, tables)
+            unfinished.rename(path)
+    except OSError as error:
+        raise cannot_be("written", path, error) from None
     return path
 
 
@@ -80,44 +129,46 @@ def duckdb_errors() -> Iterator[None]:
     except duckdb.Error as error:
         # After the empty line DuckDB repeats the SQL.
         message = str(error).partition("\n\n")[0]
+        if "Traceback (most recent call last)" in message:  # of a remote file system, in Python
+            message = message.strip().splitlines()[-1]
         raise FsckitError(f"DuckDB: {printable(' '.join(message.split()))}") from None
 
 
-def table_files(data: Path) -> tuple[list[Path], dict[str, list[Path]]]:
-    """The samples table's Parquet files and those of each style's negatives, by shard.
+def read_tables(data: DataPath) -> Tables:
+    """A data set's tables, by shard; their footers are read and compared.
 
     Raises:
         FsckitError: there is no samples table, or a file is not to be relied on.
     """
-    if not data.is_dir():
-        raise FsckitError(f"{data}: no such folder")
-    samples = sorted((data / "samples").glob("*.parquet"))
+    with access(data, "read"):
+        if not data.is_dir():
+            raise FsckitError(f"{data}: no such folder")
+    samples = read_footers(entries(data / "samples", ".parquet"))
     if not samples:
         raise FsckitError(
             f"{data}: no samples table; make it with "
             f"'fscdata make-negatives {data} --recipe RECIPE'"
         )
     negatives = {
-        style: sorted((data / "negatives" / style).glob("*.parquet"))
+        style: read_footers(entries(data / "negatives" / style, ".parquet"))
         for style in styles_present(data)
     }
     refuse_orphans(data)
-    for paths in (samples, *negatives.values()):
-        refuse_mixed(paths)
-        for path in paths:
-            read_table(path, columns=[])
-    for paths in negatives.values():
-        for path in paths:
-            refuse_stale(path, samples_path(data, path.stem))
-    return samples, negatives
+    for footers in (samples, *negatives.values()):
+        refuse_mixed(footers)
+    for footers in negatives.values():
+        for path, metadata in footers.items():
+            samples_file = samples_path(data, path.stem)
+            theirs = samples.get(samples_file) or read_metadata(samples_file)
+            refuse_stale(path, metadata, samples_file, theirs)
+    return Tables(samples, negatives)
 
 
-def _create_views(connection: duckdb.DuckDBPyConnection, data: Path) -> None:
-    samples, styles = table_files(data.resolve())
-    negatives = [path for paths in styles.values() for path in paths]
+def _create_views(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None:
+    negatives = [path for of_style in tables.negatives.values() for path in of_style]
     connection.begin()
     for name, query in (
-        ("samples", _rows(samples, "")),
+        ("samples", _rows(list(tables.samples), "")),
         ("negatives", _rows(negatives, "parse_path(filename)[-2] AS style,")),
         ("coverage", _coverage(negatives)),
     ):
@@ -125,7 +176,7 @@ def _create_views(connection: duckdb.DuckDBPyConnection, data: Path) -> None:
     connection.commit()
 
 
-def _rows(files: list[Path], columns: str) -> str:
+def _rows(files: list[DataPath], columns: str) -> str:
     if not files:
         return _no_negatives()
     return f"""
@@ -142,7 +193,7 @@ def _no_negatives() -> str:
     return f"SELECT {columns}, NULL::VARCHAR AS style, NULL::VARCHAR AS shard WHERE false"
 
 
-def _coverage(files: list[Path]) -> str:
+def _coverage(files: list[DataPath]) -> str:
     """Captions with negatives are counted from the rows, those without from the files' metadata."""
     records = (
         f"""SELECT decode(value)::JSON AS record FROM parquet_kv_metadata({_quoted(files)})
@@ -167,6 +218,8 @@ def _coverage(files: list[Path]) -> str:
         FROM outcomes ORDER BY style, negatives DESC, captions DESC, outcome"""
 
 
-def _quoted(files: list[Path]) -> str:
+def _quoted(files: list[DataPath]) -> str:
     """A SQL list of the paths."""
-    return "[" + ", ".join("'" + str(file).replace("'", "''") + "'" for file in files) + "]"
+    # DuckDB takes a local name with a bracket for what it is, a remote one for a pattern.
+    names = [str(file) if isinstance(file, Path) else glob.escape(str(file)) for file in files]
+    return "[" + ", ".join("'" + name.replace("'", "''") + "'" for name in names) + "]"

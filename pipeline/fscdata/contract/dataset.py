@@ -1,0 +1,194 @@
+"""A data set's tables together: they agree with one another and with their tars."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Generic
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fscdata.contract.errors import FsckitError
+from fscdata.contract.location import DataPath, PathT, entries, size_of
+from fscdata.contract.schema import Provenance, caption_hash
+from fscdata.contract.tables import (
+    Metadata,
+    command_for,
+    negatives_path,
+    read_both,
+    read_footers,
+    read_table,
+    samples_path,
+    shard_paths,
+    styles_present,
+    tars_of,
+)
+from fscdata.contract.tar import CaptionSource, TarIndex, index_tar
+from fscdata.contract.text import printable
+
+
+@dataclass(frozen=True)
+class Dataset(Generic[PathT]):
+    """A data set whose tables agree with one another and with its tars.
+
+    `samples` and each of `negatives` have one table a shard, in the order of `tars`; a negative
+    belongs to the sample row with its (key, caption_index).
+    """
+
+    tars: list[PathT]
+    samples: list[pa.Table]
+    negatives: dict[str, list[pa.Table]]
+    tokenizer: str | None
+
+
+def open_dataset(data: PathT, styles: list[str]) -> Dataset[PathT]:
+    """Read the tables of a data set and check all that the contract promises of them.
+
+    Its tars are read too, those of an object store from end to end.
+
+    Raises:
+        FsckitError: a table is missing or unreadable, of another schema version or of mixed
+            provenance; a tar changed since; a key or a caption hash does not match.
+    """
+    tars = shard_paths(data)
+    present = styles_present(data)
+    for style in styles:
+        if style not in present:
+            raise FsckitError(
+                f"{data}: no negatives of style '{style}' (there are: "
+                f"{', '.join(present) or 'none'}); make them with "
+                f"'fscdata make-negatives {data} --recipe {style}'"
+            )
+    paths = [samples_path(data, tar.stem) for tar in tars]
+    of_samples = read_footers(paths)
+    refuse_mixed(of_samples)
+    samples = [_checked_samples(path, tar) for path, tar in zip(paths, tars, strict=True)]
+    negatives = {}
+    for style in styles:
+        of_style = [negatives_path(data, style, tar.stem) for tar in tars]
+        footers = read_footers(of_style)
+        refuse_mixed(footers)
+        for (path, ours), (samples_file, theirs) in zip(
+            footers.items(), of_samples.items(), strict=True
+        ):
+            refuse_stale(path, ours, samples_file, theirs)
+        negatives[style] = [
+            _checked_negatives(path, table) for path, table in zip(of_style, samples, strict=True)
+        ]
+    check_unique(data, samples)
+    return Dataset(tars, samples, negatives, of_samples[paths[0]].provenance.tokenizer)
+
+
+def refuse_orphans(data: DataPath) -> None:
+    """Raises FsckitError where a table belongs to no tar, unless all tars are elsewhere."""
+    shards = {tar.stem for tar in tars_of(data)}
+    folders = [data / "samples", *entries(data / "negatives", "")]
+    lost = [p for folder in folders for p in entries(folder, ".parquet") if p.stem not in shards]
+    if shards and lost:
+        raise FsckitError(
+            f"{lost[0]}: belongs to no tar of {data} ({len(lost):,} tables do not); bring the tars "
+            f"back, or delete the tables"
+        )
+
+
+def _difference(
+    ours: Provenance, theirs: Provenance, other: DataPath, fields: Iterable[str]
+) -> str | None:
+    """What of these fields differs between two provenances, as a clause; `other` has `theirs`."""
+    for field in fields:
+        if getattr(ours, field) != getattr(theirs, field):
+            return (
+                f"its {field} is {getattr(ours, field)!r}, that of {other} is "
+                f"{getattr(theirs, field)!r}"
+            )
+    return None
+
+
+def refuse_stale(path: DataPath, ours: Metadata, samples_file: DataPath, theirs: Metadata) -> None:
+    """Raises FsckitError where negatives (`ours`) were made from other captions than their samples
+    (`theirs`) have."""
+    difference = _difference(
+        ours.provenance, theirs.provenance, samples_file, ("caption_source", "tokenizer")
+    )
+    if (ours.shard.tar_digest, ours.shard.captions_digest) != (
+        theirs.shard.tar_digest,
+        theirs.shard.captions_digest,
+    ):
+        difference = f"made from another tar or other captions than {samples_file}"
+    if difference is not None:
+        raise FsckitError(f"{path}: {difference}; run {command_for(path, ' --overwrite')}")
+
+
+def refuse_mixed(footers: Mapping[PathT, Metadata]) -> None:
+    """Raises FsckitError where the shards of one table were made in different ways."""
+    fields = [field.name for field in dataclasses.fields(Provenance)]
+    (first, theirs), *others = footers.items()
+    for path, ours in others:
+        difference = _difference(ours.provenance, theirs.provenance, first, fields)
+        if difference is not None:
+            raise FsckitError(
+                f"{path}: shards of mixed provenance: {difference}; run "
+                f"{command_for(path, ' --overwrite')} to make them alike"
+            )
+
+
+def _checked_samples(path: DataPath, tar: DataPath) -> pa.Table:
+    """The samples of a tar, which has not changed since."""
+    metadata, table = read_both(path)
+    shard = metadata.shard
+    size = size_of(tar)
+    if (shard.tar, shard.tar_size) != (tar.name, size):
+        raise FsckitError(
+            f"{path}: made from a {shard.tar} of {shard.tar_size} bytes, but {tar} has {size}: the "
+            f"tar changed since; run {command_for(path)}"
+        )
+    source = CaptionSource.inside_tar(metadata.provenance.caption_source)
+    index = index_tar(tar, source or CaptionSource())
+    if index.digest != shard.tar_digest:
+        raise FsckitError(f"{path}: {tar} was written again since; run {command_for(path)}")
+    if source is not None and index.captions_digest != shard.captions_digest:
+        _name_changed_caption(path, table, tar, index)
+    return table
+
+
+def _name_changed_caption(path: DataPath, table: pa.Table, tar: DataPath, index: TarIndex) -> None:
+    """Raises FsckitError with the first sample whose caption is not the table's."""
+    there = {
+        (sample.key, i): caption_hash(caption)
+        for sample in index.samples
+        for i, caption in sample.captions
+    }
+    columns = (table[name].to_pylist() for name in ("key", "caption_index", "caption_hash"))
+    changed = (key for key, i, hash_ in zip(*columns, strict=True) if there.get((key, i)) != hash_)
+    raise FsckitError(
+        f"{path}: the caption hash of sample '{printable(next(changed, '?'))}' does not match "
+        f"{tar}: the tar changed since; run {command_for(path)}"
+    )
+
+
+def _checked_negatives(path: DataPath, samples: pa.Table) -> pa.Table:
+    """The negatives of a shard, each of which belongs to a sample of the same caption."""
+    negatives = read_table(path)
+    keys = ["key", "caption_index", "caption_hash"]
+    orphans = negatives.select(keys).join(samples.select(keys), keys=keys, join_type="left anti")
+    if orphans.num_rows:
+        key = printable(orphans["key"][0].as_py())
+        raise FsckitError(
+            f"{path}: the negatives of sample '{key}' were made from another caption than the "
+            f"samples table has; run {command_for(path, ' --overwrite')}"
+        )
+    return negatives
+
+
+def check_unique(data: DataPath, samples: list[pa.Table]) -> None:
+    """Raises FsckitError where a (key, caption_index) comes twice in the whole data set."""
+    rows = pa.concat_tables([t.select(["key", "caption_index"]) for t in samples])
+    counts = rows.group_by(["key", "caption_index"]).aggregate([([], "count_all")])
+    twice = counts.filter(pc.greater(counts["count_all"], 1))
+    if twice.num_rows:
+        key = printable(twice["key"][0].as_py())
+        raise FsckitError(
+            f"{data}: the key '{key}' comes in two of its tars; keys must be unique, pack again"
+        )
