@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import open_clip
 import pytest
 from open_clip.tokenizer import SimpleTokenizer
 
+from fscdata import tokenizer
 from fscdata.tokenizer import CLIP_BPE, ClipTokenizer, tokenizer_of
 
 ODD = [
@@ -16,6 +19,7 @@ ODD = [
     "<start_of_text> hi <end_of_text> <START_OF_TEXT>",
     "\x00nul\x07 \x1b[31mred\x1b[0m",
     "İstanbul ǅ 1234 ٣٤ ½ x²",
+    "\x00 a \x01 &#0; &#1; &amp;#0; &amp;amp;#1; b \x00",
     "a\u00a0b\u2003c\u200bd",
     "…'' “q” ‘s â€œmojibakeâ€\x9d",
     "x" * 600,
@@ -37,6 +41,17 @@ def test_equals_open_clip(pair, captions: list[str]) -> None:
     check(pair, ODD)
     check(pair, captions)
     check(pair, captions)  # from the cache
+
+
+def test_a_batch_is_the_texts_one_by_one(pair, captions: list[str], monkeypatch) -> None:
+    ours, _ = pair
+    texts = [*ODD, *captions[-20:]]
+    ids, offsets = ours.batch(texts)
+    parts = [ids[a:b].tolist() for a, b in pairwise(offsets)]
+    assert parts == [ours(text) for text in texts]
+    monkeypatch.setattr(tokenizer, "_CACHE_SIZE", 5)
+    assert parts == [ours(text) for text in texts], "the cache is emptied again and again"
+    assert [len(part) for part in ours.batch([])] == [0, 1]
 
 
 def test_equals_open_clip_on_flickr(pair, flickr_captions: list[str]) -> None:

@@ -2,7 +2,14 @@
 
 from fscdata.lexicon.build import build_lexicon
 from fscdata.lexicon.check import CheckReport, check_lexicon
-from fscdata.lexicon.lexicon import PACKAGED, Lexicon, Replacements, load_lexicon, read_lexicon
+from fscdata.lexicon.lexicon import (
+    PACKAGED,
+    Lexicon,
+    Replacements,
+    Strings,
+    load_lexicon,
+    read_lexicon,
+)
 from fscdata.lexicon.table import PartOfSpeech
 
 __all__ = [
@@ -11,6 +18,7 @@ __all__ = [
     "Lexicon",
     "PartOfSpeech",
     "Replacements",
+    "Strings",
     "build_lexicon",
     "check_lexicon",
     "load_lexicon",

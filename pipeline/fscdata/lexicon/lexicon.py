@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from array import array
 from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,6 +28,24 @@ from fscdata.lexicon.table import (
 )
 
 PACKAGED = Path(__file__).with_name("wordnet.arrow")  # the one that ships with the package
+_RELATIONS = ("cohyponym", "antonym")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Strings:
+    """A sequence of strings, held as numbers into a table that many sequences share."""
+
+    table: tuple[str, ...]
+    numbers: array[int]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, i: int) -> str:
+        return self.table[self.numbers[i]]
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self.table.__getitem__, self.numbers)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -36,9 +56,9 @@ class Replacements:
     least 1; `relations` [N] are "antonym" or "cohyponym".
     """
 
-    lemmas: tuple[str, ...]
+    lemmas: Strings
     weights: npt.NDArray[np.float64]
-    relations: tuple[str, ...]
+    relations: Strings
 
 
 class Lexicon:
@@ -47,6 +67,7 @@ class Lexicon:
     Attributes:
         digest: BLAKE2b-128 of the content, as hex.
         wordnet_version, source: what it was built from.
+        names: every lemma as WordNet spells it, and the index's lower-case forms, by code point.
     """
 
     def __init__(self, batch: pa.RecordBatch, metadata: dict[str, str]) -> None:
@@ -54,22 +75,20 @@ class Lexicon:
         self.wordnet_version = metadata["wordnet_version"]
         self.source = metadata["source"]
         columns = {name: batch.column(name).flatten() for name in batch.schema.names}
-        self._names = columns["names"]
+        self.names: tuple[str, ...] = tuple(columns["names"].to_pylist())
         self._senses = Relation.from_arrow(columns["senses"])
         self._lemmas = Relation.from_arrow(columns["lemmas"])
-        self._weights: Numbers = np.maximum(1, columns["counts"].to_numpy())
-        self._hypernyms = Relation.from_arrow(columns["hypernyms"])
-        self._hyponyms = self._hypernyms.inverse()
+        self._weights = np.maximum(1, columns["counts"].to_numpy()).astype(np.float64)
+        self._lemma_count = np.int64(len(self._weights))
         self._antonyms = Relation.from_arrow(columns["antonyms"])
         self._derivations = Relation.from_arrow(columns["derivations"])
+        hypernyms = Relation.from_arrow(columns["hypernyms"])
+        self._grandparents = _composed(hypernyms, hypernyms)
+        positions = Relation(self._lemmas.starts, np.arange(len(self._weights), dtype=np.int32))
+        self._grandchildren = _composed(self._grandparents.inverse(), positions)
         starts = columns["first_synset"].to_pylist()
         self._range = dict(zip(PARTS_OF_SPEECH, pairwise(starts), strict=True))
         self._exception_lines = columns["exceptions"]
-        # One string object a name, made when first asked for, however many words share it.
-        self._texts = np.full(len(self._names), None, dtype=object)
-        self._senses_of = lru_cache(maxsize=2**16)(self._look_up)
-        # A word has up to some thousand replacements: held for the common words only.
-        self._cached_replacements = lru_cache(maxsize=1024)(self._replacements)
 
     def base_forms(self, word: str, pos: PartOfSpeech) -> list[str]:
         """The word's lemmas, as morphy(7WN) and nltk find them: "geese" → ["goose"].
@@ -94,45 +113,41 @@ class Lexicon:
         cousins, which is how "red" reaches "blue". As SugarCrepe's and FSC-CLIP's REPLACE, except
         that every sense has its own count.
         """
-        return self._cached_replacements(word.lower(), pos)
-
-    def _replacements(self, word: str, pos: PartOfSpeech) -> Replacements:
-        rows = [self._senses_of(form, pos) for form in self.base_forms(word, pos)]
-        synsets = np.unique(np.concatenate([np.empty(0, np.int32), *rows]))
-        own = self._lemmas.positions(synsets)
-        antonyms = self._antonyms.of(own)
-        cousins = (
-            self._derived_cousins(own)
-            if pos == "a"
-            else self._lemmas.positions(self._cousins(synsets))
-        )
-        reached = np.union1d(antonyms, cousins)
-        names = self._lemmas.targets[reached]
+        word = word.lower()
+        synsets = {s for form in self.base_forms(word, pos) for s in self._senses_of(form, pos)}
+        starts = self._lemmas.starts
+        own = [lemma for s in synsets for lemma in range(starts[s], starts[s + 1])]
+        antonyms = _rows(self._antonyms, own)
+        cousins = self._derived_cousins(own) if pos == "a" else self._cousins(synsets)
+        reached = np.concatenate([antonyms, cousins])
+        # By name, and each lemma once: a name's weight is the sum of its lemmas'.
+        lemmas = _distinct(self._lemmas.targets[reached] * self._lemma_count + reached)
+        names, reached = np.divmod(lemmas, self._lemma_count)
+        first = np.flatnonzero(_is_first(names))
+        weights = np.add.reduceat(self._weights[reached], first)
+        names = names[first]
         # A cousin that is another sense of the word has a synonym's name, so this drops it too.
-        kept = ~np.isin(names, np.append(self._lemmas.targets[own], self._find(word)))
-        distinct, place = np.unique(names[kept], return_inverse=True)
-        weights = np.zeros(len(distinct))
-        np.add.at(weights, place, self._weights[reached[kept]])
+        kept = ~_among(names, [*self._lemmas.targets[own].tolist(), *self._find(word)])
+        names, weights = names[kept], weights[kept]
         weights.flags.writeable = False
-        is_antonym = np.isin(distinct, self._lemmas.targets[antonyms])
+        is_antonym = _among(names, self._lemmas.targets[antonyms].tolist())
         return Replacements(
-            lemmas=self._spell(distinct),
+            lemmas=Strings(self.names, array("i", names.astype(np.intc).tobytes())),
             weights=weights,
-            relations=tuple("antonym" if x else "cohyponym" for x in is_antonym),
+            relations=Strings(_RELATIONS, array("b", is_antonym.tobytes())),
         )
 
-    def _cousins(self, synsets: Numbers) -> Numbers:
-        """Synsets that share a grandparent with one of these; these are among them."""
-        grandparents = self._hypernyms.of(self._hypernyms.of(synsets))
-        return self._hyponyms.of(self._hyponyms.of(grandparents))
+    def _cousins(self, synsets: Iterable[int]) -> Numbers:
+        """Lemmas of synsets that share a grandparent with one of these; these are among them."""
+        return _rows(self._grandchildren, set(_rows(self._grandparents, synsets).tolist()))
 
-    def _derived_cousins(self, adjectives: Numbers) -> Numbers:
+    def _derived_cousins(self, adjectives: list[int]) -> Numbers:
         """Lemmas of adjectives derived from the cousins of the nouns of these lemmas."""
-        related = self._lemmas.row_of(self._derivations.of(adjectives))
+        related = self._lemmas.row_of(_rows(self._derivations, adjectives))
         derived: list[Numbers] = [np.empty(0, np.int32)]
         for noun in np.unique(related[self._within("n", related)]):
-            cousins = np.setdiff1d(self._cousins(np.array([noun])), noun)
-            lemmas = self._derivations.of(self._lemmas.positions(cousins))
+            cousins = self._cousins([noun])
+            lemmas = self._derivations.of(cousins[self._lemmas.row_of(cousins) != noun])
             derived.append(lemmas[self._within("a", self._lemmas.row_of(lemmas))])
         return np.concatenate(derived)
 
@@ -143,17 +158,12 @@ class Lexicon:
 
     def _find(self, name: str) -> list[int]:
         """The number of a name, if it is there."""
-        i = bisect_left(range(len(self._names)), name, key=lambda i: self._names[i].as_py())
-        return [i] if i < len(self._names) and self._names[i].as_py() == name else []
+        i = bisect_left(self.names, name)
+        return [i] if i < len(self.names) and self.names[i] == name else []
 
-    def _look_up(self, lemma: str, pos: PartOfSpeech) -> Numbers:
-        synsets = self._senses.of(np.array(self._find(lemma), np.int64))
-        return synsets[self._within(pos, synsets)]
-
-    def _spell(self, names: Numbers) -> tuple[str, ...]:
-        missing = names[self._texts[names] == None]  # noqa: E711  (by element)
-        self._texts[missing] = self._names.take(pa.array(missing)).to_numpy(zero_copy_only=False)
-        return tuple(self._texts[names])
+    def _senses_of(self, lemma: str, pos: PartOfSpeech) -> list[int]:
+        first, end = self._range[pos]
+        return [s for s in _rows(self._senses, self._find(lemma)).tolist() if first <= s < end]
 
     @cached_property
     def _exceptions(self) -> dict[PartOfSpeech, dict[str, tuple[str, ...]]]:
@@ -162,6 +172,41 @@ class Lexicon:
             pos: {form: tuple(bases) for form, *bases in map(str.split, lines)}
             for pos, lines in zip(PARTS_OF_SPEECH, self._exception_lines.to_pylist(), strict=True)
         }
+
+
+def _rows(relation: Relation, rows: Iterable[int]) -> Numbers:
+    """The targets of a few rows, joined; for many rows `Relation.of` is faster."""
+    starts, targets = relation.starts, relation.targets
+    parts = [targets[starts[row] : starts[row + 1]] for row in rows]
+    return np.concatenate(parts) if parts else targets[:0]
+
+
+def _composed(first: Relation, second: Relation) -> Relation:
+    """What each row of `first` is related to through a target that is a row of `second`."""
+    lengths = np.diff(second.starts)[first.targets]
+    starts = np.append(0, np.cumsum(lengths))[first.starts]
+    return Relation(starts, second.targets[second.positions(first.targets)])
+
+
+def _distinct(numbers: Numbers) -> Numbers:
+    """Each number once, ascending; `np.unique` takes three times as long."""
+    ordered = np.sort(numbers)
+    return ordered[_is_first(ordered)]
+
+
+def _is_first(ordered: Numbers) -> npt.NDArray[np.bool_]:
+    """Which of the numbers differ from the one before."""
+    first = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return first
+
+
+def _among(distinct: Numbers, few: list[int]) -> npt.NDArray[np.bool_]:
+    """Which of the numbers, ascending, are among a few others."""
+    found = np.zeros(len(distinct), np.bool_)
+    left, right = np.searchsorted(distinct, few), np.searchsorted(distinct, few, "right")
+    found[left[left < right]] = True
+    return found
 
 
 @cache

@@ -5,25 +5,45 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from itertools import islice
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 T = TypeVar("T")
+
+
+class _HasText(Protocol):
+    @property
+    def text(self) -> str: ...
+
+
+Text = TypeVar("Text", bound=_HasText)
 _MASK = 2**64 - 1
-_REJECTIONS = 50
+_GAMMA, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_AHEAD = 32
+_SUSPICIOUS, _REJECTIONS = 4, 50  # draws in vain, one after another
 
 
 class Draw:
     """A splitmix64 generator (Steele, Lea and Flood, 2014); integer arithmetic alone."""
 
+    __slots__ = ("_ahead", "_state")
+
     def __init__(self, key: hashlib.blake2b) -> None:
         self._state = int.from_bytes(key.digest()[:8], "little")
+        self._ahead: list[int] = []  # outputs that `draws` made in advance, the next one last
 
     def below(self, n: int) -> int:
         """An integer in [0, n), n from 1 to 2^32 or so (the bias is below n / 2^64)."""
-        self._state = z = (self._state + 0x9E3779B97F4A7C15) & _MASK
-        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
-        return ((z ^ (z >> 31)) * n) >> 64
+        return ((self._ahead.pop() if self._ahead else self._next()) * n) >> 64
+
+    def _next(self) -> int:
+        self._state = z = (self._state + _GAMMA) & _MASK
+        z = ((z ^ (z >> 30)) * _FIRST) & _MASK
+        z = ((z ^ (z >> 27)) * _SECOND) & _MASK
+        return z ^ (z >> 31)
 
     def weighted(self, cumulative: Sequence[int]) -> int:
         """An index, likely as its integer weight; `cumulative` are the running sums."""
@@ -36,32 +56,50 @@ class Draw:
             items[i], items[j] = items[j], items[i]
 
 
+def draws(keys: Sequence[hashlib.blake2b]) -> Iterator[Draw]:
+    """`Draw(key)` of every key; what most captions need is made for all of them at once."""
+    made = [Draw(key) for key in keys]
+    steps = np.arange(_AHEAD, 0, -1, dtype=np.uint64) * np.uint64(_GAMMA)
+    states = np.array([draw._state for draw in made], np.uint64)
+    z: NDArray[np.uint64] = states[:, None] + steps  # wraps, as it should
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(_FIRST)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(_SECOND)
+    z ^= z >> np.uint64(31)
+    for draw, ahead in zip(made, z.tolist(), strict=True):
+        draw._ahead = ahead
+        draw._state += _AHEAD * _GAMMA
+        yield draw
+
+
 def distinct(
-    one: Callable[[], T],
-    everything: Callable[[], Iterator[T]],
-    text: Callable[[T], str],
-    unwanted: str,
+    one: Callable[[], Text | None],
+    everything: Callable[[], Iterator[Text | None]] | None,
     count: int,
-) -> list[T]:
-    """Up to `count` draws with different texts, none of them `unwanted`.
+) -> list[Text]:
+    """Up to `count` draws with different texts; None stands for one that is not wanted.
 
     `one` draws from the style's distribution; a repeated text is drawn again, which is a draw
     without replacement. Where that is in vain too often, `everything` lists the candidates in a
-    fixed order and those not drawn yet follow in it, so that none is missed.
+    fixed order and those not drawn yet follow in it, so that none is missed; it is None where they
+    are too many to be listed.
     """
-    drawn: dict[str, T] = {}
+    drawn: dict[str, Text] = {}
+
+    def left() -> Iterator[Text]:
+        for item in everything() if everything else ():
+            if item is not None and item.text not in drawn:
+                yield item
+
     rejected = 0
     while len(drawn) < count and rejected < _REJECTIONS:
         item = one()
-        if text(item) in drawn or text(item) == unwanted:
-            rejected += 1
-        else:
-            drawn[text(item)] = item
+        if item is not None and item.text not in drawn:
+            drawn[item.text] = item
             rejected = 0
-    if len(drawn) < count:
-        for item in everything():
-            if text(item) != unwanted:
-                drawn.setdefault(text(item), item)
-            if len(drawn) == count:
-                break
+            continue
+        rejected += 1
+        if rejected == _SUSPICIOUS and everything and next(left(), None) is None:
+            break  # all that there are have been drawn
+    for item in islice(left(), count - len(drawn)):
+        drawn[item.text] = item
     return list(drawn.values())

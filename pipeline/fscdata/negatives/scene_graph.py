@@ -9,7 +9,7 @@ dependency labels, since the parse is read-only. A phrasal verb is one that Word
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fscdata.negatives.parse import Parse, span_root
 
@@ -29,8 +29,14 @@ PHRASAL_PREPOSITIONS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
+# The labels of what stands inside a noun phrase. Conjuncts are among them, since those of an
+# adjective are adjectives.
+_INSIDE = frozenset({"det", "nummod", "amod", "compound", "conj"})
+_OBJECTS = frozenset({"dobj", "attr", "nsubjpass"})
+Children = dict[int, list[int]]  # head → its dependents with a label of _INSIDE
+
+
+class Element(NamedTuple):
     """Tokens [start, end) that can be replaced; `root` is the one that carries the meaning."""
 
     kind: str  # object, attribute or relation
@@ -39,8 +45,7 @@ class Element:
     root: int
 
 
-@dataclass(frozen=True, slots=True)
-class SceneGraph:
+class SceneGraph(NamedTuple):
     """What a caption speaks of. An element may come twice where it joins several entities."""
 
     entities: list[Element]
@@ -50,81 +55,88 @@ class SceneGraph:
 
 def scene_graph(parse: Parse, is_phrasal_verb: Callable[[str, str], bool]) -> SceneGraph:
     """The scene graph of a caption; `is_phrasal_verb(verb, particle)` takes words as they stand."""
-    deps = list(parse.deps)
-    children: list[list[int]] = [[] for _ in parse.words]
-    for i, head in enumerate(parse.heads):
-        if head != i:
-            children[head].append(i)
+    deps = parse.deps.copy()
+    children, subjects = _dependents(parse)
     modifiers = [_modifiers(root, deps, children) for _, _, root in parse.chunks]
-    found, not_entities = _relations(parse, deps, is_phrasal_verb)
-    kept = [i for i, chunk in enumerate(parse.chunks) if chunk[2] not in not_entities]
-    chunks = [parse.chunks[i] for i in kept]
-    relations = [
-        span
-        for subject, object_, span in found
-        for x in _with_conjuncts(subject, deps, children)
-        for y in _with_conjuncts(object_, deps, children)
-        if _inside(x, chunks) and _inside(y, chunks)
-    ]
+    found, not_entities = _relations(parse, deps, subjects, is_phrasal_verb)
+    entities = [Element("object", *c) for c in parse.chunks if c[2] not in not_entities]
+    inside = {token for _, start, end, _ in entities for token in range(start, end)}
+    relations = []
+    for subject, object_, (start, end) in found:
+        subjects_inside = inside.intersection(_with_conjuncts(subject, deps, children))
+        objects_inside = inside.intersection(_with_conjuncts(object_, deps, children))
+        if subjects_inside and objects_inside:
+            root = start if end - start == 1 else span_root(parse.heads, start, end)
+            times = len(subjects_inside) * len(objects_inside)
+            relations += [Element("relation", start, end, root)] * times
     return SceneGraph(
-        [Element("object", *chunk) for chunk in chunks],
-        [Element("attribute", m, m + 1, m) for i in kept for m in modifiers[i]],
-        [Element("relation", a, b, span_root(parse.heads, a, b)) for a, b in relations],
+        entities,
+        [
+            Element("attribute", m, m + 1, m)
+            for chunk, found_there in zip(parse.chunks, modifiers, strict=True)
+            if chunk[2] not in not_entities
+            for m in found_there
+        ],
+        relations,
     )
 
 
-def _modifiers(root: int, deps: list[str], children: list[list[int]]) -> list[int]:
+def _dependents(parse: Parse) -> tuple[Children, dict[int, int]]:
+    """Dependents inside noun phrases, and for each verb its subject: of clauses, of participles,
+    and the agent of passives."""
+    children: Children = {}
+    subjects = {}
+    heads, deps = parse.heads, parse.deps
+    for i, dep in enumerate(deps):
+        head = heads[i]
+        if dep in _INSIDE:
+            if head != i:
+                children.setdefault(head, []).append(i)
+        elif dep == "nsubj":
+            subjects[head] = i
+        elif dep == "acl":
+            subjects[i] = head
+        elif dep == "pobj" and deps[head] == "agent" and parse.pos[heads[head]] == "VERB":
+            subjects[heads[head]] = i
+    return children, subjects
+
+
+def _modifiers(root: int, deps: list[str], children: Children) -> list[int]:
     """Determiners, numbers and adjectives of a noun and of its compounds."""
     found = []
     stack, seen = [root], {root}
     while stack:
-        node = stack.pop()
-        for child in children[node]:
-            if deps[child] in ("det", "nummod"):
+        for child in children.get(stack.pop(), ()):
+            dep = deps[child]
+            if dep in ("det", "nummod"):
                 found.append(child)
-            elif deps[child] == "amod":
+            elif dep == "amod":
                 for conjunct in _with_conjuncts(child, deps, children):
                     deps[conjunct] = "amod"
                     found.append(conjunct)
-            elif deps[child] == "compound" and child not in seen:
+            elif dep == "compound" and child not in seen:
                 seen.add(child)
                 stack.append(child)
     return found
 
 
-def _with_conjuncts(node: int, deps: list[str], children: list[list[int]]) -> list[int]:
-    return [node, *(c for c in children[node] if deps[c] == "conj")]
-
-
-def _inside(token: int, chunks: list[tuple[int, int, int]]) -> bool:
-    return any(start <= token < end for start, end, _ in chunks)
-
-
-def _subjects(parse: Parse, deps: list[str]) -> dict[int, int]:
-    """For each verb its subject: of clauses, of participles, and the agent of passives."""
-    subjects = {}
-    heads, pos = parse.heads, parse.pos
-    for i, dep in enumerate(deps):
-        if dep == "nsubj":
-            subjects[heads[i]] = i
-        elif dep == "acl":
-            subjects[i] = heads[i]
-        elif dep == "pobj" and deps[heads[i]] == "agent" and pos[heads[heads[i]]] == "VERB":
-            subjects[heads[heads[i]]] = i
-    return subjects
+def _with_conjuncts(node: int, deps: list[str], children: Children) -> list[int]:
+    return [node, *[c for c in children.get(node, ()) if deps[c] == "conj"]]
 
 
 def _relations(
-    parse: Parse, deps: list[str], is_phrasal_verb: Callable[[str, str], bool]
+    parse: Parse,
+    deps: list[str],
+    subjects: dict[int, int],
+    is_phrasal_verb: Callable[[str, str], bool],
 ) -> tuple[list[tuple[int, int, tuple[int, int]]], set[int]]:
     """(subject, object, tokens) of each relation, and nouns that are part of a preposition."""
-    subjects = _subjects(parse, deps)
     heads = parse.heads
     found = []
     not_entities: set[int] = set()
     for _, _, noun in parse.chunks:
         head = heads[noun]
-        if deps[noun] in ("dobj", "attr", "nsubjpass") and head in subjects:
+        if deps[noun] in _OBJECTS and head in subjects:
             found.append((subjects[head], noun, (head, head + 1)))
         elif deps[noun] == "pobj" and deps[head] != "agent":
             relation = _preposition(parse, deps, subjects, noun, is_phrasal_verb, not_entities)

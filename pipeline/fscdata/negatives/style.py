@@ -7,7 +7,7 @@ import importlib
 import json
 import pkgutil
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from fscdata.contract import FsckitError
@@ -25,8 +25,7 @@ class Edit(NamedTuple):
     new: str
 
 
-@dataclass(frozen=True, slots=True)
-class Negative:
+class Negative(NamedTuple):
     """A hard negative and what was done to the caption to get it."""
 
     text: str
@@ -35,13 +34,12 @@ class Negative:
     relation: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Caption:
+class Caption(NamedTuple):
     """What a style sees: the text, its parse (read-only), and negatives that came with the data."""
 
     text: str
     parse: Parse | None = None
-    published: list[str] = field(default_factory=list)
+    published: Sequence[str] = ()
 
 
 class Style(ABC):

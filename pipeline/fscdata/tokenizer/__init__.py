@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import gzip
 import html
+from collections.abc import Sequence
 from importlib.resources import files
 
 import ftfy
+import numpy as np
 import regex
+from numpy.typing import NDArray
 from tokenizers.models import BPE
 
 from fscdata.contract import CLIP_BPE, FsckitError
@@ -21,7 +24,9 @@ _WORDS = regex.compile(
     rf"{_START}|{_END}|'s|'t|'re|'ve|'m|'ll|'d|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+",
     regex.IGNORECASE,
 )
-_CACHE_SIZE = 500_000  # chunks; a caption corpus has far fewer
+_CACHE_SIZE = 2**15  # chunks, about 200 bytes each
+_OPEN, _CLOSE = "\0", "\1"  # chunks that stand before and behind a text
+_OPEN_ID = 2**16 - 1  # no token's
 
 
 def _byte_characters() -> dict[int, str]:
@@ -44,26 +49,35 @@ class ClipTokenizer:
         vocabulary = {word: i for i, word in enumerate([*words, _START, _END])}
         self._bpe = BPE(vocabulary, merges, end_of_word_suffix="</w>")
         self._start, self._end = vocabulary[_START], vocabulary[_END]
-        self._cache: dict[str, tuple[int, ...]] = {}
+        self._cache: dict[str, bytes] = {}  # chunk → its ids as bytes, two an id
 
     def __call__(self, text: str) -> list[int]:
         """Ids of a text of any length, with start and end token."""
-        # Printable ASCII without "&" is what ftfy and HTML unescaping leave as it is.
-        if not (text.isascii() and text.isprintable() and "&" not in text):
-            text = html.unescape(html.unescape(ftfy.fix_text(text)))
-        ids = [self._start]
-        cache = self._cache
-        for chunk in text.lower().split():
-            found = cache.get(chunk)
-            if found is None:
-                if len(cache) >= _CACHE_SIZE:
-                    cache.clear()
-                found = cache[chunk] = self._encode(chunk)
-            ids.extend(found)
-        ids.append(self._end)
+        ids: list[int] = self.batch([text])[0].tolist()
         return ids
 
-    def _encode(self, chunk: str) -> tuple[int, ...]:
+    def batch(self, texts: Sequence[str]) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
+        """Ids of N texts, joined, and where each text's begin and the last one's end, [N + 1]."""
+        marked = [f" {_OPEN} {_clean(text)} {_CLOSE}" for text in texts]
+        chunks = "".join(marked).lower().split()  # of all texts in one go, which is faster
+        self._learn(set(chunks))
+        ids = np.frombuffer(b"".join(map(self._cache.__getitem__, chunks)), np.uint16)
+        opens = ids == _OPEN_ID
+        offsets = np.append(np.flatnonzero(opens), len(ids)) - np.arange(len(texts) + 1)
+        return ids[~opens], offsets.astype(np.int32)
+
+    def _learn(self, chunks: set[str]) -> None:
+        """Have the ids of chunks in the cache, which is emptied first where it grew too large."""
+        new = chunks - self._cache.keys()
+        if len(self._cache) + len(new) > _CACHE_SIZE:
+            self._cache, new = {}, chunks
+        self._cache.update((chunk, self._encode(chunk)) for chunk in new)
+
+    def _encode(self, chunk: str) -> bytes:
+        if chunk == _OPEN:
+            return np.array([_OPEN_ID, self._start], np.uint16).tobytes()
+        if chunk == _CLOSE:
+            return np.array([self._end], np.uint16).tobytes()
         ids: list[int] = []
         for word in _WORDS.findall(chunk):
             if word in (_START, _END):
@@ -71,7 +85,15 @@ class ClipTokenizer:
             else:
                 letters = "".join(self._bytes[b] for b in word.encode())
                 ids.extend(token.id for token in self._bpe.tokenize(letters))
-        return tuple(ids)
+        return np.array(ids, np.uint16).tobytes()
+
+
+def _clean(text: str) -> str:
+    """The text as CLIP's tokenizer reads it; it has no control characters."""
+    # Printable ASCII without "&" is what ftfy and HTML unescaping leave as it is.
+    if text.isascii() and text.isprintable() and "&" not in text:
+        return text
+    return html.unescape(html.unescape(ftfy.fix_text(text)))
 
 
 def tokenizer_of(model: str) -> str | None:

@@ -16,7 +16,7 @@ SHOW = """
 from fscdata.lexicon import load_lexicon
 for word, pos in [("dog", "n"), ("red", "a"), ("hot", "a"), ("run", "v"), ("slowly", "r")]:
     found = load_lexicon().replacements(word, pos)
-    print(word, found.lemmas, found.weights.tolist(), found.relations)
+    print(word, *found.lemmas, found.weights.tolist(), *found.relations)
 """
 
 
@@ -79,13 +79,14 @@ def test_an_antonym_that_is_also_a_cousin_is_an_antonym() -> None:
     lexicon = load_lexicon()
     assert "woman" in lexicon.replacements("boy", "n").lemmas
     found = lexicon.replacements("man", "n")
-    assert found.relations[found.lemmas.index("woman")] == "antonym"
-    assert found.relations.count("cohyponym") > 1000
+    assert found.relations[list(found.lemmas).index("woman")] == "antonym"
+    assert list(found.relations).count("cohyponym") > 1000
 
 
 def test_an_inflected_word_has_its_lemmas_replacements_but_not_itself() -> None:
     lexicon = load_lexicon()
-    assert lexicon.replacements("dogs", "n").lemmas == lexicon.replacements("Dog", "n").lemmas
+    dogs, dog = (list(lexicon.replacements(word, "n").lemmas) for word in ("dogs", "Dog"))
+    assert dogs == dog != []
     assert "saw" not in lexicon.replacements("saw", "v").lemmas
     assert "see" not in lexicon.replacements("saw", "v").lemmas
 
@@ -111,7 +112,7 @@ def test_unknown_words_have_no_replacements() -> None:
     for word in ("zzyzzx", "", "...", "\0", "🐕"):
         for pos in ("n", "v", "a", "r"):
             found = load_lexicon().replacements(word, pos)
-            assert (found.lemmas, found.weights.shape, found.relations) == ((), (0,), ())
+            assert len(found.lemmas) == len(found.weights) == len(found.relations) == 0
 
 
 def test_replacements_are_sorted_distinct_and_weighted() -> None:

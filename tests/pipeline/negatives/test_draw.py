@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from typing import NamedTuple
 
-from fscdata.negatives.draw import Draw, distinct
+from fscdata.negatives.draw import Draw, distinct, draws
 
 
 def draw(key: str = "key") -> Draw:
@@ -37,11 +38,50 @@ def test_shuffle_gives_every_order_alike() -> None:
     assert all(850 < n < 1150 for n in counts.values())
 
 
+def test_draws_made_at_once_are_those_made_one_by_one() -> None:
+    keys = [hashlib.blake2b(str(i).encode(), digest_size=8) for i in range(100)]
+    for key, generator in zip(keys, draws(keys), strict=True):
+        alone = Draw(key)
+        bounds = [2 ** (i % 33) for i in range(100)]
+        assert [generator.below(n) for n in bounds] == [alone.below(n) for n in bounds]
+    assert list(draws([])) == []
+
+
+class Item(NamedTuple):
+    text: str
+
+
+def items(*texts: str) -> list[Item | None]:
+    return [None, *(Item(text) for text in texts)]
+
+
 def test_distinct_finds_all_there_are_and_no_more() -> None:
     generator = draw()
-    # "a" comes almost always; the others are found all the same, "unwanted" never.
-    items = ["a", "b", "c", "unwanted"]
-    one = lambda: items[generator.weighted([10**9, 10**9 + 1, 10**9 + 2, 2 * 10**9])]  # noqa: E731
-    found = distinct(one, lambda: iter(items), str, "unwanted", 10)
+    # "a" comes almost always; the others are found all the same.
+    there = items("a", "b", "c")
+    sums = [2 * 10**9, 10**12, 10**12 + 1, 10**12 + 2]
+    one = lambda: there[generator.weighted(sums)]  # noqa: E731
+    found = [item.text for item in distinct(one, lambda: iter(there), 10)]
     assert found[0] == "a"
     assert sorted(found) == ["a", "b", "c"]
+
+
+def test_distinct_stops_when_nothing_is_left() -> None:
+    drawn = []
+    there = items("a")
+
+    def one() -> Item | None:
+        drawn.append(1)
+        return there[1]
+
+    assert distinct(one, lambda: iter(there), 2) == [Item("a")]
+    few = len(drawn)
+    assert distinct(one, None, 2) == [Item("a")]
+    assert len(drawn) > 5 * few, "what cannot be listed is drawn for longer"
+
+
+def test_distinct_draws_on_while_something_is_left() -> None:
+    there = iter([*items("a"), *[Item("a")] * 20, Item("c")])
+    listed = items("a", "b", "c")
+    found = distinct(lambda: next(there), lambda: iter(listed), 2)
+    assert found == [Item("a"), Item("c")]

@@ -9,48 +9,60 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import combinations
+from functools import lru_cache
+from itertools import accumulate, combinations
 from math import comb
 
 from fscdata.negatives.draw import Draw
 from fscdata.negatives.parse import Parse
-from fscdata.negatives.style import Caption, Edit, Negative, Style, apply_edits, no_argument
+from fscdata.negatives.style import Caption, Edit, Negative, Style, no_argument
 
-Span = tuple[int, int]  # tokens [start, end)
+Span = tuple[int, int]  # tokens [start, end), or the characters of them
 _VERB_PHRASE = re.compile("V?D*X*V+")
 _VERB_PHRASE_LETTERS = {"VERB": "V", "ADV": "D", "AUX": "X"}
+_VERB_RUN = re.compile("[VDX]*V")
 _SCALE = 2**40  # probabilities as integers, so that draws are exact
 
 
 def span_families(parse: Parse) -> dict[str, list[Span]]:
     """The spans of each family, those that overlap within a family filtered, longest first."""
     tags, pos = parse.tags, parse.pos
-    families = {
-        "noun_phrase": [(start, end) for start, end, _ in parse.chunks if end - start > 2],
+    return {
+        "noun_phrase": _without_overlap([(a, b) for a, b, _ in parse.chunks if b - a > 2]),
         "verb_phrase": _verb_phrases(pos),
         "noun": [(i, i + 1) for i, tag in enumerate(tags) if tag == "NN"],
         "plural_noun": [(i, i + 1) for i, tag in enumerate(tags) if tag == "NNS"],
         "adverb": [(i, i + 1) for i, p in enumerate(pos) if p == "ADV"],
         "adjective": [(i, i + 1) for i, p in enumerate(pos) if p == "ADJ"],
     }
-    families["noun_phrase"] = _without_overlap(families["noun_phrase"])
-    families["verb_phrase"] = _without_overlap(families["verb_phrase"])
-    return families
 
 
 def _verb_phrases(pos: list[str]) -> list[Span]:
-    """Every match of VERB? ADV* AUX* VERB+, long and short."""
-    letters = "".join(_VERB_PHRASE_LETTERS.get(p, " ") for p in pos)
+    """The matches of VERB? ADV* AUX* VERB+."""
+    letters = "".join([_VERB_PHRASE_LETTERS.get(p, " ") for p in pos])
     return [
-        (start, end)
-        for run in re.finditer("[VDX]*V", letters)
-        for start in range(*run.span())
-        for end in range(start + 1, run.end() + 1)
-        if _VERB_PHRASE.fullmatch(letters, start, end)
+        (run.start() + a, run.start() + b)
+        for run in _VERB_RUN.finditer(letters)
+        for a, b in _verb_phrases_of(run.group())
     ]
 
 
+@lru_cache(maxsize=1024)
+def _verb_phrases_of(run: str) -> list[Span]:
+    """The verb phrases in a run of verbs, adverbs and auxiliaries."""
+    return _without_overlap(
+        [
+            (start, end)
+            for start in range(len(run))
+            for end in range(start + 1, len(run) + 1)
+            if _VERB_PHRASE.fullmatch(run, start, end)
+        ]
+    )
+
+
 def _without_overlap(spans: list[Span]) -> list[Span]:
+    if len(spans) < 2:
+        return spans
     kept: list[Span] = []
     for start, end in sorted(spans, key=lambda s: (s[0] - s[1], s[0])):
         if all(end <= a or b <= start for a, b in kept):
@@ -59,22 +71,31 @@ def _without_overlap(spans: list[Span]) -> list[Span]:
 
 
 def swap_pairs(parse: Parse) -> Iterator[tuple[str, Span, Span, int]]:
-    """Every pair of a family whose texts differ, with its integer weight."""
+    """Every pair of a family whose texts differ, by their characters, with its integer weight."""
+    text, starts, words = parse.text, parse.starts, parse.words
     families = []
     for name, spans in span_families(parse).items():
-        texts = [parse.text[parse.starts[a] : parse.end(b - 1)] for a, b in spans]
-        pairs = [
-            (spans[i], spans[j])
-            for i, j in combinations(range(len(spans)), 2)
-            if texts[i] != texts[j]
-        ]
+        if len(spans) < 2:
+            continue
+        ranges = [(starts[a], starts[b - 1] + len(words[b - 1])) for a, b in spans]
+        read = [(span, text[span[0] : span[1]]) for span in ranges]
+        pairs = [(first, second) for (first, x), (second, y) in combinations(read, 2) if x != y]
         if pairs:
             families.append((name, pairs, comb(len(spans), 2)))
-    for index, (name, pairs, drawn_from) in enumerate(families):
-        others = [len(p) / n for i, (_, p, n) in enumerate(families) if i != index]
-        weight = round(_SCALE * _expected_share(others) / drawn_from)
+    weights = _weights(tuple((len(pairs), drawn_from) for _, pairs, drawn_from in families))
+    for (name, pairs, _), weight in zip(families, weights, strict=True):
         for first, second in pairs:
             yield name, first, second, weight
+
+
+@lru_cache(maxsize=4096)
+def _weights(families: tuple[tuple[int, int], ...]) -> list[int]:
+    """The weight of a pair of each family, given how many of its pairs differ, of how many."""
+    weights = []
+    for i, (_, drawn_from) in enumerate(families):
+        others = [pairs / n for pairs, n in (*families[:i], *families[i + 1 :])]
+        weights.append(round(_SCALE * _expected_share(others) / drawn_from))
+    return weights
 
 
 def _expected_share(others: list[float]) -> float:
@@ -98,33 +119,36 @@ class NegClip(Style):
         """See `Style.negatives`."""
         parse = caption.parse
         assert parse is not None
-        candidates: dict[str, Negative] = {}
+        candidates: dict[str, tuple[str, Span, Span]] = {}
         weights: dict[str, int] = {}
         for family, first, second, weight in swap_pairs(parse):
-            negative = _swap(parse, family, first, second)
-            candidates.setdefault(negative.text, negative)
-            weights[negative.text] = weights.get(negative.text, 0) + weight
+            text = _swapped(parse.text, first, second)
+            if text in candidates:
+                weights[text] += weight
+            else:
+                candidates[text] = (family, first, second)
+                weights[text] = weight
         if not candidates:
             return "no two spans of a family that differ"
-        texts = list(candidates)
         chosen: list[Negative] = []
-        while texts and len(chosen) < variants:
-            total, sums = 0, []
-            for text in texts:
-                total += weights[text]
-                sums.append(total)
-            chosen.append(candidates[texts.pop(draw.weighted(sums))])
+        while weights and len(chosen) < variants:
+            at = draw.weighted(list(accumulate(weights.values())))
+            text = list(weights)[at]
+            del weights[text]
+            chosen.append(_negative(parse.text, text, *candidates[text]))
         return chosen
 
 
-def _swap(parse: Parse, family: str, first: Span, second: Span) -> Negative:
-    ranges = [(parse.starts[a], parse.end(b - 1)) for a, b in sorted((first, second))]
-    old = [parse.text[start:end] for start, end in ranges]
-    edits = [
-        Edit(*ranges[0], old=old[0], new=old[1]),
-        Edit(*ranges[1], old=old[1], new=old[0]),
-    ]
-    return Negative(apply_edits(parse.text, edits), f"swap:{family}", edits)
+def _swapped(text: str, first: Span, second: Span) -> str:
+    (a, b), (c, d) = first, second
+    return text[:a] + text[c:d] + text[b:c] + text[a:b] + text[d:]
+
+
+def _negative(caption: str, text: str, family: str, first: Span, second: Span) -> Negative:
+    (a, b), (c, d) = first, second
+    former, latter = caption[a:b], caption[c:d]
+    edits = [Edit(a, b, former, latter), Edit(c, d, latter, former)]
+    return Negative(text, f"swap:{family}", edits)
 
 
 def create(argument: str | None) -> Style:

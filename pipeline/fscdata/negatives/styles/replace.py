@@ -8,18 +8,22 @@ a draw here picks one of those places first and then does as it does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from importlib.resources import files
-from itertools import accumulate
+from itertools import accumulate, chain
+from typing import NamedTuple
 
-from fscdata.lexicon import PartOfSpeech, load_lexicon
+import numpy as np
+
+from fscdata.lexicon import PartOfSpeech, Strings, load_lexicon
 from fscdata.negatives.draw import Draw, distinct
 from fscdata.negatives.inflection import inflect, match_case
 from fscdata.negatives.parse import Parse
 from fscdata.negatives.scene_graph import Element, scene_graph
-from fscdata.negatives.style import Caption, Edit, Negative, Style, apply_edits, no_argument
+from fscdata.negatives.style import Caption, Edit, Negative, Style, no_argument
 
 # Pronouns are left out: WordNet has "it" as information technology and "he" as helium.
 _WORDNET_POS: dict[str, PartOfSpeech] = {
@@ -29,37 +33,27 @@ _WORDNET_POS: dict[str, PartOfSpeech] = {
     "ADJ": "a",
     "ADV": "r",
 }
+_OPERATORS = {kind: f"replace:{kind}" for kind in ("object", "attribute", "relation")}
 
 
-@dataclass(frozen=True, slots=True)
-class Replacements:
+class Replacements(NamedTuple):
     """What an element may become, in a fixed order, with running sums of the weights."""
 
-    words: tuple[str, ...]
-    relations: tuple[str, ...]
-    cumulative: list[int]
+    words: Strings | tuple[str, ...]
+    relations: Strings | tuple[str, ...]
+    cumulative: Sequence[int]
 
     def draw_two(self, draw: Draw, second: bool) -> int:
         """The index of the first draw, or of a second one without replacement."""
-        first = draw.weighted(self.cumulative)
+        cumulative = self.cumulative
+        first = draw.weighted(cumulative)
         if not second:
             return first
-        before = self.cumulative[first - 1] if first else 0
-        weight = self.cumulative[first] - before
-        at = draw.below(self.cumulative[-1] - weight)
+        before = cumulative[first - 1] if first else 0
+        weight = cumulative[first] - before
+        at = draw.below(cumulative[-1] - weight)
         # The first draw's stretch of the running sums is jumped over.
-        return _locate(self.cumulative, at if at < before else at + weight)
-
-
-def _locate(cumulative: list[int], at: int) -> int:
-    low, high = 0, len(cumulative)
-    while low < high:
-        middle = (low + high) // 2
-        if at < cumulative[middle]:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+        return bisect_right(cumulative, at if at < before else at + weight)
 
 
 @cache
@@ -68,28 +62,35 @@ def _prepositions() -> tuple[tuple[str, int], ...]:
     return tuple((word, int(n)) for word, n in (line.split("\t") for line in lines))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=128)
 def preposition_replacements(text: str) -> Replacements:
-    """Every preposition but the one that stands there."""
-    others = [(word, weight) for word, weight in _prepositions() if word != text.lower()]
+    """Every preposition but the one that stands there, in lower case."""
+    others = [(word, weight) for word, weight in _prepositions() if word != text]
     return Replacements(
         tuple(word for word, _ in others),
         ("preposition",) * len(others),
-        list(accumulate(weight for _, weight in others)),
+        tuple(accumulate(weight for _, weight in others)),
     )
 
 
-@lru_cache(maxsize=4096)  # a common noun's takes 50 kB
+@cache
+def _spellings() -> tuple[str, ...]:
+    """The names of the lexicon as a caption has them."""
+    return tuple(name.replace("_", " ") for name in load_lexicon().names)
+
+
+@lru_cache(maxsize=4096)  # about 5 kB each
 def word_replacements(word: str, pos: PartOfSpeech) -> Replacements:
-    """Antonyms and cousins of a word."""
+    """Antonyms and cousins of a word, given in lower case."""
     found = load_lexicon().replacements(word, pos)
     return Replacements(
-        tuple(lemma.replace("_", " ") for lemma in found.lemmas),
+        Strings(_spellings(), found.lemmas.numbers),
         found.relations,
-        [int(x) for x in accumulate(found.weights.tolist())],
+        array("i", found.weights.cumsum().astype(np.intc).tobytes()),
     )
 
 
+@lru_cache(maxsize=4096)
 def is_phrasal_verb(verb: str, particle: str) -> bool:
     """Whether WordNet has the two words as one verb."""
     lexicon = load_lexicon()
@@ -107,17 +108,18 @@ def replaceable(parse: Parse) -> list[tuple[Element, Replacements]] | str:
     if not graph.modifiers and not graph.relations:
         return "no modifier and no relation"
     found = []
-    for element in (*graph.entities, *graph.modifiers, *graph.relations):
-        pos = parse.pos[element.root]
+    for element in chain(*graph):
+        root = element.root
+        pos = parse.pos[root]
         if pos == "ADP":
             text = parse.text[parse.starts[element.start] : parse.end(element.end - 1)]
-            found.append((element, preposition_replacements(text)))
+            found.append((element, preposition_replacements(text.lower())))
         elif pos in _WORDNET_POS:
-            # Of several tokens only the root is replaced.
-            word = Element(element.kind, element.root, element.root + 1, element.root)
-            replacements = word_replacements(parse.words[element.root], _WORDNET_POS[pos])
+            replacements = word_replacements(parse.words[root].lower(), _WORDNET_POS[pos])
             if replacements.words:
-                found.append((word, replacements))
+                if element.end - element.start > 1:  # only the root is replaced
+                    element = Element(element.kind, root, root + 1, root)  # noqa: PLW2901
+                found.append((element, replacements))
     return found or "no replacement known"
 
 
@@ -139,33 +141,38 @@ class Replace(Style):
         places = [
             (element, replacements, second)
             for element, replacements in found
-            for second in range(min(2, len(replacements.words)))
+            for second in ((False, True) if len(replacements.words) > 1 else (False,))
         ]
 
-        def one() -> Negative:
+        def one() -> Negative | None:
             element, replacements, second = places[draw.below(len(places))]
-            index = replacements.draw_two(draw, bool(second))
-            return _replace(parse, element, replacements, index)
+            return _replace(parse, element, replacements, replacements.draw_two(draw, second))
 
-        def everything() -> Iterator[Negative]:
+        def everything() -> Iterator[Negative | None]:
             for element, replacements in found:
                 for index in range(len(replacements.words)):
                     yield _replace(parse, element, replacements, index)
 
-        return distinct(one, everything, lambda n: n.text, caption.text, variants) or (
-            "no replacement known"
-        )
+        return distinct(one, everything, variants) or "no replacement known"
 
 
-def _replace(parse: Parse, element: Element, replacements: Replacements, index: int) -> Negative:
-    start, end = parse.starts[element.start], parse.end(element.end - 1)
-    old = parse.text[start:end]
-    relation = replacements.relations[index]
+def _replace(
+    parse: Parse, element: Element, replacements: Replacements, index: int
+) -> Negative | None:
+    """The caption with one element replaced, or None where that leaves it as it was."""
+    kind, first, end, root = element
+    text = parse.text
+    start, stop = parse.starts[first], parse.end(end - 1)
+    old = text[start:stop]
     new = replacements.words[index]
+    relation = replacements.relations[index]
     if relation != "preposition":
-        new = inflect(new, parse.tags[element.root])
-    edits = [Edit(start, end, old, match_case(new, old))]
-    return Negative(apply_edits(parse.text, edits), f"replace:{element.kind}", edits, relation)
+        new = inflect(new, parse.tags[root])
+    new = match_case(new, old)
+    if new == old:
+        return None
+    edit = Edit(start, stop, old, new)
+    return Negative(text[:start] + new + text[stop:], _OPERATORS[kind], [edit], relation)
 
 
 def create(argument: str | None) -> Style:

@@ -6,8 +6,9 @@ itself is put back at a random place. Results are compared as tokens, never pars
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import permutations, product
+from collections.abc import Iterable, Iterator
+from itertools import chain, permutations, product
+from operator import ne
 
 from fscdata.contract import FsckitError
 from fscdata.negatives.draw import Draw, distinct
@@ -27,74 +28,85 @@ class Shuffle(Style):
     def __init__(self, n: int) -> None:
         self.n = n
         self.name = f"shuffle-{n}"
+        self._operator = f"shuffle:{n}"
 
     def negatives(self, caption: Caption, draw: Draw, variants: int) -> list[Negative] | str:
         """See `Style.negatives`."""
         parse = caption.parse
         assert parse is not None
-        ngrams, punctuation = cut(parse, self.n)
-        if len(ngrams) < 2:
+        ngrams = NGrams(parse, self.n)
+        count = len(ngrams.texts)
+        if count < 2:
             return "fewer than two n-grams"
-        original = _inner([token for ngram in ngrams for token in ngram])
-        places = range(len(ngrams) + 1) if punctuation else (0,)
+        places = count + 1 if ngrams.punctuation else 1
 
-        def one() -> str:
-            order = list(ngrams)
+        def negative(order: list[int], place: int) -> Negative | None:
+            if ngrams.read_alike(order, place):
+                return None
+            text = ngrams.text(order, place)
+            return Negative(text, self._operator, [changed_part(caption.text, text)])
+
+        def one() -> Negative | None:
+            order = list(range(count))
             draw.shuffle(order)
-            return _text(order, punctuation, draw.below(len(places)), original)
+            return negative(order, draw.below(places))
 
-        def everything() -> Iterator[str]:
-            if len(ngrams) > _ENUMERABLE:
-                return
-            for order, place in product(permutations(ngrams), places):
-                yield _text(list(order), punctuation, place, original)
+        def everything() -> Iterator[Negative | None]:
+            for order, place in product(permutations(range(count)), range(places)):
+                yield negative(list(order), place)
 
-        texts = distinct(one, everything, lambda text: text, "", variants)
-        return [
-            Negative(text, f"shuffle:{self.n}", [changed_part(caption.text, text)])
-            for text in texts
-        ] or "every order reads like the caption"
+        few = count <= _ENUMERABLE
+        found = distinct(one, everything if few else None, variants)
+        return found or "every order reads like the caption"
 
 
-def cut(parse: Parse, n: int) -> tuple[list[list[Token]], list[Token]]:
-    """The N-grams of a caption, and its final punctuation where that is an N-gram by itself."""
-    tokens = [
-        (word, pos == "PUNCT")
-        for word, pos in zip(parse.words, parse.pos, strict=True)
-        if pos != "SPACE"
-    ]
-    ngrams = [tokens[i : i + n] for i in range(0, len(tokens), n)]
-    if ngrams and len(ngrams[-1]) == 1 and ngrams[-1][0][1]:
-        return ngrams[:-1], ngrams[-1]
-    return ngrams, []
+class NGrams:
+    """The N-grams of a caption, numbered in its order.
 
+    `texts` have a space in front of each word, and none before punctuation that does not come
+    first in its N-gram. Final `punctuation` that is an N-gram by itself is none of them.
+    """
 
-def _text(
-    order: list[list[Token]], punctuation: list[Token], place: int, original: list[str]
-) -> str:
-    """The shuffled caption, or nothing where it has the caption's words in their order."""
-    if punctuation:
-        if place:
-            order[place - 1] = order[place - 1] + punctuation
-        else:
-            order.insert(0, punctuation)
-    if _inner([token for ngram in order for token in ngram]) == original:
-        return ""
-    return " ".join(_join(ngram) for ngram in order)
+    def __init__(self, parse: Parse, n: int) -> None:
+        self._n = n
+        tokens = [
+            (word, pos == "PUNCT")
+            for word, pos in zip(parse.words, parse.pos, strict=True)
+            if pos != "SPACE"
+        ]
+        alone = len(tokens) % n == 1 % n and bool(tokens) and tokens[-1][1]
+        self.punctuation = tokens.pop() if alone else None
+        self._tokens = tokens
+        self._original = _inner(tokens)
+        pieces = [word if mark and i % n else f" {word}" for i, (word, mark) in enumerate(tokens)]
+        self.texts = ["".join(pieces[i : i + n]) for i in range(0, len(pieces), n)]
 
+    def text(self, order: list[int], place: int) -> str:
+        """The N-grams in an order, the punctuation behind the first `place` of them."""
+        parts = [self.texts[i] for i in order]
+        if self.punctuation:
+            mark, _ = self.punctuation
+            parts.insert(place, mark if place else f" {mark}")
+        return "".join(parts)[1:]
 
-def _join(ngram: list[Token]) -> str:
-    """Words with spaces between them, none before punctuation."""
-    text = ngram[0][0]
-    for word, is_punctuation in ngram[1:]:
-        text += word if is_punctuation else f" {word}"
-    return text
+    def read_alike(self, order: list[int], place: int) -> bool:
+        """Whether that text has the caption's words in their order."""
+        n, tokens = self._n, self._tokens
+        first, is_punctuation = tokens[order[0] * n]
+        if not is_punctuation and first != self._original[0]:
+            return False  # as of most orders
+        parts = [tokens[i * n : (i + 1) * n] for i in order]
+        if self.punctuation:
+            parts.insert(place, [self.punctuation])
+        return _inner(list(chain.from_iterable(parts))) == self._original
 
 
 def _inner(tokens: list[Token]) -> list[str]:
     """The words, without punctuation at either edge."""
-    last = len(tokens) - 1
-    return [word for i, (word, punct) in enumerate(tokens) if not (punct and i in (0, last))]
+    words = [word for word, _ in tokens]
+    if tokens and tokens[-1][1]:
+        words.pop()
+    return words[1:] if tokens and tokens[0][1] else words
 
 
 def changed_part(old: str, new: str) -> Edit:
@@ -102,17 +114,23 @@ def changed_part(old: str, new: str) -> Edit:
 
     The ends are cut back to white space, so that the edit holds whole words.
     """
-    start = 0
-    while start < min(len(old), len(new)) and old[start] == new[start]:
-        start += 1
+    start = _alike(old, new)
     while start and not old[start - 1].isspace():
         start -= 1
-    end = 0
-    while end < min(len(old), len(new)) - start and old[-1 - end] == new[-1 - end]:
-        end += 1
+    end = _alike(reversed(old[start:]), reversed(new[start:]))
     while end and not old[len(old) - end].isspace():
         end -= 1
     return Edit(start, len(old) - end, old[start : len(old) - end], new[start : len(new) - end])
+
+
+def _alike(first: Iterable[str], second: Iterable[str]) -> int:
+    """How many characters two texts have in common at their beginning."""
+    count = 0
+    for differs in map(ne, first, second):
+        if differs:
+            break
+        count += 1
+    return count
 
 
 def create(argument: str | None) -> Style:

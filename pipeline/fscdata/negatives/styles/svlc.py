@@ -64,7 +64,7 @@ class Svlc(Style):
 
         if not names:
             return "every word of its classes is in the caption"
-        return distinct(one, everything, lambda n: n.text, caption.text, variants)
+        return distinct(one, everything, variants)
 
 
 def _replace(parse: Parse, name: str, old: str, new: str) -> Negative:

@@ -58,9 +58,8 @@ def slow_swaps(doc: Doc) -> set[tuple[str, str]]:
 
 def fast_swaps(parse) -> set[tuple[str, str]]:
     found = set()
-    for name, first, second, weight in swap_pairs(parse):
+    for name, (a, b), (c, d), weight in swap_pairs(parse):
         assert weight > 0
-        (a, b), (c, d) = [(parse.starts[s], parse.end(e - 1)) for s, e in sorted((first, second))]
         text = parse.text
         found.add((name, text[:a] + text[c:d] + text[b:c] + text[a:b] + text[d:]))
     return found

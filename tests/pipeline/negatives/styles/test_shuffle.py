@@ -5,11 +5,14 @@ from __future__ import annotations
 from itertools import permutations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fscdata.negatives.draw import Draw
 from fscdata.negatives.parse import Parse
 from fscdata.negatives.parsing import load_parser
 from fscdata.negatives.style import Caption, apply_edits, create_style, seed_key
+from fscdata.negatives.styles.shuffle import changed_part
 
 
 def shuffles(caption: str, parse: Parse, n: int, variants: int) -> list[str] | str:
@@ -83,6 +86,19 @@ def test_keeps_the_words(captions: list[str]) -> None:
         for text in found if isinstance(found, list) else []:
             letters = sorted(c for c in text if not c.isspace())
             assert letters == sorted(c for c in caption if not c.isspace())
+
+
+@given(st.text("ab \t\n", max_size=12), st.text("ab \t\n", max_size=12))
+def test_changed_part_is_the_least_whole_words(old: str, new: str) -> None:
+    edit = changed_part(old, new)
+    assert apply_edits(old, [edit]) == new
+    assert edit.old == old[edit.start : edit.end]
+    before, behind = old[: edit.start], old[edit.end :]
+    assert not before or before[-1].isspace()
+    assert not behind or behind[0].isspace()
+    # What is cut off at the front cannot be longer and still end in white space.
+    longer = range(edit.start + 1, min(len(old), len(new)) + 1)
+    assert not any(old[:i] == new[:i] and old[i - 1].isspace() for i in longer)
 
 
 def test_reasons() -> None:
