@@ -1,27 +1,38 @@
-"""What spaCy's attribute ruler and noun chunks say, without running them for every caption.
+"""Parses as spaCy's model makes them, without the parts of spaCy that take most of the time.
 
-In a plain run of the model the attribute ruler takes a fifth of the time to turn tags into parts of
-speech, and going through a Doc's tokens another tenth. The ruler's answer depends on one token's
-word, tag and label alone, but for one rule of two tokens; so it runs once for each of those and the
-answer is remembered. `tests/pipeline/negatives/test_parsing.py` holds this equal to spaCy's own.
+Vectors come from `fast_tok2vec`. In a plain run the attribute ruler takes a fifth of the time to
+turn tags into parts of speech, and going through a Doc's tokens another tenth. The ruler's answer
+depends on one token's word, tag and label alone, but for one rule of two tokens; so it runs once
+for each of those and the answer is remembered. Tokenizer, tagger and parser are spaCy's own.
+`tests/pipeline/negatives/test_parsing.py` holds this equal to spaCy's own parses.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
-from spacy.attrs import DEP, HEAD, IDX, ORTH, TAG
-from spacy.language import Language
-from spacy.tokens import Doc
-
+from fscdata.negatives.fast_tok2vec import FastTok2Vec, use_exact_features
+from fscdata.negatives.model import without_torch
 from fscdata.negatives.parse import Parse, span_root
 
-# The rules that the memo was written for, those of en_core_web_sm 3.8.0.
-KNOWN_RULES = "8b9a8874a4b22240"
+with without_torch():
+    import spacy
+    import thinc.about
+    from spacy.attrs import DEP, HEAD, IDX, ORTH, TAG
+    from spacy.language import Language
+    from spacy.tokenizer import Tokenizer
+    from spacy.tokens import Doc
+    from spacy.vocab import Vocab
+
+# What this was checked with: spaCy, thinc, and en_core_web_sm 3.8.0's weights, labels and rules.
+CHECKED = ("3.8", "8.3", "a4d6419a18c94232")
 _RULER = "attribute_ruler"
-_MEMO_SIZE = 500_000
+_OTHER = "_"  # stands for all words that no rule names
+_VOCABULARY = 30_000  # words, then it starts over
 _BE = frozenset({"is", "are", "was", "were", "'s", "'re"})
 _NOMINAL = frozenset({"NOUN", "PROPN", "PRON"})
 _CHUNK_LABELS = frozenset(
@@ -40,50 +51,115 @@ _CHUNK_LABELS = frozenset(
 )
 
 
-def rules_digest(nlp: Language) -> str:
-    """Of the attribute ruler's rules."""
-    patterns: Any = nlp.get_pipe(_RULER)
-    rules = json.dumps(patterns.patterns, sort_keys=True)
-    return hashlib.blake2b(rules.encode(), digest_size=8).hexdigest()
+def fingerprint(nlp: Language) -> tuple[str, str, str]:
+    """Minor versions of spaCy and thinc, and a digest of all in the model that parses."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name in ("tok2vec", "tagger", "parser"):
+        pipe: Any = nlp.get_pipe(name)
+        digest.update(json.dumps([name, *getattr(pipe, "labels", ())]).encode())
+        for node in pipe.model.walk():
+            for param in sorted(node.param_names):
+                digest.update(node.get_param(param).tobytes())
+    ruler: Any = nlp.get_pipe(_RULER)
+    digest.update(json.dumps(ruler.patterns, sort_keys=True).encode())
+    versions = (spacy.__version__, thinc.about.__version__)
+    spacy_minor, thinc_minor = (".".join(version.split(".")[:2]) for version in versions)
+    return spacy_minor, thinc_minor, digest.hexdigest()
 
 
 class FastParse:
-    """Docs without parts of speech → parses; `nlp` has an attribute ruler that does not run."""
+    """Texts → parses; afterwards `nlp` itself can't be relied on."""
 
     def __init__(self, nlp: Language) -> None:
         self._vocab = nlp.vocab
-        self._strings = nlp.vocab.strings
-        self._ruler = nlp.get_pipe(_RULER)
-        self._memo: dict[tuple[int, int, int], tuple[str, str, str, str]] = {}
+        self._tok2vec = FastTok2Vec(nlp.get_pipe("tok2vec").model)
+        self._tagger: Any = nlp.get_pipe("tagger")
+        self._parser: Any = nlp.get_pipe("parser")
+        use_exact_features(self._parser.model, self._tok2vec.longest)
+        self._ruler: Any = nlp.get_pipe(_RULER)
+        self._named = _named_words(self._ruler)
+        self._ruled: dict[tuple[str, int, int], tuple[str, str, str]] = {}
+        self._expletive = nlp.vocab.strings["expl"]
+        self._tokenizer_bytes = nlp.tokenizer.to_bytes(exclude=["vocab"])
+        self._forget()
 
-    def __call__(self, doc: Doc) -> Parse:
-        """The parse of a Doc that tagger and parser have been through."""
+    def _forget(self) -> None:
+        """Start over with an empty vocabulary: spaCy's own keeps every word that it has seen."""
+        vocab = Vocab(lex_attr_getters=self._vocab.lex_attr_getters, lookups=self._vocab.lookups)
+        for move in self._parser.move_names:  # "L-nsubj", "R-dobj||conj", "S"
+            vocab.strings.add(move.partition("-")[2])
+        self._tokenizer = Tokenizer(vocab).from_bytes(self._tokenizer_bytes)
+        self._words: dict[int, tuple[str, str]] = {}
+
+    def __call__(self, texts: Sequence[str]) -> list[Parse]:
+        """The parses of a batch of texts."""
+        if len(self._tokenizer.vocab) > _VOCABULARY:
+            self._forget()
+        docs = [self._tokenizer(text) for text in texts]
+        self._tok2vec(docs)
+        self._tagger.set_annotations(docs, self._tagger.predict(docs))
+        self._parser.set_annotations(docs, self._states(docs))
+        return [self._parse(text, doc) for text, doc in zip(texts, docs, strict=True)]
+
+    def _states(self, docs: Sequence[Doc]) -> list[Any]:
+        """The parser's `predict`, which loses half of its time in taking and giving the GIL."""
+        batch: list[Any] = self._parser.moves.init_batch(docs)
+        states = [state for state in batch if not state.is_final()]
+        if states:
+            model = self._parser.model.predict(docs)
+        while states:
+            states = self._parser.transition_states(states, model.predict(states))
+        return batch
+
+    def _parse(self, text: str, doc: Doc) -> Parse:
+        """The parse of a text's Doc that tagger and parser have been through."""
+        if not len(doc):
+            return Parse(text, [], [], [], [], [], [], [])
         rows: Any = doc.to_array([ORTH, TAG, DEP, IDX, HEAD])
         orths, tags, deps, starts, _ = rows.T.tolist()
         offsets = rows[:, 4].astype("int64").tolist()  # relative, stored as unsigned
-        known = [self._token(*key) for key in zip(orths, tags, deps, strict=True)]
-        words, tag_names, pos, dep_names = (
-            [list(column) for column in zip(*known, strict=True)] if known else ([], [], [], [])
-        )
-        for i in range(1, len(words)):
-            if self._strings[deps[i - 1]] == "expl" and words[i].lower() in _BE:
-                pos[i] = "VERB"
+        known = [self._words.get(orth) or self._learn(orth) for orth in orths]
+        ruled = [
+            self._ruled.get(key) or self._rule(key)
+            for key in zip((role for _, role in known), tags, deps, strict=True)
+        ]
+        words = [word for word, _ in known]
+        tag_names, pos, dep_names = map(list, zip(*ruled, strict=True))
+        if self._expletive in deps:
+            for i in range(1, len(words)):
+                if deps[i - 1] == self._expletive and words[i].lower() in _BE:
+                    pos[i] = "VERB"
         heads = [i + offset for i, offset in enumerate(offsets)]
         chunks = noun_chunks(doc, pos, dep_names, heads)
-        return Parse(doc.text, words, starts, tag_names, pos, dep_names, heads, chunks)
+        return Parse(text, words, starts, tag_names, pos, dep_names, heads, chunks)
 
-    def _token(self, orth: int, tag: int, dep: int) -> tuple[str, str, str, str]:
-        """Word, tag, part of speech and label as they are after the ruler."""
-        key = (orth, tag, dep)
-        found = self._memo.get(key)
-        if found is None:
-            if len(self._memo) >= _MEMO_SIZE:
-                self._memo.clear()
-            word, tag_name, dep_name = (self._strings[i] for i in key)
-            doc = Doc(self._vocab, [word], tags=[tag_name], deps=[dep_name], heads=[0])
-            (token,) = self._ruler(doc)
-            found = self._memo[key] = (word, token.tag_, token.pos_, token.dep_)
+    def _learn(self, orth: int) -> tuple[str, str]:
+        """A word, and a word that all rules treat alike: itself, a space, or any other."""
+        word = self._tokenizer.vocab.strings[orth]
+        role = word.lower()
+        if role not in self._named:
+            role = " " if word.isspace() else _OTHER
+        found = self._words[orth] = (word, role)
         return found
+
+    def _rule(self, key: tuple[str, int, int]) -> tuple[str, str, str]:
+        """Tag, part of speech and label as the ruler leaves them."""
+        word, tag, dep = key
+        strings = self._vocab.strings
+        names = {"tags": [strings[tag]], "deps": [strings[dep]]}
+        (token,) = self._ruler(Doc(self._vocab, [word], heads=[0], **names))
+        found = self._ruled[key] = (token.tag_, token.pos_, token.dep_)
+        return found
+
+
+def _named_words(ruler: Any) -> set[str]:
+    """The words, in lower case, that rules name; the regular expressions only set lemmas."""
+    named: set[str] = set()
+    for rule in ruler.patterns:
+        for token in chain.from_iterable(rule["patterns"]):
+            lower = token.get("LOWER", {})
+            named.update([lower] if isinstance(lower, str) else lower.get("IN", ()))
+    return named
 
 
 def noun_chunks(

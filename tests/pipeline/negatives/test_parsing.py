@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 
+import numpy as np
 import pytest
-import spacy
-from spacy.tokens import Doc
 
-from fscdata.negatives import parsing
+from fscdata.negatives import fast_parse, model, parsing
 from fscdata.negatives.parse import Parse, span_root
 from fscdata.negatives.parsing import Parser, load_parser
+
+with model.without_torch():
+    import spacy
+    from spacy.tokens import Doc
 
 
 def expected_parse(doc: Doc) -> Parse:
@@ -70,17 +77,103 @@ def test_does_not_depend_on_the_batch(captions: list[str]) -> None:
         assert list(parser.parse([caption])) == [together[caption]]
 
 
-@pytest.mark.parametrize("why", ["other rules", "other answers"])
+def test_does_not_depend_on_what_was_parsed_before(monkeypatch, captions: list[str]) -> None:
+    """The vocabulary is full after every few batches, and each time it starts over."""
+    monkeypatch.setattr(fast_parse, "_VOCABULARY", 800)
+    monkeypatch.setattr(parsing, "_BATCH", 8)
+    parser = Parser()
+    assert parser.fast
+    texts = [text for i, caption in enumerate(captions) for text in (caption, f"zq{i} runs {i}")]
+    assert list(parser.parse(texts)) == list(load_parser().parse(texts))
+    assert len(parser._parses._tokenizer.vocab) < 900
+    assert len(parser._nlp.vocab) < 900
+
+
+def test_forgets_words_without_the_fast_path(monkeypatch, captions: list[str]) -> None:
+    monkeypatch.setattr(parsing, "CHECKED", ("0.0", "0.0", ""))
+    monkeypatch.setattr(parsing, "_VOCABULARY", 0)
+    parser = Parser()
+    texts = [*captions[:20], "a zqzq runs", *captions[:20], "the zqzq runs"]
+    assert list(parser.parse(texts)) == list(load_parser().parse(texts))
+    assert "zqzq" not in parser._nlp.vocab.strings
+
+
+def test_texts_of_any_size() -> None:
+    """No tokens, more different words than are remembered, and more text than a batch takes."""
+    check(
+        [
+            "",
+            " ",
+            "".join(map(chr, range(0x4E00, 0x4E00 + model.MAX_CHARACTERS))),
+            " ".join(map(str, range(10_000, 14_500))),
+            "a dog and a cat " * 300,
+            "",
+            "a dog",
+        ]
+    )
+    assert list(load_parser().parse([])) == []
+
+
+REASONS = ["spaCy's version", "thinc's version", "the weights", "the rules", "the answers"]
+
+
+@pytest.mark.parametrize("why", REASONS)
 def test_falls_back_to_spacy(why: str, monkeypatch, caplog, captions: list[str]) -> None:
-    if why == "other rules":
-        monkeypatch.setattr(parsing, "KNOWN_RULES", "those of another model")
-    else:
-        monkeypatch.setattr("fscdata.negatives.fast_parse._BE", frozenset({"sign"}))
+    def load(*args, **options):
+        nlp = stock(*args, **options)
+        if why == "the weights":
+            maxout = next(n for n in nlp.get_pipe("tok2vec").model.walk() if n.name == "maxout")
+            maxout.set_param("W", maxout.get_param("W") * np.float32(1.01))
+        if why == "the rules":
+            nlp.get_pipe("attribute_ruler").add([[{"LOWER": "dog"}]], {"POS": "X"})
+        return nlp
+
+    stock = spacy.load
+    monkeypatch.setattr(parsing.spacy, "load", load)
+    if why == "spaCy's version":
+        monkeypatch.setattr(fast_parse.spacy, "__version__", "3.9.0")
+    if why == "thinc's version":
+        monkeypatch.setattr(fast_parse.thinc.about, "__version__", "9.0.0")
+    if why == "the answers":
+        monkeypatch.setattr(fast_parse, "_BE", frozenset({"sign"}))
     parser = Parser()
     assert not parser.fast
-    assert "is not the model that the fast path was checked with" in caplog.text
-    monkeypatch.undo()
-    assert list(parser.parse(captions[:20])) == list(load_parser().parse(captions[:20]))
+    warnings = [r.getMessage() for r in caplog.records if r.name == "fscdata"]
+    assert len(warnings) == 1
+    assert "is not what the fast path was checked with" in warnings[0]
+    nlp = load(parser.info.model_name, exclude=["ner", "lemmatizer"])
+    assert list(parser.parse(captions)) == [expected_parse(doc) for doc in nlp.pipe(captions)]
+
+
+def python(code: str) -> None:
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
+def test_leaves_torch_alone() -> None:
+    python(
+        "import sys\n"
+        "from fscdata.negatives.parsing import load_parser\n"
+        "assert 'torch' not in sys.modules\n"
+        "import torch\n"
+        "assert torch.ones(2).sum() == 2\n"
+        "assert next(load_parser().parse(['a dog runs'])).tags == ['DT', 'NN', 'VBZ']\n"
+    )
+
+
+def test_model_is_known_without_spacy() -> None:
+    python(
+        "import sys\n"
+        "from fscdata.negatives.model import installed_model\n"
+        "assert installed_model().model_name.startswith('en_core_web_sm')\n"
+        "assert 'spacy' not in sys.modules\n"
+    )
+
+
+def test_no_model_is_a_sentence(monkeypatch) -> None:
+    monkeypatch.setattr(model, "MODELS", ("en_no_such_model",))
+    with pytest.raises(model.FsckitError, match="pip install en-core-web-sm"):
+        model.installed_model()
 
 
 def test_span_root() -> None:
@@ -92,7 +185,13 @@ def test_span_root() -> None:
 
 
 def test_model_is_named() -> None:
+    """By what spaCy says of itself and of the model, and by the files that it reads."""
     info = load_parser().info
-    assert info.model_name.startswith("en_core_web_sm")
-    assert info.model_version.startswith("3.")
+    nlp = spacy.load(info.model_name)
+    assert info == model.ModelInfo(
+        spacy.__version__,
+        info.model_name,
+        nlp.meta["version"],
+        model._digest(Path(nlp.path)),
+    )
     assert len(info.model_digest) == 32
