@@ -1,279 +1,171 @@
-"""make-negatives: the samples and negatives tables of every shard.
-
-A table's metadata lies in its footer, which is written last, and the file gets its name when it is
-whole; so a table is its own record of being done, and a run makes only what is missing.
-"""
+"""make-negatives: the samples and negatives tables of every shard, on any executor."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
-from fscdata.contract import (
-    CaptionSource,
-    FsckitError,
-    Metadata,
-    Provenance,
-    ShardRecord,
-    TarIndex,
-    caption_hash,
-    check_unique,
-    index_tar,
-    negatives_path,
-    read_metadata,
-    read_table,
-    refuse_orphans,
-    samples_path,
-    shard_paths,
-    styles_present,
-)
-from fscdata.lexicon import load_lexicon
-from fscdata.negatives.draw import Draw
-from fscdata.negatives.parse import Parse
-from fscdata.negatives.parsing import MAX_CHARACTERS, load_parser
-from fscdata.negatives.style import Caption, Negative, Style, seed_key
-from fscdata.recipes import parse_recipe
-from fscdata.steps.tables import Row, negatives_table, samples_table
-from fscdata.storage import locked, remove_temporary, write_parquet
-from fscdata.tokenizer import ClipTokenizer, tokenizer_of
+import numpy as np
+from numpy.typing import NDArray
 
-MAX_VARIANTS = 127  # int8
-_TICK = 256  # captions between two words to the progress bar
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is made: the styles, how many variants of each, from which seed and captions."""
-
-    recipe: str
-    variants: int = 1
-    seed: int = 0
-    tokenizer: str = "ViT-B-32"
-    captions: CaptionSource = CaptionSource()  # noqa: RUF009  (frozen)
+from fscdata.contract import DataPath, check_unique, read_table, samples_path, shard_paths
+from fscdata.executors import Executor, create_executor
+from fscdata.steps.plan import Plan, Settings
+from fscdata.steps.shard import MakeShard, ShardReport
+from fscdata.storage import locked, remove_temporary
 
 
 @dataclass
 class Report:
     """What a run did; `failed` names the shards that could not be made, and why."""
 
-    shards: int = 0
-    skipped: int = 0
+    shards: int = 0  # made
+    skipped: int = 0  # there already
     captions: int = 0
     negatives: Counter[str] = field(default_factory=Counter)
-    without: Counter[tuple[str, str]] = field(default_factory=Counter)
+    without: Counter[tuple[str, str]] = field(default_factory=Counter)  # by style and reason
     left_out: Counter[str] = field(default_factory=Counter)
     written: int = 0
     seconds: float = 0.0
     failed: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def per_second(self) -> float:
+        """Captions a second."""
+        return self.captions / self.seconds if self.seconds else 0.0
+
+    def add(self, shard: ShardReport) -> None:
+        """Count a shard in."""
+        self.shards += shard.made
+        self.skipped += not shard.made
+        self.captions += shard.captions
+        self.negatives.update(shard.negatives)
+        self.without.update(shard.without)
+        self.left_out.update(shard.left_out)
+        self.written += shard.written
+
+    def record(self) -> dict[str, Any]:
+        """As JSON has it."""
+        without: dict[str, dict[str, int]] = {}
+        for (style, reason), count in self.without.items():
+            without.setdefault(style, {})[reason] = count
+        return vars(self) | {"without": without, "captions_per_second": self.per_second}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: shards in all and ended, and what the ended and the running ones count."""
+
+    shards: int
+    report: Report
+    running: float  # shards in the works, as the sum of their parts done
+    captions: int  # made, those of the running shards with them
+    seconds: float
+
+    @property
+    def ended(self) -> int:
+        """Shards made, skipped and failed."""
+        return self.report.shards + self.report.skipped + len(self.report.failed)
+
+    @property
+    def per_second(self) -> float:
+        """Captions a second."""
+        return self.captions / self.seconds if self.seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By the shards made so far; None while there is nothing to go by."""
+        made = self.report.shards + self.running
+        left = self.shards - self.ended - self.running
+        return self.seconds * left / made if made else None
+
 
 def make_negatives(
-    data: Path,
+    data: DataPath,
     settings: Settings,
     overwrite: bool = False,
-    progress: Callable[[int, int, int], None] = lambda done, total, captions: None,
+    limit: int | None = None,
+    executor: Executor | None = None,
+    progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Report:
-    """Make the tables that a data set lacks; `progress` hears of shards done, shards in all, and
-    captions done.
+    """Make the tables that a data set lacks, of at most `limit` shards.
 
-    A tar that cannot be read is reported and the others are made. Tables made from a tar that has
-    changed since are made again.
+    Tables made from a tar that has changed since are made again. A shard that fails is reported
+    and the others are made. Without an executor the work is done in this process.
 
     Raises:
         FsckitError: no such recipe, no shards, tables of another provenance without `overwrite`,
             tables that belong to no tar, a key in two tars, or another run at work on the folder.
     """
-    if not 1 <= settings.variants <= MAX_VARIANTS:
-        raise FsckitError(f"--variants {settings.variants}: takes 1 to {MAX_VARIANTS}")
-    folder = settings.captions.folder
-    if folder is not None and not folder.is_dir():
-        raise FsckitError(f"--captions-dir {folder}: no such folder")
-    styles = parse_recipe(settings.recipe)
-    tokenizer = ClipTokenizer() if tokenizer_of(settings.tokenizer) else None
+    plan = Plan(data, settings)
     tars = shard_paths(data)
-    report = Report()
-    start = time.perf_counter()
+    executor = executor or create_executor("local", workers=0)
     with locked(data):
         remove_temporary(data)
-        maker = ShardMaker(data, styles, settings, tokenizer)
-        maker.refuse_others(tars, overwrite)
-        for done, tar in enumerate(tars):
-            tick = partial(progress, done, len(tars))
-            tick(report.captions)
-            try:
-                maker.make(tar, report, overwrite, tick)
-            except FsckitError as error:
-                report.failed[tar.name] = str(error)
-        progress(len(tars), len(tars), report.captions)
-        made = [samples_path(data, tar.stem) for tar in tars if tar.name not in report.failed]
-        if made:
-            check_unique(data, [read_table(path, ["key", "caption_index"]) for path in made])
-    report.seconds = time.perf_counter() - start
-    return report
+        footers = plan.footers(tars)
+        plan.refuse_others(footers, overwrite)
+        if limit is not None:
+            tars = (tars if overwrite else plan.unfinished(tars, footers))[:limit]
+        run = _Run(tars, progress)
+        for outcome in executor.run(MakeShard(data, settings, overwrite), tars, run.tick):
+            run.end(outcome.index, outcome.result, outcome.reason)
+        run.refuse_twice(data)
+    return run.report
 
 
-class ShardMaker:
-    """Makes the tables of one shard at a time; holds what all of them share."""
+class _Run:
+    """Keeps count of a run and tells of it."""
 
-    def __init__(
-        self,
-        data: Path,
-        styles: list[Style],
-        settings: Settings,
-        tokenizer: ClipTokenizer | None,
-    ) -> None:
-        self.data = data
-        self.settings = settings
-        self.styles = {style.name: style for style in styles}
-        self.parser = load_parser() if any(s.uses_parse for s in styles) else None
-        self.tokenizer = tokenizer
-        self.keys = {name: seed_key(settings.seed, style) for name, style in self.styles.items()}
+    def __init__(self, tars: list[DataPath], progress: Callable[[Progress], None]) -> None:
+        self.report = Report()
+        self._tars = tars
+        self._progress = progress
+        self._start = time.perf_counter()
+        self._running: dict[int, tuple[int, int]] = {}  # shard → captions done, captions in all
+        self._key_hashes: dict[int, NDArray[np.uint64]] = {}
+        self._tell()
 
-    def provenance(self, style: Style | None) -> Provenance:
-        """How the table of a style, or the samples table, is made here."""
-        common = Provenance(
-            table="samples" if style is None else "negatives",
-            caption_source=str(self.settings.captions),
-            tokenizer=tokenizer_of(self.settings.tokenizer),
-        )
-        if style is None:
-            return common
-        model = vars(self.parser.info) if self.parser and style.uses_parse else {}
-        return replace(
-            common,
-            style=style.name,
-            style_version=style.version,
-            options=style.options | {name: version(name) for name in style.libraries},
-            seed=self.settings.seed,
-            variants=self.settings.variants,
-            lexicon_digest=load_lexicon().digest if style.uses_lexicon else None,
-            **model,
-        )
+    def tick(self, index: int, done: int, of: int) -> None:
+        """A shard in the works is so far."""
+        self._running[index] = (done, of)
+        self._tell()
 
-    def tables(self, shard: str) -> dict[str | None, Path]:
-        """The files of a shard: the samples (None) and each style's negatives."""
-        return {None: samples_path(self.data, shard)} | {
-            name: negatives_path(self.data, name, shard) for name in self.styles
-        }
+    def end(self, index: int, shard: ShardReport | None, reason: str | None) -> None:
+        """A shard is made, or it failed for a reason."""
+        self._running.pop(index, None)
+        if shard is None:
+            self.report.failed[self._tars[index].name] = reason or "no reason given"
+        else:
+            self.report.add(shard)
+            self._key_hashes[index] = shard.key_hashes
+        self._tell()
 
-    def refuse_others(self, tars: list[Path], overwrite: bool) -> None:
-        """Raises FsckitError where a table is there that these would not go with.
-
-        With `overwrite` tables of the styles to make may be there; of other styles they may
-        only where their captions and tokens are the same.
-        """
-        refuse_orphans(self.data)
-        ours = self.provenance(None)
-        for style in set(styles_present(self.data)) - self.styles.keys():
-            path = min((self.data / "negatives" / style).glob("*.parquet"))
-            theirs = read_metadata(path).provenance
-            if (theirs.caption_source, theirs.tokenizer) != (ours.caption_source, ours.tokenizer):
-                raise FsckitError(
-                    f"{path.parent}: made from captions {theirs.caption_source!r} with tokenizer "
-                    f"{theirs.tokenizer!r}, not {ours.caption_source!r} and {ours.tokenizer!r}; "
-                    f"add {style} to --recipe, or delete that folder"
-                )
-        for tar in tars if not overwrite else []:
-            for name, path in self.tables(tar.stem).items():
-                if not path.exists():
-                    continue
-                theirs = read_metadata(path).provenance
-                ours = self.provenance(self.styles[name] if name else None)
-                for key, value in vars(ours).items():
-                    if getattr(theirs, key) != value:
-                        raise FsckitError(
-                            f"{path}: was made with {key} {getattr(theirs, key)!r}, not {value!r}; "
-                            f"say --overwrite to make it again"
-                        )
-
-    def make(self, tar: Path, report: Report, overwrite: bool, tick: Callable[[int], None]) -> None:
-        """Make the tables of one shard that are missing or older than its tar."""
-        index = index_tar(tar, self.settings.captions)
-        tables = self.tables(tar.stem)
-        missing = [
-            name for name, path in tables.items() if overwrite or not self._done(path, tar, index)
-        ]
-        report.left_out.update(index.without)
-        if not missing:
-            report.skipped += 1
+    def refuse_twice(self, data: DataPath) -> None:
+        """Raises FsckitError where a key is in two tars."""
+        if not self._key_hashes:
             return
-        captions = sum(len(sample.captions) for sample in index.samples)
-        record = ShardRecord(
-            tar.name, tar.stat().st_size, index.digest, index.captions_digest, 0, captions
+        shards = np.repeat(
+            list(self._key_hashes), [len(hashes) for hashes in self._key_hashes.values()]
         )
-        styles = [self.styles[name] for name in missing if name is not None]
-        rows, without = self._negatives(index, styles, lambda done: tick(report.captions + done))
-        for style in styles:
-            table = negatives_table(rows[style.name], self.tokenizer)
-            counts = dict(sorted(without[style.name].items()))
-            shard = replace(record, rows=table.num_rows, without=counts)
-            metadata = Metadata(self.provenance(style), shard)
-            report.written += write_parquet(tables[style.name], table, metadata)
-            report.negatives[style.name] += table.num_rows
-            for reason, count in counts.items():
-                report.without[style.name, reason] += count
-        if None in missing:
-            table = samples_table(index, self.tokenizer)
-            shard = replace(record, rows=table.num_rows, without=index.without)
-            metadata = Metadata(self.provenance(None), shard)
-            report.written += write_parquet(tables[None], table, metadata)
-        report.shards += 1
-        report.captions += captions
+        hashes = np.concatenate(list(self._key_hashes.values()))
+        order = np.argsort(hashes, kind="stable")
+        twice = hashes[order][1:] == hashes[order][:-1]
+        suspects = {int(i) for side in (order[1:], order[:-1]) for i in shards[side[twice]]}
+        if suspects:  # two keys may share a hash
+            paths = [samples_path(data, self._tars[i].stem) for i in sorted(suspects)]
+            check_unique(data, [read_table(path, ["key", "caption_index"]) for path in paths])
 
-    def _done(self, path: Path, tar: Path, index: TarIndex) -> bool:
-        if not path.exists():
-            return False
-        shard = read_metadata(path).shard
-        ours = (tar.stat().st_size, index.digest, index.captions_digest)
-        return (shard.tar_size, shard.tar_digest, shard.captions_digest) == ours
-
-    def _negatives(
-        self, index: TarIndex, styles: list[Style], tick: Callable[[int], None]
-    ) -> tuple[dict[str, list[Row]], dict[str, Counter[str]]]:
-        rows: dict[str, list[Row]] = {style.name: [] for style in styles}
-        without: dict[str, Counter[str]] = {style.name: Counter() for style in styles}
-        items = [
-            (sample, caption_index, text)
-            for sample in index.samples
-            for caption_index, text in sample.captions
-        ]
-        parses = self._parses([text for *_, text in items])
-        for done, ((sample, caption_index, text), parse) in enumerate(
-            zip(items, parses, strict=True)
-        ):
-            if done % _TICK == 0:
-                tick(done)
-            published = sample.published.get(caption_index, [])
-            caption = Caption(text, parse, published)
-            hash_ = caption_hash(text)
-            for style in styles:
-                found = self._one(style, caption)
-                if isinstance(found, str):
-                    without[style.name][found] += 1
-                    continue
-                rows[style.name] += [
-                    (sample.key, caption_index, hash_, variant, negative)
-                    for variant, negative in enumerate(found)
-                ]
-        return rows, without
-
-    def _one(self, style: Style, caption: Caption) -> list[Negative] | str:
-        if style.uses_parse and caption.parse is None:
-            return f"longer than {MAX_CHARACTERS} characters"
-        key = self.keys[style.name].copy()
-        key.update(caption.text.encode())
-        return style.negatives(caption, Draw(key), self.settings.variants)
-
-    def _parses(self, texts: list[str]) -> Iterator[Parse | None]:
-        """One parse a text, None where the text is too long or no style needs parses."""
-        if self.parser is None:
-            yield from (None for _ in texts)
-            return
-        parses = self.parser.parse(text for text in texts if len(text) <= MAX_CHARACTERS)
-        for text in texts:
-            yield next(parses) if len(text) <= MAX_CHARACTERS else None
+    def _tell(self) -> None:
+        self.report.seconds = time.perf_counter() - self._start
+        self._progress(
+            Progress(
+                shards=len(self._tars),
+                report=self.report,
+                running=sum(done / of for done, of in self._running.values() if of),
+                captions=self.report.captions + sum(done for done, _ in self._running.values()),
+                seconds=self.report.seconds,
+            )
+        )

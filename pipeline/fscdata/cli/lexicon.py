@@ -1,0 +1,47 @@
+"""fscdata lexicon: build, check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fscdata.contract import printable
+
+app = typer.Typer(help="The WordNet table that ships with the package.", no_args_is_help=True)
+WordNet = Annotated[
+    Path, typer.Option(help="WordNet's dict folder: nltk's corpora/wordnet, or /usr/share/wordnet")
+]
+
+
+@app.command("build")
+def build(
+    wordnet: WordNet,
+    out: Annotated[Path | None, typer.Option(help="default: the package's own file")] = None,
+) -> None:
+    """Compile WordNet to one Arrow file."""
+    from rich.filesize import decimal
+
+    from fscdata.lexicon import PACKAGED, build_lexicon
+
+    path = build_lexicon(wordnet, out or PACKAGED)
+    typer.echo(f"{path}: {decimal(path.stat().st_size)}")
+
+
+@app.command("check")
+def check(
+    wordnet: WordNet,
+    words: Annotated[int, typer.Option(min=1, help="words of each part of speech")] = 1000,
+    seed: Annotated[int, typer.Option(help="of the choice of words")] = 0,
+) -> None:
+    """Compare the packaged table with nltk, word by word."""
+    from fscdata.lexicon import check_lexicon
+
+    report = check_lexicon(wordnet, words, seed)
+    for line in report.differences:
+        typer.echo(printable(line))
+    counts = ", ".join(f"{pos}: {count:,}" for pos, count in report.compared.items())
+    typer.echo(f"compared {counts}; different: {len(report.differences):,}")
+    if report.differences:
+        raise typer.Exit(1)

@@ -1,0 +1,222 @@
+"""fscdata make-negatives: its options, its progress and its closing table."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from fscdata.cli.options import Data
+from fscdata.contract import CaptionSource, FsckitError, data_path, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fscdata.steps.estimate import Estimate
+    from fscdata.steps.negatives import Progress, Report
+
+_LINE_EVERY = 10.0  # seconds, where there is no terminal for a bar
+
+
+class ExecutorName(StrEnum):
+    LOCAL = "local"
+    RAY = "ray"
+    SPARK = "spark"
+
+
+def make_negatives(
+    data: Data,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="fsc-clip, or styles by comma: negclip, replace, shuffle-1 … shuffle-5, svlc, "
+            "imported"
+        ),
+    ],
+    variants: Annotated[int, typer.Option(help="different negatives a caption and style")] = 1,
+    seed: Annotated[int, typer.Option(help="of the draws")] = 0,
+    tokenizer: Annotated[
+        str, typer.Option(help="the open_clip model whose token ids to store, or none")
+    ] = "ViT-B-32",
+    caption_key: Annotated[
+        str | None,
+        typer.Option(help="json field of the captions; default: captions, caption, else the .txt"),
+    ] = None,
+    captions_dir: Annotated[
+        Path | None, typer.Option(help="folder of <key>.txt files, a caption a line")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="make tables again that were made otherwise")
+    ] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="make this many shards at most; the same again goes on"),
+    ] = None,
+    executor: Annotated[
+        ExecutorName, typer.Option(help="where the shards are made")
+    ] = ExecutorName.LOCAL,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="shards at work at once; default: one a core. 0: in this process (local)",
+        ),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="of a cluster that runs: auto or ray://…, spark://…")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would be made and how long it would take")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print one JSON object instead of the table")
+    ] = False,
+) -> None:
+    """Tars → the samples and negatives tables."""
+    from fscdata.executors import create_executor, usable_cpus
+    from fscdata.steps.estimate import estimate
+    from fscdata.steps.negatives import make_negatives as make
+    from fscdata.steps.plan import Settings
+
+    if caption_key and captions_dir:
+        raise FsckitError("--caption-key and --captions-dir exclude one another; give one")
+    if limit is not None and overwrite:
+        raise FsckitError(
+            "--limit and --overwrite exclude one another: the same shards would be made each time"
+        )
+    place = data_path(data)
+    source = CaptionSource(caption_key, captions_dir)
+    settings = Settings(recipe, variants, seed, tokenizer, source)
+    engine = create_executor(executor.value, workers, address)
+    if dry_run:
+        found = estimate(place, settings, overwrite, limit)
+        _print_estimate(found, workers or usable_cpus(), as_json)
+        _exit_if_failed(found.failed)
+        return
+    try:
+        with _display(quiet or as_json) as show:
+            report = make(place, settings, overwrite, limit, engine, show)
+    except (KeyboardInterrupt, SystemExit):
+        sys.stderr.write("fscdata: stopped; the same command again makes what is missing\n")
+        raise
+    if as_json:
+        typer.echo(json.dumps(report.record(), ensure_ascii=False))
+    elif not quiet:
+        _print_report(report)
+    _exit_if_failed(report.failed)
+
+
+@contextmanager
+def _display(silent: bool) -> Iterator[Callable[[Progress], None]]:
+    """Shows progress: a bar in a terminal, a line now and then elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    stderr = Console(stderr=True)
+    if silent:
+        yield lambda progress: None
+    elif not stderr.is_terminal:
+        yield _Lines()
+    else:
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("shards, {task.description}"))
+        with Bar(*columns, console=stderr, transient=True) as bar:
+            task = bar.add_task("starting", total=None)
+            yield lambda progress: bar.update(
+                task,
+                total=progress.shards,
+                completed=progress.ended,
+                description=_describe(progress),
+            )
+
+
+class _Lines:
+    """Prints how far a run is, once in a while and at its end."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _LINE_EVERY
+
+    def __call__(self, progress: Progress) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _LINE_EVERY
+            sys.stderr.write(
+                f"{progress.ended:,} of {progress.shards:,} shards, {_describe(progress)}\n"
+            )
+
+
+def _describe(progress: Progress) -> str:
+    report = progress.report
+    left = progress.seconds_left
+    parts = [
+        f"{progress.captions:,} captions",
+        f"{progress.per_second:,.0f}/s",
+        f"{report.without.total():,} without a negative",
+        f"{report.left_out.total():,} left out",
+    ]
+    if report.failed:
+        parts.append(f"{len(report.failed):,} shards failed")
+    if left is not None:
+        parts.append(f"{timedelta(seconds=round(left))} left")
+    return ", ".join(parts)
+
+
+def _exit_if_failed(failed: dict[str, str]) -> None:
+    """Name the shards that failed."""
+    for tar, reason in failed.items():
+        sentence = reason if tar in reason else f"{tar}: {reason}"
+        sys.stderr.write(f"fscdata: {printable(sentence)}\n")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _print_estimate(estimate: Estimate, workers: int, as_json: bool) -> None:
+    """What --dry-run found."""
+    rate, captions = estimate.per_second, estimate.captions
+    if as_json:
+        record = asdict(estimate) | {"workers": workers}
+        typer.echo(json.dumps(record, ensure_ascii=False))
+        return
+    typer.echo(
+        f"{estimate.shards:,} shards to make, {estimate.skipped:,} there; of each: "
+        f"{', '.join(estimate.tables)}"
+    )
+    if rate is None:
+        typer.echo("no captions")
+        return
+    core = timedelta(seconds=round(captions / rate))
+    line = f"{captions:,} captions at {rate:,.0f} a second and core: {core}"
+    processes = min(workers, estimate.shards)
+    if processes > 1:
+        line += f", or {timedelta(seconds=round(captions / rate / processes))} with {processes}"
+    typer.echo(line)
+
+
+def _print_report(report: Report) -> None:
+    """What was made: a row a style, then one line."""
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    if report.negatives or report.without:
+        table = Table("style", "negatives", "captions without, by reason")
+        styles = dict.fromkeys([*report.negatives, *(style for style, _ in report.without)])
+        for style in styles:
+            reasons = [f"{r}: {n:,}" for (s, r), n in report.without.most_common() if s == style]
+            table.add_row(style, f"{report.negatives[style]:,}", "; ".join(reasons))
+        Console().print(table)
+    left_out = "; ".join(f"{r}: {n:,}" for r, n in report.left_out.most_common())
+    typer.echo(
+        f"{report.captions:,} captions of {report.shards:,} shards in {report.seconds:.1f} s "
+        f"({report.per_second:,.0f} captions/s), {decimal(report.written)} written, "
+        f"{report.skipped:,} shards were there, {len(report.failed):,} failed; left out: "
+        f"{left_out or 'nothing'}"
+    )

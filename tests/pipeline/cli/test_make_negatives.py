@@ -1,0 +1,158 @@
+"""What a person and a machine see of make-negatives, in real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from captions import TEMPLATES
+from fscdata.contract import read_table, samples_path
+from tars import write_shards
+
+RECIPE = ["--recipe", "fsc-clip", "--variants", "2"]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    samples = [(f"{i:04d}", [text]) for i, text in enumerate([*TEMPLATES[:58], "dog", ""])]
+    write_shards(tmp_path, [samples[i : i + 20] for i in (0, 20, 40)])
+    return tmp_path
+
+
+def command(data: Path, *options: object) -> list[str]:
+    return [sys.executable, "-m", "fscdata", "make-negatives", str(data), *map(str, options)]
+
+
+def run(data: Path, *options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(data, *RECIPE, *options), capture_output=True, text=True, check=False
+    )
+
+
+def made(data: Path) -> list[str]:
+    return sorted(str(path.relative_to(data)) for path in data.rglob("*.parquet"))
+
+
+def test_the_closing_table_counts_what_there_is(data: Path) -> None:
+    done = run(data, "--workers", 2)
+    assert done.returncode == 0
+    assert "\x1b" not in done.stderr
+    rows = {
+        style: sum(read_table(data / "negatives" / style / f"0000{i}.parquet").num_rows
+                   for i in range(3))
+        for style in ("negclip", "replace", "shuffle-2")
+    }  # fmt: skip
+    for style, count in rows.items():
+        line = next(line for line in done.stdout.splitlines() if f" {style} " in line)
+        assert f" {count:,} " in line
+    assert "fewer than two entities: 1" in done.stdout
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("59 captions of 3 shards in ")
+    assert last.endswith("0 shards were there, 0 failed; left out: caption: empty: 1")
+
+
+def test_json_is_one_object_of_the_same_counts(data: Path) -> None:
+    report = json.loads(run(data, "--json", "--workers", 1).stdout)
+    assert (report["shards"], report["captions"], report["failed"]) == (3, 59, {})
+    assert report["left_out"] == {"caption: empty": 1}
+    assert report["without"]["replace"]["fewer than two entities"] == 1
+    negatives = sum(read_table(path).num_rows for path in data.glob("negatives/replace/*"))
+    assert report["negatives"]["replace"] == negatives
+    sizes = sum(path.stat().st_size for path in data.rglob("*.parquet"))
+    assert report["written"] == sizes
+    again = json.loads(run(data, "--json", "--workers", 1).stdout)
+    assert (again["shards"], again["skipped"], again["captions"]) == (0, 3, 0)
+    assert again["negatives"] == {}
+
+
+def test_quiet_says_nothing_but_errors(data: Path) -> None:
+    tar = data / "shards" / "00001.tar"
+    tar.write_bytes(tar.read_bytes()[:5000])
+    done = run(data, "--quiet", "--workers", 1)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"fscdata: {tar}: the tar is damaged")
+    assert done.stderr.count("\n") == 1
+    assert samples_path(data, "00002").exists()
+
+
+def test_limit_goes_on_where_it_stopped(data: Path) -> None:
+    for shards in (1, 2):
+        assert run(data, "--limit", 1, "--workers", 0).returncode == 0
+        assert len(made(data)) == shards * 4
+    assert samples_path(data, "00001").exists()
+    assert run(data, "--limit", 5, "--workers", 0).returncode == 0
+    assert len(made(data)) == 3 * 4
+
+
+def test_dry_run_counts_and_writes_nothing(data: Path) -> None:
+    before = sorted(data.rglob("*"))
+    done = run(data, "--dry-run", "--json", "--workers", 2)
+    found = json.loads(done.stdout)
+    assert (found["shards"], found["skipped"], found["captions"]) == (3, 0, 59)
+    assert found["tables"] == [
+        "samples", "negatives/negclip", "negatives/replace", "negatives/shuffle-2",
+    ]  # fmt: skip
+    assert found["per_second"] > 0
+    assert sorted(data.rglob("*")) == before
+    told = run(data, "--dry-run", "--workers", 2).stdout
+    assert told.startswith("3 shards to make, 0 there; of each: samples, negatives/negclip, ")
+    assert "59 captions at " in told
+
+
+def test_a_dry_run_names_the_tar_that_cannot_be_read(data: Path) -> None:
+    tar = data / "shards" / "00001.tar"
+    tar.write_bytes(tar.read_bytes()[:5000])
+    done = run(data, "--dry-run", "--workers", 1)
+    assert done.returncode == 1
+    assert "2 shards to make" in done.stdout
+    assert done.stderr.startswith(f"fscdata: {tar}: the tar is damaged")
+
+
+def test_a_terminal_gets_a_bar(data: Path) -> None:
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "200"}
+    process = subprocess.Popen(
+        command(data, *RECIPE, "--workers", 1), stdout=subprocess.DEVNULL, stderr=theirs,
+        env=environment,
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            block = os.read(ours, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not block:
+            break
+        seen += block
+    assert process.wait() == 0
+    text = seen.decode()
+    assert "3/3" in text
+    assert "59 captions" in text
+    assert "1 left out" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((*RECIPE, "--limit", 2, "--overwrite"), "--limit and --overwrite exclude one another"),
+        ((*RECIPE, "--address", "localhost:1"), "--address"),
+        ((*RECIPE, "--executor", "ray", "--workers", 0), "--workers 0"),
+        (("--recipe", "negate"), "unknown recipe 'negate'"),
+        ((*RECIPE, "--variants", 200), "--variants 200: takes 1 to 127"),
+    ],
+)
+def test_a_mistake_is_one_sentence(data: Path, options: tuple[object, ...], words: str) -> None:
+    done = subprocess.run(command(data, *options), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("fscdata: ")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert made(data) == []

@@ -1,0 +1,495 @@
+"""verify: what is broken is found and named, and --repair makes it again, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from captions import ODD, TEMPLATES
+from fscdata.contract import CaptionSource, FsckitError, negatives_path, read_table, samples_path
+from fscdata.steps.negatives import make_negatives
+from fscdata.steps.plan import Settings
+from fscdata.steps.survey import Mend
+from fscdata.steps.verify import Report, repair, verify
+from fscdata.storage import locked
+from fscdata.tokenizer import ClipTokenizer
+from tars import sample, write_shards, write_tar
+
+CAPTIONS = [*TEMPLATES[:18], *ODD]
+SAMPLES = [(f"{i:06d}", CAPTIONS[i : i + 2]) for i in range(0, len(CAPTIONS), 2)]
+SHARDS = [SAMPLES[:8], SAMPLES[8:16], [], SAMPLES[16:]]
+PUBLISHED = [["a cat chases a dog", "a dog flees a cat"], []]
+SAMPLE, SWAP, REPLACE = "samples/00000", "negatives/negclip/00000", "negatives/replace/00000"
+SHUFFLE = "negatives/shuffle-2/00000"  # three variants of every caption
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five shards, one of them empty; two styles of one seed and two of another."""
+    data = tmp_path_factory.mktemp("made")
+    write_shards(data, SHARDS)
+    pair = sample("p", ["a dog chases a cat", "two pets"], published_negatives=PUBLISHED)
+    write_tar(data / "shards" / "00004.tar", pair)
+    for settings in (
+        Settings("negclip,shuffle-2", variants=3),
+        Settings("replace,svlc", variants=2, seed=7),
+        Settings("imported", variants=5),
+    ):
+        assert make_negatives(data, settings).failed == {}
+    return data
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_tokenizer() -> Iterator[None]:
+    """Its merges take longer to read than these data sets to verify."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fscdata.steps.verify.ClipTokenizer", cache(ClipTokenizer))
+        yield
+
+
+@pytest.fixture
+def data(made: Path, tmp_path: Path) -> Path:
+    """A copy to break, its times kept."""
+    return shutil.copytree(made, tmp_path / "data")
+
+
+def table(data: Path, name: str) -> Path:
+    return data / f"{name}.parquet"
+
+
+def state(data: Path) -> dict[str, tuple[bytes, int]]:
+    """Every table's bytes and time."""
+    paths = sorted(data.rglob("*.parquet"))
+    return {str(p.relative_to(data)): (p.read_bytes(), p.stat().st_mtime_ns) for p in paths}
+
+
+def contents(data: Path) -> dict[str, bytes]:
+    return {key: value[0] for key, value in state(data).items()}
+
+
+def of(report: Report, path: Path) -> list[str]:
+    return [finding.problem for finding in report.findings if finding.path == path]
+
+
+def edit_metadata(path: Path, part: str, **changes: Any) -> None:
+    content = pq.read_table(path)
+    record = json.loads(content.schema.metadata[b"fsckit"])
+    record[part].update(changes)
+    metadata = {b"fsckit": json.dumps(record, sort_keys=True).encode()}
+    pq.write_table(content.replace_schema_metadata(metadata), path)
+
+
+def edit_rows(path: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
+    """Write a table again with its rows changed and its metadata counting them."""
+    content = pq.read_table(path)
+    rows = content.to_pylist()
+    change(rows)
+    pq.write_table(pa.Table.from_pylist(rows, content.schema), path)
+    edit_metadata(path, "shard", rows=len(rows))
+
+
+def set_cell(column: str, value: Any, row: int = 1) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        edit_rows(path, lambda rows: rows[row].__setitem__(column, value))
+
+    return change
+
+
+def set_edit(**values: Any) -> Callable[[Path], None]:
+    return lambda path: edit_rows(path, lambda rows: rows[1]["edits"][0].update(values))
+
+
+def set_metadata(part: str, **changes: Any) -> Callable[[Path], None]:
+    return lambda path: edit_metadata(path, part, **changes)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(column: str) -> Callable[[Path], None]:
+    """One bit in the middle of a column's pages."""
+
+    def change(path: Path) -> None:
+        group = pq.read_metadata(path).row_group(0)
+        chunk = next(
+            c for c in map(group.column, range(group.num_columns)) if c.path_in_schema == column
+        )
+        content = bytearray(path.read_bytes())
+        begin = chunk.dictionary_page_offset or chunk.data_page_offset
+        content[begin + chunk.total_compressed_size // 2] ^= 1
+        path.write_bytes(content)
+
+    return change
+
+
+def without_a_column(path: Path) -> None:
+    pq.write_table(pq.read_table(path).drop_columns(["token_ids"]), path)
+
+
+def swap_with_next_shard(path: Path) -> None:
+    other, aside = path.with_name("00001.parquet"), path.with_name("aside")
+    path.rename(aside)
+    other.rename(path)
+    aside.rename(other)
+
+
+def exchange(first: int, second: int) -> Callable[[list[dict[str, Any]]], None]:
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[first], rows[second] = rows[second], rows[first]
+
+    return change
+
+
+def copy_text_of_first_variant(rows: list[dict[str, Any]]) -> None:
+    for name in ("negative", "edits", "token_ids"):
+        rows[1][name] = rows[0][name]
+
+
+def repeat_caption(rows: list[dict[str, Any]]) -> None:
+    rows[1] |= {"negative": SAMPLES[0][1][0], "edits": []}
+
+
+BREAKS: list[tuple[str, Callable[[Path], object], str]] = [
+    (SAMPLE, Path.unlink, "^missing$"),
+    (SWAP, Path.unlink, "^missing$"),
+    (SWAP, cut, "^not a Parquet file"),
+    (SWAP, lambda path: path.write_bytes(b"garbage" * 999), "^not a Parquet file"),
+    (SWAP, lambda path: path.write_bytes(b""), "^not a Parquet file"),
+    (SWAP, lambda path: pq.write_table(pa.table({"a": [1]}), path), "fscdata did not write"),
+    (SWAP, flip("negative"), "damaged|the edits do not turn"),
+    (SAMPLE, flip("caption"), "damaged|caption other than"),
+    (SWAP, set_metadata("provenance", schema_version=99), "^schema version 99"),
+    (SWAP, set_metadata("provenance", variants="many"), "^its metadata cannot be read$"),
+    (SWAP, set_metadata("shard", without={"a": "b"}), "^its metadata cannot be read$"),
+    (SWAP, set_metadata("provenance", surprise=1), "^its metadata cannot be read$"),
+    (SWAP, without_a_column, "^its columns are not those"),
+    (SWAP, set_metadata("shard", rows=3), r"^\d+ rows, where its metadata says 3$"),
+    (SWAP, set_metadata("shard", tar="9.tar"), "^its metadata is that of 9.tar$"),
+    (SWAP, swap_with_next_shard, "^its metadata is that of 00001.tar$"),
+    (SWAP, set_metadata("provenance", style="svlc"), "^its metadata is that of a table of svlc$"),
+    (SAMPLE, set_metadata("provenance", table="negatives", style="x"), "a table of x|be read"),
+    (SWAP, set_metadata("provenance", seed=5), "^made with seed 5, other shards of it with 0$"),
+    (SAMPLE, set_metadata("provenance", tokenizer=None), "^made with tokenizer None, other"),
+    (SWAP, set_metadata("shard", tar_size=5), "^the tar changed since$"),
+    (SWAP, set_metadata("shard", tar_digest="00"), "^the tar changed since$"),
+    (SWAP, set_metadata("shard", captions_digest="00"), "^the captions changed since$"),
+    (SAMPLE, set_cell("key", "a.b"), "^key other than the tar's: 1 of 16 rows, first of key '0000"),
+    (SAMPLE, set_cell("caption_index", 4), "^caption_index other than"),
+    (SAMPLE, set_cell("caption", "Something else"), "^caption other than"),
+    (SAMPLE, set_cell("caption_hash", 4), "^caption_hash other than"),
+    (SAMPLE, set_cell("image_ext", "png"), "^image_ext other than"),
+    (SAMPLE, set_cell("image_offset", 4), "^image_offset other than"),
+    (SAMPLE, set_cell("image_size", 4), "^image_size other than"),
+    (SAMPLE, set_cell("token_ids", [49406, 49407]), "^token_ids other than the tokenizer's: 1 of"),
+    (SAMPLE, lambda path: edit_rows(path, exchange(0, 2)), "^key other than the tar's: 2 of 16"),
+    (SAMPLE, lambda path: edit_rows(path, list.pop), "^15 rows, where its tar has 16 captions$"),
+    (SAMPLE, set_metadata("shard", captions=3), "^its metadata does not count"),
+    (SAMPLE, set_metadata("shard", without={"sample: no caption": 1}), "does not count"),
+    (SWAP, set_cell("key", "x.y"), r"^of no caption that the tar has: 1 of .*first of key 'x\.y'$"),
+    (SWAP, set_cell("caption_index", 9), "^of no caption that the tar has: 1 of "),
+    (SWAP, set_cell("caption_hash", 1), "^caption_hash other than the caption's: 1 of "),
+    (SWAP, lambda path: edit_rows(path, list.reverse), "^not in the order of the tar: "),
+    (
+        SHUFFLE,
+        lambda path: edit_rows(path, exchange(0, 1)),
+        "^variants of a caption are not 0, 1, 2",
+    ),
+    (SHUFFLE, lambda path: edit_rows(path, lambda rows: rows.pop(0)), "^variants of a caption are"),
+    (REPLACE, set_cell("variant", 2), "^more than 2 variants: 1 of"),
+    (SWAP, set_cell("negative", "Something else"), "^the edits do not turn the caption into"),
+    (SWAP, set_edit(new="zebra"), "^the edits do not turn the caption into"),
+    (SWAP, set_edit(old="zebra"), "^the edits do not turn the caption into"),
+    (SWAP, set_edit(start=-3), "^the edits do not turn the caption into"),
+    (SWAP, set_edit(end=10_000), "^the edits do not turn the caption into"),
+    (SWAP, set_cell("edits", None), "^the edits do not turn the caption into"),
+    (SHUFFLE, lambda path: edit_rows(path, repeat_caption), "^the negative is the caption: 1 of"),
+    (SHUFFLE, lambda path: edit_rows(path, copy_text_of_first_variant), "of another variant: 1"),
+    (SWAP, set_cell("token_ids", [49406, 49407]), "^token_ids other than the tokenizer's: 1 of"),
+    (SWAP, set_cell("token_ids", None), "^token_ids other than the tokenizer's: 1 of"),
+    (SWAP, set_cell("operator", "replace:object"), "^an operator that is not 'swap', as of its"),
+    (SHUFFLE, set_cell("operator", "shuffle:3"), "that is not 'shuffle:2'"),
+    (SWAP, set_metadata("shard", without={"made up": 99}), r"^\d+ captions with .* and 99 without"),
+    (SWAP, set_metadata("shard", captions=99), r"where its tar has 16$"),
+]
+
+
+def test_a_sound_data_set(made: Path) -> None:
+    report = verify(made)
+    assert report.findings == []
+    assert (len(report.survey.tars), report.tables) == (5, 30)
+
+
+@pytest.mark.parametrize(("name", "harm", "words"), BREAKS, ids=[words for *_, words in BREAKS])
+def test_found_and_named(data: Path, name: str, harm: Callable[[Path], object], words: str) -> None:
+    path = table(data, name)
+    harm(path)
+    report = verify(data)
+    assert {f.path for f in report.findings} - {path.with_name("00001.parquet")} == {path}
+    assert any(re.search(words, problem) for problem in of(report, path))
+    assert {finding.mend for finding in report.findings} == {Mend.REPAIR}
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        (SWAP, cut),
+        (SAMPLE, Path.unlink),
+        (SHUFFLE, flip("negative")),
+        (REPLACE, set_cell("caption_hash", 1)),
+        (REPLACE, set_metadata("provenance", schema_version=99)),
+        (SHUFFLE, set_metadata("provenance", seed=5)),
+        (SWAP, swap_with_next_shard),
+    ],
+)
+def test_repaired_and_nothing_else_touched(
+    data: Path, name: str, harm: Callable[[Path], object]
+) -> None:
+    before = state(data)
+    harm(table(data, name))
+    report = verify(data)
+    broken = {finding.path for finding in report.faults}
+    repaired = repair(data, report)
+    assert repaired.findings == []
+    assert set(repaired.mended) == broken
+    assert contents(data) == {key: value[0] for key, value in before.items()}
+    touched = {data / key for key, value in state(data).items() if value != before[key]}
+    assert touched == broken
+
+
+def test_many_tables_of_styles_with_other_settings_at_once(data: Path) -> None:
+    before = contents(data)
+    cut(table(data, SAMPLE))
+    table(data, "negatives/shuffle-2/00001").unlink()
+    cut(table(data, "negatives/svlc/00003"))
+    flip("negative")(table(data, "negatives/imported/00004"))
+    report = verify(data)
+    assert len({finding.path for finding in report.faults}) == 4
+    assert repair(data, report).findings == []
+    assert contents(data) == before
+
+
+def test_all_samples_tables_lost(data: Path) -> None:
+    before = contents(data)
+    shutil.rmtree(data / "samples")
+    report = verify(data)
+    assert len(report.faults) == 5
+    assert repair(data, report).findings == []
+    assert contents(data) == before
+
+
+def test_a_tar_written_again(data: Path) -> None:
+    tar = data / "shards" / "00001.tar"
+    write_shards(data, [SHARDS[0], [*SHARDS[1][:-1], ("new", ["a dog near a cat"])]])
+    report = verify(data)
+    broken = {finding.path for finding in report.faults}
+    assert {path.stem for path in broken} == {tar.stem}
+    assert {finding.problem for finding in report.faults} == {"the tar changed since"}
+    assert repair(data, report).findings == []
+    assert "new" in read_table(samples_path(data, "00001"))["key"].to_pylist()
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:3000], lambda b: b"\1" * 4000, lambda _: b""])
+def test_a_damaged_tar_is_named_and_its_tables_stay(
+    data: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    tar = data / "shards" / "00001.tar"
+    tar.write_bytes(damage(tar.read_bytes()))
+    before = contents(data)
+    cut(table(data, SWAP))
+    report = verify(data)
+    [finding] = [finding for finding in report.faults if finding.path == tar]
+    assert finding.mend is Mend.BY_HAND
+    assert "the tar is damaged" in finding.problem
+    assert {f.path for f in report.faults} == {tar, table(data, SWAP)}
+    repaired = repair(data, report)
+    assert repaired.findings == [finding]
+    assert repaired.mended == [table(data, SWAP)]
+    assert contents(data) == before
+
+
+def test_a_table_that_cannot_be_made_again_stays_and_is_named(data: Path) -> None:
+    (data / "shards" / "00001.tar").write_bytes(b"")
+    harmed = [negatives_path(data, "negclip", shard) for shard in ("00000", "00001")]
+    for path in harmed:
+        cut(path)
+    report = verify(data)
+    assert {f.path: f.mend for f in report.faults if f.path in harmed} == {
+        harmed[0]: Mend.REPAIR,
+        harmed[1]: Mend.BY_HAND,
+    }
+    before = state(data)
+    with pytest.raises(FsckitError, match=r"negclip/00001\.parquet: not a Parquet file"):
+        repair(data, report)
+    assert state(data) == before
+    harmed[1].unlink()
+    assert repair(data, verify(data)).mended == [harmed[0]]
+
+
+def test_tables_of_no_tar_are_not_deleted(data: Path) -> None:
+    (data / "shards" / "00004.tar").unlink()
+    report = verify(data)
+    lost = {negatives_path(data, style, "00004") for style in report.survey.shards if style}
+    assert {f.path for f in report.faults} == {samples_path(data, "00004"), *lost}
+    assert all("belongs to no tar (1 in its folder)" in f.problem for f in report.faults)
+    assert {finding.mend for finding in report.faults} == {Mend.BY_HAND}
+    assert repair(data, report) is report
+    table(data, SWAP).unlink()
+    before = state(data)
+    with pytest.raises(FsckitError, match="belongs to no tar"):
+        repair(data, verify(data))
+    assert state(data) == before
+
+
+def test_one_key_in_two_tars(tmp_path: Path) -> None:
+    shards = [[("a", ["a dog near a cat"])], [("b", ["a man in a hat"]), ("c", ["two red cars"])]]
+    tars = write_shards(tmp_path, shards)
+    make_negatives(tmp_path, Settings("negclip"))
+    write_shards(tmp_path, [[("c", ["a dog near a cat"])]])
+    report = verify(tmp_path)
+    [finding] = [finding for finding in report.faults if finding.path == tars[1]]
+    assert finding.problem.startswith("1 of its keys come in another tar, 'c' in 00000.tar")
+    assert finding.mend is Mend.BY_HAND
+    repaired = repair(tmp_path, report)
+    assert finding in repaired.faults
+    assert samples_path(tmp_path, "00000") in repaired.mended
+
+
+def test_what_a_killed_run_left(data: Path) -> None:
+    left = data / "negatives" / "negclip" / ".00001.parquet.tmp"
+    left.write_bytes(b"half")
+    report = verify(data)
+    assert [(f.path, f.mend) for f in report.findings] == [(left, Mend.HARMLESS)]
+    assert report.faults == []
+    assert repair(data, report).findings == []
+    assert not left.exists()
+
+
+def test_a_style_made_with_another_spacy(data: Path) -> None:
+    for path in (data / "negatives" / "replace").glob("*.parquet"):
+        edit_metadata(path, "provenance", spacy_version="3.7.0", lexicon_digest="00")
+    report = verify(data)
+    [note] = report.findings
+    assert (note.path, note.mend) == (data / "negatives" / "replace", Mend.HARMLESS)
+    assert "made with spacy_version '3.7.0', here '3.8." in note.problem
+    assert "lexicon_digest '00', here" in note.problem
+    assert "--recipe replace --variants 2 --seed 7 --overwrite'" in note.problem
+
+    table(data, REPLACE).unlink()
+    table(data, SWAP).unlink()
+    before = state(data)
+    report = verify(data)
+    assert [f.path for f in report.faults if f.mend is Mend.BY_HAND] == [table(data, REPLACE)]
+    repaired = repair(data, report)
+    assert repaired.mended == [table(data, SWAP)]
+    assert [finding.path for finding in repaired.faults] == [table(data, REPLACE)]
+    assert before.items() <= state(data).items()
+
+
+def test_a_style_that_is_not_known_here(data: Path) -> None:
+    (data / "negatives" / "svlc").rename(data / "negatives" / "magic")
+    for path in (data / "negatives" / "magic").glob("*.parquet"):
+        edit_metadata(path, "provenance", style="magic")
+    report = verify(data)
+    notes = [f.problem for f in report.findings if f.mend is Mend.HARMLESS]
+    [note] = notes
+    assert note.startswith(
+        "its tables cannot be made again with this fsckit: unknown style 'magic'"
+    )
+
+
+def test_shards_made_in_two_ways_by_halves(tmp_path: Path) -> None:
+    write_shards(tmp_path, SHARDS[:2])
+    make_negatives(tmp_path, Settings("negclip"))
+    edit_metadata(negatives_path(tmp_path, "negclip", "00001"), "provenance", seed=4)
+    report = verify(tmp_path)
+    assert {finding.mend for finding in report.faults} == {Mend.BY_HAND}
+    assert any("made in two ways" in finding.problem for finding in report.faults)
+    assert repair(tmp_path, report) is report
+
+
+def test_a_style_of_other_tokens_than_the_samples(data: Path) -> None:
+    for path in (data / "negatives" / "svlc").glob("*.parquet"):
+        edit_metadata(path, "provenance", tokenizer=None)
+    table(data, SWAP).unlink()
+    report = verify(data)
+    assert {f.path for f in report.faults} == {data / "negatives" / "svlc", table(data, SWAP)}
+    assert {finding.mend for finding in report.faults} == {Mend.BY_HAND}
+
+
+def test_no_table_of_a_style_can_be_read(data: Path) -> None:
+    paths = sorted((data / "negatives" / "negclip").glob("*.parquet"))
+    for path in paths:
+        cut(path)
+    report = verify(data)
+    assert {f.path for f in report.faults} == {data / "negatives" / "negclip", *paths}
+    assert {finding.mend for finding in report.faults} == {Mend.BY_HAND}
+
+
+def test_captions_of_a_folder(tmp_path: Path) -> None:
+    data, folder = tmp_path / "data", tmp_path / "coca"
+    folder.mkdir()
+    for shard in ("0", "1", "2"):
+        write_tar(data / f"{shard}.tar", sample(f"k{shard}", []))
+        (folder / f"k{shard}.txt").write_text("two cats on a red mat\n")
+    make_negatives(data, Settings("negclip", captions=CaptionSource(folder=folder)))
+    for wrong in (None, tmp_path):
+        with pytest.raises(FsckitError, match="folder 'coca'; give that folder with --captions-di"):
+            verify(data, wrong)
+    assert verify(data, folder).findings == []
+    before = contents(data)
+    path = negatives_path(data, "negclip", "1")
+    path.unlink()
+    assert repair(data, verify(data, folder), folder).mended == [path]
+    assert contents(data) == before
+    (folder / "k2.txt").write_text("two dogs on a red mat\n")
+    report = verify(data, folder)
+    assert {f.problem for f in report.faults} == {"the captions changed since"}
+    assert repair(data, report, folder).faults == []
+
+
+def test_tables_without_token_ids_and_of_a_json_field(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", sample("7", ["usual"], blip=["a dog near a red car"]))
+    source = CaptionSource(json_key="blip")
+    make_negatives(tmp_path, Settings("negclip", tokenizer="none", captions=source))
+    assert verify(tmp_path).findings == []
+    before = contents(tmp_path)
+    cut(samples_path(tmp_path, "0"))
+    assert repair(tmp_path, verify(tmp_path)).findings == []
+    assert contents(tmp_path) == before
+
+
+def test_nothing_to_verify(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(FsckitError, match="no such folder"):
+        verify(tmp_path / "nowhere")
+    write_shards(tmp_path / "bare", SHARDS[:1])
+    with pytest.raises(FsckitError, match="no table to verify"):
+        verify(tmp_path / "bare")
+    for path in data.rglob("*.parquet"):
+        path.write_bytes(b"garbage")
+    with pytest.raises(FsckitError, match="none of its tables can be read"):
+        verify(data)
+
+
+def test_repair_while_another_run_is_at_work(data: Path) -> None:
+    cut(table(data, SWAP))
+    report = verify(data)
+    before = state(data)
+    with locked(data), pytest.raises(FsckitError, match="another fscdata is at work"):
+        repair(data, report)
+    assert state(data) == before
+
+
+def test_progress_tells_shards(made: Path) -> None:
+    heard: list[tuple[str, int, int]] = []
+    verify(made, progress=lambda *said: heard.append(said))
+    assert heard == [("verifying", done, 5) for done in range(6)]

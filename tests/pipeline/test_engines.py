@@ -1,0 +1,99 @@
+"""make-negatives on each executor, and on an object store with workers: the same bytes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from captions import ODD, TEMPLATES
+from fscdata.contract import data_path
+from fscdata.steps.negatives import make_negatives
+from fscdata.steps.plan import Settings
+from s3_server import s3_server
+from tars import write_shards
+
+SAMPLES = [(f"{i:04d}", [text]) for i, text in enumerate([*TEMPLATES[:50], *ODD])]
+ENGINES = {"local": None, "ray": "ray", "spark": "pyspark"}
+
+
+def write(data: Path) -> Path:
+    write_shards(data, [SAMPLES[i::5] for i in range(5)])
+    return data
+
+
+def tables(data: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(data)): p.read_bytes() for p in data.rglob("*.parquet")}
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The tables as they are made in one process."""
+    data = write(tmp_path_factory.mktemp("here"))
+    make_negatives(data, Settings("fsc-clip", variants=2))
+    return tables(data)
+
+
+def run(data: object, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fscdata", "make-negatives", str(data)]
+    command += ["--recipe", "fsc-clip", "--variants", "2", "--json", *options]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | environment
+    )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_makes_the_same_bytes(
+    engine: str, here: dict[str, bytes], tmp_path: Path
+) -> None:
+    package = ENGINES[engine]
+    if package is not None and importlib.util.find_spec(package) is None:
+        pytest.skip(f"no {package}: pip install 'fsckit[{engine}]'")
+    if engine == "spark" and shutil.which("java") is None:
+        pytest.skip("no Java: apt-get install default-jre-headless")
+    data = write(tmp_path)
+    broken = data / "shards" / "00001.tar"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:3000])
+    done = run(data, "--executor", engine, "--workers", "2")
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert list(report["failed"]) == ["00001.tar"]
+    assert "the tar is damaged" in report["failed"]["00001.tar"]
+    assert report["shards"] == 4
+    broken.write_bytes(whole)
+    done = run(data, "--executor", engine, "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["shards"], report["skipped"]) == (1, 4)
+    assert tables(data) == here
+
+
+def test_workers_read_and_write_an_object_store(here: dict[str, bytes], tmp_path: Path) -> None:
+    write(tmp_path)
+    with s3_server() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        server.client().create_bucket(Bucket="bucket")
+        place = data_path("s3://bucket/set")
+        for tar in tmp_path.glob("shards/*.tar"):
+            (place / "shards" / tar.name).write_bytes(tar.read_bytes())
+        done = run(place, "--workers", "2")
+        assert done.returncode == 0, done.stderr
+        made = {
+            str(path.path).removeprefix("bucket/set/"): path.read_bytes()
+            for path in place.rglob("*.parquet")
+        }
+        verified = subprocess.run(
+            [sys.executable, "-m", "fscdata", "verify", str(place)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert made == here
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert "all is well" in verified.stdout
