@@ -25,6 +25,7 @@ from fscdata.lexicon.table import (
     SCHEMA,
     PartOfSpeech,
     content_digest,
+    view,
 )
 
 PACKAGED = Path(__file__).with_name("wordnet.arrow")  # the one that ships with the package
@@ -78,7 +79,7 @@ class Lexicon:
         self.names: tuple[str, ...] = tuple(columns["names"].to_pylist())
         self._senses = Relation.from_arrow(columns["senses"])
         self._lemmas = Relation.from_arrow(columns["lemmas"])
-        self._weights = np.maximum(1, columns["counts"].to_numpy()).astype(np.float64)
+        self._weights = np.maximum(1, view(columns["counts"])).astype(np.float64)
         self._lemma_count = np.int64(len(self._weights))
         self._antonyms = Relation.from_arrow(columns["antonyms"])
         self._derivations = Relation.from_arrow(columns["derivations"])
@@ -227,14 +228,15 @@ def read_lexicon(path: Path) -> Lexicon:
     """
     again = "install fsckit again, or make it with 'fscdata lexicon build --wordnet DIR'"
     try:
-        batch = pa.ipc.open_file(pa.py_buffer(path.read_bytes())).get_batch(0)
-        metadata = json.loads(batch.schema.metadata[METADATA_KEY])
+        file = pa.ipc.open_file(pa.py_buffer(path.read_bytes()))
+        metadata = json.loads(file.schema.metadata[METADATA_KEY])
         version = metadata["format_version"]
         if version != FORMAT_VERSION:
             raise FsckitError(
                 f"{path}: a lexicon of format {version}, where this fsckit reads {FORMAT_VERSION}; "
                 f"{again}"
             )
+        batch = file.get_batch(0)
         batch.validate(full=True)  # no offset leads out of its array
         if not batch.schema.equals(SCHEMA) or content_digest(batch) != metadata["digest"]:
             raise FsckitError(f"{path}: the lexicon is damaged; {again}")

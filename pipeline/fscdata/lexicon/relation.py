@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fscdata.lexicon.table import view
+
 Numbers = npt.NDArray[np.integer[Any]]
 
 
@@ -21,7 +23,7 @@ class Relation:
 
     @classmethod
     def from_arrow(cls, rows: pa.ListArray) -> Relation:
-        return cls(rows.offsets.to_numpy(), rows.flatten().to_numpy())
+        return cls(view(rows.offsets), view(rows.flatten()))
 
     def positions(self, rows: Numbers) -> Numbers:
         """Where the targets of the given rows lie, row after row."""

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class ModelInfo:
     model_digest: str
 
 
+@cache
 def installed_model() -> ModelInfo:
     """The model that `parsing.Parser` loads.
 

@@ -173,7 +173,7 @@ def test_model_is_known_without_spacy() -> None:
 def test_no_model_is_a_sentence(monkeypatch) -> None:
     monkeypatch.setattr(model, "MODELS", ("en_no_such_model",))
     with pytest.raises(model.FsckitError, match="pip install en-core-web-sm"):
-        model.installed_model()
+        model.installed_model.__wrapped__()
 
 
 def test_span_root() -> None:

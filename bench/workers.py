@@ -1,0 +1,90 @@
+"""Two workers beside one: captions a second from the first captions to the last commit.
+
+    python bench/workers.py
+
+The fsc-clip recipe with K = 5 over 24 shards of Flickr8k's 40,455 captions where they lie beside
+the checkout, else of the tests' own. A run is timed from when every worker has reported its first
+captions: before that the model loads. One and two workers take turns; the last line has the ratio of
+the whole times. Also told: how long a command takes over a single caption, all of it start-up,
+beside a script that loads the same model with spaCy and parses that caption.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from fscdata.executors import create_executor
+from fscdata.negatives.model import installed_model
+from fscdata.steps.negatives import Progress, make_negatives
+from fscdata.steps.plan import Settings
+from fscdata.steps.shard import CHUNK
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from captions import FLICKR_CAPTIONS, ODD, TEMPLATES
+from tars import write_shards
+
+SHARDS, ROUNDS = 24, 3
+
+
+def seconds_per_caption(data: Path, workers: int) -> float:
+    """Of a run, from the first captions on."""
+    first: tuple[float, int] | None = None
+
+    def watch(progress: Progress) -> None:
+        nonlocal first
+        if first is None and progress.captions >= workers * CHUNK:
+            first = (progress.seconds, progress.captions)
+
+    executor = create_executor("local", workers)
+    settings = Settings("fsc-clip", variants=5)
+    report = make_negatives(data, settings, overwrite=True, executor=executor, progress=watch)
+    assert first is not None
+    return (report.seconds - first[0]) / (report.captions - first[1])
+
+
+def command_seconds(*command: str) -> float:
+    """Wall time, the best of three."""
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def start_up() -> None:
+    """Print how long one caption takes, ours and spaCy's."""
+    load = (
+        f"import spacy; nlp = spacy.load({installed_model().model_name!r}, "
+        f"exclude=['ner', 'lemmatizer']); nlp('A dog runs.')"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        write_shards(Path(folder), [[("0", ["A dog runs."])]])
+        make = ("-m", "fscdata", "make-negatives", folder, "--recipe", "fsc-clip", "--overwrite")
+        ours, theirs = command_seconds(*make), command_seconds("-c", load)
+    print(f"start-up: {ours:.1f} s, a script with spaCy alone {theirs:.1f} s", flush=True)
+
+
+def main() -> None:
+    """See the module."""
+    start_up()
+    captions = [*TEMPLATES, *ODD] * 20
+    if FLICKR_CAPTIONS.is_file():
+        captions = [line.strip() for line in FLICKR_CAPTIONS.read_text().splitlines()]
+    samples = [(f"{i:06d}", captions[i : i + 5]) for i in range(0, len(captions), 5)]
+    times: dict[int, list[float]] = {1: [], 2: []}
+    with tempfile.TemporaryDirectory() as folder:
+        write_shards(Path(folder), [samples[i::SHARDS] for i in range(SHARDS)])
+        for _ in range(ROUNDS):
+            for workers, values in times.items():
+                values.append(seconds_per_caption(Path(folder), workers))
+                print(f"{workers} workers: {1 / values[-1]:.0f} captions/s", flush=True)
+    print(f"two-workers-vs-one {sum(times[1]) / sum(times[2]):.2f}")
+
+
+if __name__ == "__main__":
+    main()
