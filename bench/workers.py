@@ -3,9 +3,9 @@
     python bench/workers.py
 
 The fsc-clip recipe with K = 5 over 24 shards of Flickr8k's 40,455 captions where they lie beside
-the checkout, else of the tests' own. A run is timed from when every worker has reported its first
-captions: before that the model loads. One and two workers take turns; the last line has the ratio of
-the whole times. Also told: how long a command takes over a single caption, all of it start-up,
+the checkout, else of the tests' own. A run is timed from when the workers have reported their first
+captions: before that the model loads. One and two workers take turns; the last line has the ratio
+of the whole times. Also told: how long a command takes over a single caption, all of it start-up,
 beside a script that loads the same model with spaCy and parses that caption.
 """
 

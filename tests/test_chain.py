@@ -14,7 +14,8 @@ from PIL import Image
 
 from captions import TEMPLATES
 from fscdata.contract import FsckitError
-from fscdata.steps.negatives import Settings, make_negatives
+from fscdata.steps.negatives import make_negatives
+from fscdata.steps.plan import Settings
 from fsctrain.config import Config, load_config
 from fsctrain.train import train
 from tars import img2dataset_sample, sample, write_tar

@@ -11,7 +11,8 @@ from captions import ROOT, TEMPLATES
 from fscdata.contract import negatives_path, read_table
 from fscdata.explore import connect
 from fscdata.negatives import styles
-from fscdata.steps.negatives import Settings, make_negatives
+from fscdata.steps.negatives import make_negatives
+from fscdata.steps.plan import Settings
 from tars import write_shards
 
 README = (ROOT / "README.md").read_text()

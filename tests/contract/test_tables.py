@@ -21,7 +21,8 @@ from fscdata.contract import (
     samples_path,
     styles_present,
 )
-from fscdata.steps.negatives import Settings, make_negatives
+from fscdata.steps.negatives import make_negatives
+from fscdata.steps.plan import Settings
 from tars import write_shards
 
 

@@ -30,7 +30,8 @@ from fscdata.contract import (
 from fscdata.contract.location import BLOCK
 from fscdata.explore import connect, inspect, print_query, write_database
 from fscdata.explore.views import duckdb_errors
-from fscdata.steps.negatives import Settings, make_negatives
+from fscdata.steps.negatives import make_negatives
+from fscdata.steps.plan import Settings
 from fscdata.storage import write_parquet
 from s3_server import S3Server, s3_server
 from tars import img2dataset_sample, write_shards, write_tar

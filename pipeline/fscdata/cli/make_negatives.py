@@ -217,6 +217,6 @@ def _print_report(report: Report) -> None:
     typer.echo(
         f"{report.captions:,} captions of {report.shards:,} shards in {report.seconds:.1f} s "
         f"({report.per_second:,.0f} captions/s), {decimal(report.written)} written, "
-        f"{report.skipped:,} shards were there, {len(report.failed):,} failed; left out: "
-        f"{left_out or 'nothing'}"
+        f"{report.skipped:,} shards were there, {report.retried:,} tried twice, "
+        f"{len(report.failed):,} failed; left out: {left_out or 'nothing'}"
     )

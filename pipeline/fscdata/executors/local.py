@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -181,9 +180,6 @@ def _work(pipe: connection.Connection, step: bytes) -> None:
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_end_with_driver, daemon=True).start()
     os.dup2(2, 1)  # what a step prints is not the command's output
-    # Where pandas is installed, pyarrow imports it at the first list that it is given: half a
-    # second and 50 MB a worker, for nothing.
-    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]
     tick = _limited(pipe)
     while True:
         try:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fscdata.contract import DataPath, check_unique, read_table, samples_path, shard_paths
-from fscdata.executors import Executor, create_executor
+from fscdata.executors import Executor, Outcome, create_executor
 from fscdata.steps.plan import Plan, Settings
 from fscdata.steps.shard import MakeShard, ShardReport
 from fscdata.storage import locked, remove_temporary
@@ -24,6 +24,7 @@ class Report:
 
     shards: int = 0  # made
     skipped: int = 0  # there already
+    retried: int = 0  # made or skipped at a second attempt
     captions: int = 0
     negatives: Counter[str] = field(default_factory=Counter)
     without: Counter[tuple[str, str]] = field(default_factory=Counter)  # by style and reason
@@ -111,7 +112,7 @@ def make_negatives(
             tars = (tars if overwrite else plan.unfinished(tars, footers))[:limit]
         run = _Run(tars, progress)
         for outcome in executor.run(MakeShard(data, settings, overwrite), tars, run.tick):
-            run.end(outcome.index, outcome.result, outcome.reason)
+            run.end(outcome)
         run.refuse_twice(data)
     return run.report
 
@@ -133,30 +134,30 @@ class _Run:
         self._running[index] = (done, of)
         self._tell()
 
-    def end(self, index: int, shard: ShardReport | None, reason: str | None) -> None:
+    def end(self, outcome: Outcome[ShardReport]) -> None:
         """A shard is made, or it failed for a reason."""
-        self._running.pop(index, None)
-        if shard is None:
-            self.report.failed[self._tars[index].name] = reason or "no reason given"
+        self._running.pop(outcome.index, None)
+        if outcome.result is None:
+            self.report.failed[self._tars[outcome.index].name] = outcome.reason or "no reason given"
         else:
-            self.report.add(shard)
-            self._key_hashes[index] = shard.key_hashes
+            self.report.add(outcome.result)
+            self.report.retried += outcome.attempts > 1
+            self._key_hashes[outcome.index] = outcome.result.key_hashes
         self._tell()
 
     def refuse_twice(self, data: DataPath) -> None:
         """Raises FsckitError where a key is in two tars."""
         if not self._key_hashes:
             return
-        shards = np.repeat(
-            list(self._key_hashes), [len(hashes) for hashes in self._key_hashes.values()]
-        )
         hashes = np.concatenate(list(self._key_hashes.values()))
-        order = np.argsort(hashes, kind="stable")
-        twice = hashes[order][1:] == hashes[order][:-1]
-        suspects = {int(i) for side in (order[1:], order[:-1]) for i in shards[side[twice]]}
-        if suspects:  # two keys may share a hash
-            paths = [samples_path(data, self._tars[i].stem) for i in sorted(suspects)]
-            check_unique(data, [read_table(path, ["key", "caption_index"]) for path in paths])
+        hashes.sort()
+        twice = hashes[1:][hashes[1:] == hashes[:-1]]
+        if not len(twice):
+            return
+        # Two keys may share a hash; the tables tell.
+        suspects = [i for i, own in sorted(self._key_hashes.items()) if np.isin(own, twice).any()]
+        paths = [samples_path(data, self._tars[i].stem) for i in suspects]
+        check_unique(data, [read_table(path, ["key", "caption_index"]) for path in paths])
 
     def _tell(self) -> None:
         self.report.seconds = time.perf_counter() - self._start

@@ -41,11 +41,11 @@ class ClipTokenizer:
 
     def __init__(self) -> None:
         packed = (files(__package__) / "clip_bpe_merges.txt.gz").read_bytes()
-        pairs = [line.split(" ") for line in gzip.decompress(packed).decode().split("\n")]
-        merges = [(first, second) for first, second in pairs]
+        text = gzip.decompress(packed).decode()
+        merges = [tuple(line.split(" ")) for line in text.split("\n")]
         self._bytes = _byte_characters()
         letters = self._bytes.values()
-        words = [*letters, *(c + "</w>" for c in letters), *("".join(m) for m in merges)]
+        words = [*letters, *(c + "</w>" for c in letters), *text.replace(" ", "").split("\n")]
         vocabulary = {word: i for i, word in enumerate([*words, _START, _END])}
         self._bpe = BPE(vocabulary, merges, end_of_word_suffix="</w>")
         self._start, self._end = vocabulary[_START], vocabulary[_END]

@@ -54,7 +54,9 @@ def test_the_closing_table_counts_what_there_is(data: Path) -> None:
     assert "fewer than two entities: 1" in done.stdout
     last = done.stdout.splitlines()[-1]
     assert last.startswith("59 captions of 3 shards in ")
-    assert last.endswith("0 shards were there, 0 failed; left out: caption: empty: 1")
+    assert last.endswith(
+        "0 shards were there, 0 tried twice, 0 failed; left out: caption: empty: 1"
+    )
 
 
 def test_json_is_one_object_of_the_same_counts(data: Path) -> None:

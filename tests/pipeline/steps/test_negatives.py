@@ -26,7 +26,8 @@ from fscdata.contract import (
     samples_schema,
 )
 from fscdata.negatives.style import Edit, apply_edits
-from fscdata.steps.negatives import Settings, make_negatives
+from fscdata.steps.negatives import make_negatives
+from fscdata.steps.plan import Settings
 from fscdata.storage import locked
 from tars import img2dataset_sample, sample, write_shards, write_tar
 
