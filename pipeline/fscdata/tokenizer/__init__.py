@@ -42,7 +42,7 @@ class ClipTokenizer:
     def __init__(self) -> None:
         packed = (files(__package__) / "clip_bpe_merges.txt.gz").read_bytes()
         text = gzip.decompress(packed).decode()
-        merges = [tuple(line.split(" ")) for line in text.split("\n")]
+        merges = [(a, b) for a, _, b in (line.partition(" ") for line in text.split("\n"))]
         self._bytes = _byte_characters()
         letters = self._bytes.values()
         words = [*letters, *(c + "</w>" for c in letters), *text.replace(" ", "").split("\n")]
