@@ -104,7 +104,8 @@ def locked(data: DataPath) -> Iterator[None]:
     """Hold the lock of a local data set.
 
     Object stores have no locks, so there nothing is held: tables come whole or not at all and
-    their bytes depend on the settings alone, so two runs do the work twice and harm nothing.
+    their bytes depend on the settings alone, so two runs of the same settings do the work twice and
+    harm nothing. Two of different settings leave tables of mixed provenance, which readers refuse.
 
     Raises:
         FsckitError: another run holds it, or the folder cannot be written.

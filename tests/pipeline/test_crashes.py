@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +103,23 @@ def test_killed_at_twenty_random_instants(
 ) -> None:
     whole, seconds = undisturbed
     data = fresh(tmp_path)
+    seed = time.time_ns()
+    print(f"seed {seed}")  # shown where the test fails
+    instants = random.Random(seed)
     kills = 0
     while kills < KILLS:
         before = times(data)
         process = start(data)
+        if instants.random() < 0.8:  # the others die while the command starts
+            until(partial(workers, process), process)
         try:
-            process.communicate(timeout=random.uniform(0, seconds))
+            process.communicate(timeout=instants.uniform(0, seconds))
             assert process.returncode == 0
         except subprocess.TimeoutExpired:
-            process.kill()
+            if instants.random() < 0.5:
+                process.kill()  # its workers notice
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             kills += 1
         assert before.items() <= times(data).items(), "what was finished was made again"
@@ -160,6 +169,7 @@ def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
     assert process.returncode == 0, stderr
     report = json.loads(stdout)
     assert (report["shards"], report["retried"], report["failed"]) == (2, 1, {})
+    assert rubbish(data) == []
     assert len(tables(data)) == 2 * 4
 
 
@@ -268,7 +278,9 @@ def test_a_second_run_on_the_folder_stops(tmp_path: Path) -> None:
     data = fresh(tmp_path, times=8)
     first = start(data)
     until(lambda: tables(data), first)
+    first.send_signal(signal.SIGSTOP)
     second = run(data)
+    first.send_signal(signal.SIGCONT)
     assert second.returncode == 1
     assert "another fscdata is at work on this folder" in second.stderr
     assert second.stderr.count("\n") == 1

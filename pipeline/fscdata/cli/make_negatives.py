@@ -73,7 +73,8 @@ def make_negatives(
         ),
     ] = None,
     address: Annotated[
-        str | None, typer.Option(help="of a cluster that runs: auto or ray://…, spark://…")
+        str | None,
+        typer.Option(help="of a cluster that runs: HOST:PORT of Ray's head, spark://HOST:PORT"),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="say what would be made and how long it would take")
@@ -91,17 +92,14 @@ def make_negatives(
 
     if caption_key and captions_dir:
         raise FsckitError("--caption-key and --captions-dir exclude one another; give one")
-    if limit is not None and overwrite:
-        raise FsckitError(
-            "--limit and --overwrite exclude one another: the same shards would be made each time"
-        )
     place = data_path(data)
     source = CaptionSource(caption_key, captions_dir)
     settings = Settings(recipe, variants, seed, tokenizer, source)
     engine = create_executor(executor.value, workers, address)
     if dry_run:
-        found = estimate(place, settings, overwrite, limit)
-        _print_estimate(found, workers or usable_cpus(), as_json)
+        with _reading(quiet or as_json) as show:
+            found = estimate(place, settings, overwrite, limit, show)
+        _print_estimate(found, usable_cpus() if workers is None else workers, as_json)
         _exit_if_failed(found.failed)
         return
     try:
@@ -111,7 +109,7 @@ def make_negatives(
         sys.stderr.write("fscdata: stopped; the same command again makes what is missing\n")
         raise
     if as_json:
-        typer.echo(json.dumps(report.record(), ensure_ascii=False))
+        typer.echo(json.dumps(report.record()))
     elif not quiet:
         _print_report(report)
     _exit_if_failed(report.failed)
@@ -140,8 +138,19 @@ def _display(silent: bool) -> Iterator[Callable[[Progress], None]]:
             )
 
 
+@contextmanager
+def _reading(silent: bool) -> Iterator[Callable[[int, int], None]]:
+    """Shows how many of the tars have been read."""
+    from rich.progress import Progress as Bar
+
+    stderr = Console(stderr=True)
+    with Bar(console=stderr, disable=silent or not stderr.is_terminal, transient=True) as bar:
+        task = bar.add_task("reading tars", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 class _Lines:
-    """Prints how far a run is, once in a while and at its end."""
+    """Prints how far a run is, once in a while."""
 
     def __init__(self) -> None:
         self._next = time.monotonic() + _LINE_EVERY
@@ -172,9 +181,8 @@ def _describe(progress: Progress) -> str:
 
 def _exit_if_failed(failed: dict[str, str]) -> None:
     """Name the shards that failed."""
-    for tar, reason in failed.items():
-        sentence = reason if tar in reason else f"{tar}: {reason}"
-        sys.stderr.write(f"fscdata: {printable(sentence)}\n")
+    for tar, reason in ((printable(key), printable(value)) for key, value in failed.items()):
+        sys.stderr.write(f"fscdata: {reason if tar in reason else f'{tar}: {reason}'}\n")
     if failed:
         raise typer.Exit(1)
 
@@ -184,7 +192,7 @@ def _print_estimate(estimate: Estimate, workers: int, as_json: bool) -> None:
     rate, captions = estimate.per_second, estimate.captions
     if as_json:
         record = asdict(estimate) | {"workers": workers}
-        typer.echo(json.dumps(record, ensure_ascii=False))
+        typer.echo(json.dumps(record))
         return
     typer.echo(
         f"{estimate.shards:,} shards to make, {estimate.skipped:,} there; of each: "

@@ -78,7 +78,12 @@ def _closing(data: str, report: Report) -> str:
     faults = report.faults
     if not faults:
         return f"{line}; all is well"
-    line += f"; {len(faults):,} faults of {len({f.path for f in faults}):,} files"
+    files = len({fault.path for fault in faults})
+    line += f"; {_counted(len(faults), 'fault')} in {_counted(files, 'file')}"
     if repairable := len(report.repairable):
         line += f", {repairable:,} of them repairable: 'fscdata verify {data} --repair'"
     return line
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

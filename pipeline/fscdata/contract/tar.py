@@ -95,7 +95,7 @@ def index_tar(path: DataPath, source: CaptionSource = CaptionSource()) -> TarInd
         ):
             _read_members(tar, path, groups, digest)
             _check_end(tar)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise FsckitError(f"{path}: the tar is damaged ({error}); fetch or pack it again") from None
 
     without: Counter[str] = Counter()

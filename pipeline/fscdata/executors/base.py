@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -76,7 +76,7 @@ class Executor:
         step: Step[T, R],
         items: Sequence[T],
         tick: ItemTick = lambda index, done, of: None,
-    ) -> Iterator[Outcome[R]]:
+    ) -> Generator[Outcome[R], None, None]:
         """One outcome an item, as they finish; an item that fails is tried once more.
 
         A failure is an exception, a worker that is killed, a node that is lost: it never stops

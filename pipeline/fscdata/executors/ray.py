@@ -10,7 +10,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from fscdata.contract import FsckitError
@@ -19,6 +19,7 @@ from fscdata.executors.base import (
     GRACE,
     ONE_THREAD,
     REACH,
+    REASON_CHARACTERS,
     ItemTick,
     Reply,
     attempt,
@@ -69,10 +70,12 @@ def open_crew(
         try:
             yield crew
         finally:
-            crew.stop()
+            with suppress(ray.exceptions.RayError):  # it may have got the signal that stops us, too
+                crew.stop()
     finally:
         if ours:
-            ray.shutdown()
+            with suppress(Exception):
+                ray.shutdown()
 
 
 def _connect(workers: int | None, address: str | None) -> None:
@@ -95,11 +98,13 @@ def _refuse_dead(address: str) -> None:
     refuse_unreachable(address, *_host_and_port(address))
     check = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
-        subprocess.run(check, check=True, capture_output=True, timeout=3 * REACH)
-    except subprocess.SubprocessError:
+        subprocess.run(check, check=True, capture_output=True, text=True, timeout=3 * REACH)
+    except subprocess.SubprocessError as error:
+        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
         raise FsckitError(
             f"--address {address}: something listens there, but no Ray of version "
-            f"{ray.__version__} answers; give the address that 'ray start --head' printed"
+            f"{ray.__version__} answers ({said[:REASON_CHARACTERS]}); give the address that 'ray "
+            f"start --head' printed, and where Ray wants a token, set RAY_AUTH_MODE=token"
         ) from None
 
 

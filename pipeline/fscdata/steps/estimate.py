@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fscdata.contract import DataPath, FsckitError, index_tar, shard_paths
+from fscdata.executors import create_executor
 from fscdata.steps.plan import Plan, Settings
 from fscdata.steps.shard import Item, chunks, items
 
@@ -47,7 +48,8 @@ def estimate(
     tars = shard_paths(data)
     footers = plan.footers(tars)
     plan.refuse_others(footers, overwrite)
-    wanted = (tars if overwrite else plan.unfinished(tars, footers))[:limit]
+    unfinished = plan.unfinished(tars, footers)
+    wanted = unfinished[:limit]
     captions = 0
     failed: dict[str, str] = {}
     tried: list[Item] = []
@@ -63,24 +65,41 @@ def estimate(
             tried += items(samples)
     return Estimate(
         shards=len(wanted) - len(failed),
-        skipped=len(tars) - len(wanted),
+        skipped=len(tars) - len(unfinished),
         captions=captions,
         tables=["samples", *(f"negatives/{name}" for name in plan.styles)],
-        per_second=_rate(plan, tried) if tried else None,
+        per_second=_rate(MeasureRate(data, settings, tried)) if tried else None,
         failed=failed,
     )
 
 
-def _rate(plan: Plan, captions: list[Item]) -> float:
-    """Captions a second, of captions as many times over as a second needs."""
-    styles = list(plan.styles.values())
-    list(chunks(plan, styles, captions[:_WARM_UP], Counter()))
-    start = time.perf_counter()
-    done = 0
-    while (seconds := time.perf_counter() - start) < SAMPLE_SECONDS:
-        for chunk in chunks(plan, styles, captions[_WARM_UP:] or captions, Counter(), _STEP):
-            done += chunk.captions
-            seconds = time.perf_counter() - start
-            if seconds >= SAMPLE_SECONDS:
-                break
-    return done / seconds
+@dataclass(frozen=True)
+class MeasureRate:
+    """A step that tells how many captions a second its process makes."""
+
+    data: DataPath
+    settings: Settings
+    captions: list[Item]
+
+    def __call__(self, seconds: float, tick: Callable[[int, int], None]) -> float:
+        """The captions are tried as many times over as `seconds` need."""
+        plan = Plan(self.data, self.settings)
+        styles = list(plan.styles.values())
+        list(chunks(plan, styles, self.captions[:_WARM_UP], Counter()))
+        start = time.perf_counter()
+        done = 0
+        while True:
+            rest = self.captions[_WARM_UP:] or self.captions
+            for chunk in chunks(plan, styles, rest, Counter(), _STEP):
+                done += chunk.captions
+                spent = time.perf_counter() - start
+                if spent >= seconds:
+                    return done / spent
+
+
+def _rate(step: MeasureRate) -> float | None:
+    """In a worker of its own, which has one thread for its sums as those of a run have."""
+    (outcome,) = create_executor("local", 1).run(step, [SAMPLE_SECONDS])
+    if outcome.reason is not None:
+        raise FsckitError(f"the captions cannot be tried: {outcome.reason}")
+    return outcome.result

@@ -5,13 +5,22 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fscdata.contract import DataPath, check_unique, read_table, samples_path, shard_paths
+from fscdata.contract import (
+    DataPath,
+    FsckitError,
+    check_unique,
+    read_table,
+    samples_path,
+    shard_paths,
+)
 from fscdata.executors import Executor, Outcome, create_executor
 from fscdata.steps.plan import Plan, Settings
 from fscdata.steps.shard import MakeShard, ShardReport
@@ -94,13 +103,15 @@ def make_negatives(
 ) -> Report:
     """Make the tables that a data set lacks, of at most `limit` shards.
 
-    Tables made from a tar that has changed since are made again. A shard that fails is reported
-    and the others are made. Without an executor the work is done in this process.
+    Tables made from a tar that has changed since are made again; with `overwrite` those that were
+    made otherwise, too. A shard that fails is reported and the others are made; so is one with a
+    key of another. Without an executor the work is done in this process.
 
     Raises:
         FsckitError: no such recipe, no shards, tables of another provenance without `overwrite`,
-            tables that belong to no tar, a key in two tars, or another run at work on the folder.
+            tables that belong to no tar, or another run at work on the folder.
     """
+    data, settings = _from_root(data, settings)
     plan = Plan(data, settings)
     tars = shard_paths(data)
     executor = executor or create_executor("local", workers=0)
@@ -109,25 +120,51 @@ def make_negatives(
         footers = plan.footers(tars)
         plan.refuse_others(footers, overwrite)
         if limit is not None:
-            tars = (tars if overwrite else plan.unfinished(tars, footers))[:limit]
-        run = _Run(tars, progress)
-        for outcome in executor.run(MakeShard(data, settings, overwrite), tars, run.tick):
-            run.end(outcome)
-        run.refuse_twice(data)
+            tars = plan.unfinished(tars, footers)
+        run = _Run(tars, limit, progress)
+        step = MakeShard(data, settings, plan.provenances)
+        while to_make := run.next_tars():
+            with closing(executor.run(step, to_make, run.tick)) as outcomes:
+                for outcome in outcomes:
+                    run.end(outcome)
+        remove_temporary(data)  # of a worker that was killed
+        run.find_keys_twice(data)
     return run.report
+
+
+def _from_root(data: DataPath, settings: Settings) -> tuple[DataPath, Settings]:
+    """Local folders as absolute paths: a cluster's workers run in other folders."""
+    source = settings.captions
+    if source.folder is not None:
+        source = replace(source, folder=source.folder.absolute())
+    return data.absolute() if isinstance(data, Path) else data, replace(settings, captions=source)
 
 
 class _Run:
     """Keeps count of a run and tells of it."""
 
-    def __init__(self, tars: list[DataPath], progress: Callable[[Progress], None]) -> None:
+    def __init__(
+        self,
+        tars: list[DataPath],
+        limit: int | None,
+        progress: Callable[[Progress], None],
+    ) -> None:
         self.report = Report()
         self._tars = tars
+        self._limit = len(tars) if limit is None else limit
+        self._offset = self._handed_out = 0  # of the tars at work, and behind them
         self._progress = progress
         self._start = time.perf_counter()
         self._running: dict[int, tuple[int, int]] = {}  # shard → captions done, captions in all
         self._key_hashes: dict[int, NDArray[np.uint64]] = {}
         self._tell()
+
+    def next_tars(self) -> list[DataPath]:
+        """The tars to make next: once all, or as many as the limit leaves; failed ones are not
+        counted."""
+        self._offset = self._handed_out
+        self._handed_out = self._offset + max(0, self._limit - self.report.shards)
+        return self._tars[self._offset : self._handed_out]
 
     def tick(self, index: int, done: int, of: int) -> None:
         """A shard in the works is so far."""
@@ -137,16 +174,17 @@ class _Run:
     def end(self, outcome: Outcome[ShardReport]) -> None:
         """A shard is made, or it failed for a reason."""
         self._running.pop(outcome.index, None)
+        index = self._offset + outcome.index
         if outcome.result is None:
-            self.report.failed[self._tars[outcome.index].name] = outcome.reason or "no reason given"
+            self.report.failed[self._tars[index].name] = outcome.reason or "no reason given"
         else:
             self.report.add(outcome.result)
             self.report.retried += outcome.attempts > 1
-            self._key_hashes[outcome.index] = outcome.result.key_hashes
+            self._key_hashes[index] = outcome.result.key_hashes
         self._tell()
 
-    def refuse_twice(self, data: DataPath) -> None:
-        """Raises FsckitError where a key is in two tars."""
+    def find_keys_twice(self, data: DataPath) -> None:
+        """Report the last of the tars that share a key as failed."""
         if not self._key_hashes:
             return
         hashes = np.concatenate(list(self._key_hashes.values()))
@@ -157,13 +195,16 @@ class _Run:
         # Two keys may share a hash; the tables tell.
         suspects = [i for i, own in sorted(self._key_hashes.items()) if np.isin(own, twice).any()]
         paths = [samples_path(data, self._tars[i].stem) for i in suspects]
-        check_unique(data, [read_table(path, ["key", "caption_index"]) for path in paths])
+        try:
+            check_unique(data, [read_table(path, ["key", "caption_index"]) for path in paths])
+        except FsckitError as error:
+            self.report.failed[self._tars[suspects[-1]].name] = str(error)
 
     def _tell(self) -> None:
         self.report.seconds = time.perf_counter() - self._start
         self._progress(
             Progress(
-                shards=len(self._tars),
+                shards=min(self._limit + len(self.report.failed), len(self._tars)),
                 report=self.report,
                 running=sum(done / of for done, of in self._running.values() if of),
                 captions=self.report.captions + sum(done for done, _ in self._running.values()),

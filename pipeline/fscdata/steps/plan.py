@@ -44,7 +44,8 @@ class Settings:
 
 
 class Plan:
-    """The tables that the settings ask of a data set; `styles` by name, in the recipe's order.
+    """The tables that the settings ask of a data set; `styles` by name, in the recipe's order,
+    and `provenances`, how each table is made here (None: the samples).
 
     Raises:
         FsckitError: no such recipe, too many variants, or no such folder of captions.
@@ -59,8 +60,12 @@ class Plan:
         self.data = data
         self.settings = settings
         self.styles = {style.name: style for style in parse_recipe(settings.recipe)}
+        self.provenances: dict[str | None, Provenance] = {
+            name: self._provenance(self.styles[name] if name else None)
+            for name in (None, *self.styles)
+        }
 
-    def provenance(self, style: Style | None) -> Provenance:
+    def _provenance(self, style: Style | None) -> Provenance:
         """How the table of a style, or the samples table (None), is made here."""
         common = Provenance(
             table="samples" if style is None else "negatives",
@@ -74,7 +79,7 @@ class Plan:
             common,
             style=style.name,
             style_version=style.version,
-            options=style.options | {name: version(name) for name in style.libraries},
+            options=style.options | {name: version(name) for name in _libraries(style)},
             seed=self.settings.seed,
             variants=self.settings.variants,
             lexicon_digest=load_lexicon().digest if style.uses_lexicon else None,
@@ -88,15 +93,21 @@ class Plan:
         }
 
     def missing(self, tar: DataPath, index: TarIndex) -> list[str | None]:
-        """The tables of a shard that are not there, or were made from the tar as it was before."""
+        """The tables of a shard that are not there, or were made otherwise, or from the tar as it
+        was before."""
         ours = (size_of(tar), index.digest, index.captions_digest)
         missing = []
         for name, path in self.tables(tar.stem).items():
             with access(path, "read"):
                 there = path.exists()
             if there:
-                shard = read_metadata(path).shard
-                if (shard.tar_size, shard.tar_digest, shard.captions_digest) == ours:
+                footer = read_metadata(path)
+                shard = footer.shard
+                if footer.provenance == self.provenances[name] and ours == (
+                    shard.tar_size,
+                    shard.tar_digest,
+                    shard.captions_digest,
+                ):
                     continue
             missing.append(name)
         return missing
@@ -109,14 +120,17 @@ class Plan:
         return read_footers([path for path in there if path.stem in stems])
 
     def unfinished(self, tars: list[DataPath], footers: dict[DataPath, Metadata]) -> list[DataPath]:
-        """The tars that lack a table, or have one of a tar of another size; none is opened."""
+        """The tars that lack a table, or have one made otherwise or of a tar of another size; no
+        tar is opened."""
         sizes = at_once(size_of, tars)
         return [
             tar
             for tar, size in zip(tars, sizes, strict=True)
             if any(
-                path not in footers or footers[path].shard.tar_size != size
-                for path in self.tables(tar.stem).values()
+                path not in footers
+                or footers[path].shard.tar_size != size
+                or footers[path].provenance != self.provenances[name]
+                for name, path in self.tables(tar.stem).items()
             )
         ]
 
@@ -127,7 +141,7 @@ class Plan:
         only where their captions and tokens are the same.
         """
         refuse_orphans(self.data)
-        samples = self.provenance(None)
+        samples = self.provenances[None]
         for style in set(styles_present(self.data)) - self.styles.keys():
             path = entries(self.data / "negatives" / style, ".parquet")[0]
             theirs = read_metadata(path).provenance
@@ -142,10 +156,7 @@ class Plan:
                 )
         if overwrite:
             return
-        ours = {
-            path.parent: self.provenance(self.styles[name] if name else None)
-            for name, path in self.tables("").items()
-        }
+        ours = {path.parent: self.provenances[name] for name, path in self.tables("").items()}
         for path, footer in footers.items():
             for key, value in vars(ours[path.parent]).items():
                 found = getattr(footer.provenance, key)
@@ -154,3 +165,8 @@ class Plan:
                         f"{path}: was made with {key} {found!r}, not {value!r}; say "
                         f"--overwrite to make it again"
                     )
+
+
+def _libraries(style: Style) -> tuple[str, ...]:
+    """Whose versions change what a style makes; thinc's decides by what code the parse is made."""
+    return (*style.libraries, "thinc") if style.uses_parse else style.libraries

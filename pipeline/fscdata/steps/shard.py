@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from fscdata.contract import (
     DataPath,
+    FsckitError,
     Metadata,
+    Provenance,
     ShardRecord,
     TarIndex,
     TarSample,
@@ -55,24 +57,31 @@ class ShardReport:
 
 @dataclass(frozen=True)
 class MakeShard:
-    """The step: makes the tables of one shard that are missing or older than its tar."""
+    """The step: makes the tables of one shard that are missing, made otherwise or older than its
+    tar. `provenances` are the driver's, which a worker elsewhere has to share."""
 
     data: DataPath
     settings: Settings
-    overwrite: bool = False
+    provenances: dict[str | None, Provenance]
 
     def __call__(self, tar: DataPath, tick: Callable[[int, int], None]) -> ShardReport:
         """`tick` hears of captions done and captions in all.
 
         Raises:
-            FsckitError: the tar cannot be read, or a table not be written.
+            FsckitError: the tar cannot be read, a table not be written, or this worker would make
+                the tables otherwise than the driver.
         """
         plan = Plan(self.data, self.settings)
+        if plan.provenances != self.provenances:
+            raise FsckitError(
+                "a worker has other versions of fsckit, its libraries or model than the driver; "
+                "install the same on every machine"
+            )
         index = index_tar(tar, self.settings.captions)
-        report = ShardReport(left_out=Counter(index.without), key_hashes=_key_hashes(index))
-        missing = list(plan.tables(tar.stem)) if self.overwrite else plan.missing(tar, index)
-        if missing:
+        report = ShardReport(key_hashes=_key_hashes(index))
+        if missing := plan.missing(tar, index):
             report.made = True
+            report.left_out.update(index.without)
             with _collector_at_rest():
                 _make(plan, tar, index, missing, report, tick)
         return report
@@ -104,13 +113,13 @@ def _make(
         table = pa.concat_tables(parts.pop(style.name))
         without = {r: n for (name, r), n in sorted(report.without.items()) if name == style.name}
         shard = replace(record, rows=table.num_rows, without=without)
-        metadata = Metadata(plan.provenance(style), shard)
+        metadata = Metadata(plan.provenances[style.name], shard)
         report.written += write_parquet(files[style.name], table, metadata)
         report.negatives[style.name] = table.num_rows
     if None in missing:
         table = samples_table(index, _tokenizer(plan))
         shard = replace(record, rows=table.num_rows, without=index.without)
-        metadata = Metadata(plan.provenance(None), shard)
+        metadata = Metadata(plan.provenances[None], shard)
         report.written += write_parquet(files[None], table, metadata)
 
 

@@ -19,7 +19,6 @@ from fscdata.contract import (
     shard_paths,
     styles_present,
 )
-from fscdata.negatives.style import create_style
 from fscdata.steps.checks import belongs, is_well_formed
 from fscdata.steps.plan import Plan, Settings
 
@@ -191,8 +190,7 @@ def _compare_with_here(data: DataPath, survey: Survey, name: str, captions: Path
     made = survey.references[name]
     folder = table_path(data, name, "*").parent
     try:
-        style = create_style(name)
-        here = Plan(data, settings_of([name], made, captions)).provenance(style)
+        here = Plan(data, settings_of([name], made, captions)).provenances[name]
     except FsckitError as error:
         note = f"its tables cannot be made again with this fsckit: {error}"
         survey.findings.append(Finding(folder, note, Mend.HARMLESS))

@@ -93,6 +93,33 @@ def test_limit_goes_on_where_it_stopped(data: Path) -> None:
     assert len(made(data)) == 3 * 4
 
 
+def test_limit_passes_over_what_fails(data: Path) -> None:
+    tar = data / "shards" / "00000.tar"
+    tar.write_bytes(tar.read_bytes()[:5000])
+    for shards in (1, 2):
+        done = run(data, "--limit", 1, "--workers", 0)
+        assert done.returncode == 1
+        assert f"{tar}: the tar is damaged" in done.stderr
+        assert len(made(data)) == shards * 4
+
+
+def test_overwrite_makes_only_what_was_made_otherwise(data: Path) -> None:
+    assert run(data, "--workers", 0).returncode == 0
+    for shards in (2, 1, 0):
+        done = run(data, "--workers", 0, "--seed", 1, "--overwrite", "--limit", 2, "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["shards"] == shards
+
+
+def test_a_relative_folder_is_the_one_of_the_command(data: Path) -> None:
+    options = [*RECIPE, "--workers", "1"]
+    done = subprocess.run(
+        command(Path(data.name), *options), cwd=data.parent, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(made(data)) == 3 * 4
+
+
 def test_dry_run_counts_and_writes_nothing(data: Path) -> None:
     before = sorted(data.rglob("*"))
     done = run(data, "--dry-run", "--json", "--workers", 2)
@@ -144,7 +171,6 @@ def test_a_terminal_gets_a_bar(data: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((*RECIPE, "--limit", 2, "--overwrite"), "--limit and --overwrite exclude one another"),
         ((*RECIPE, "--address", "localhost:1"), "--address"),
         ((*RECIPE, "--executor", "ray", "--workers", 0), "--workers 0"),
         (("--recipe", "negate"), "unknown recipe 'negate'"),

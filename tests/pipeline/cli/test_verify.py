@@ -58,7 +58,7 @@ def test_faults_are_printed_and_exit_1_until_they_are_mended(data: Path) -> None
     assert ["negatives/shuffle-2/00002.parquet", "missing", "yes"] in rows
     assert [row[-1] for row in rows if row[:1] == ["negatives/shuffle-2/00001.parquet"]] == ["yes"]
     assert [row[-1] for row in rows if "left" in row] == ["harmless"]
-    closing = f"{data}: 3 tars, 5 tables; 2 faults of 2 files, 2 of them repairable: "
+    closing = f"{data}: 3 tars, 5 tables; 2 faults in 2 files, 2 of them repairable: "
     assert output.endswith(f"{closing}'fscdata verify {data} --repair'\n")
 
     assert run(data, "--repair") == (
@@ -82,4 +82,4 @@ def test_what_nobody_can_repair_stays_exit_1(data: Path) -> None:
     code, output = run(data, "--repair")
     assert code == 1
     assert "shards/00002.tar" in output
-    assert output.endswith("6 tables; 1 faults of 1 files\n")
+    assert output.endswith("6 tables; 1 fault in 1 file\n")

@@ -21,6 +21,7 @@ Span = tuple[int, int]  # tokens [start, end), or the characters of them
 _VERB_PHRASE = re.compile("V?D*X*V+")
 _VERB_PHRASE_LETTERS = {"VERB": "V", "ADV": "D", "AUX": "X"}
 _VERB_RUN = re.compile("[VDX]*V")
+_MAX_SWAPS = 10_000  # of a caption; more are a list of words, and take gigabytes
 _SCALE = 2**40  # probabilities as integers, so that draws are exact
 
 
@@ -122,6 +123,8 @@ class NegClip(Style):
         candidates: dict[str, tuple[str, Span, Span]] = {}
         weights: dict[str, int] = {}
         for family, first, second, weight in swap_pairs(parse):
+            if len(candidates) == _MAX_SWAPS:
+                return f"more than {_MAX_SWAPS:,} swaps"
             text = _swapped(parse.text, first, second)
             if text in candidates:
                 weights[text] += weight

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from itertools import product
 
@@ -25,7 +25,7 @@ def word_classes() -> dict[str, list[str]]:
     return classes
 
 
-@cache
+@lru_cache(maxsize=2**14)
 def _classes_of(word: str) -> tuple[str, ...]:
     return tuple(name for name, words in word_classes().items() if word in words)
 

@@ -123,7 +123,10 @@ def test_variants_are_different_and_edits_apply(captions: list[str]) -> None:
         key.update(caption.encode())
         found = style.negatives(Caption(caption, parse), Draw(key), 5)
         if isinstance(found, str):
-            assert found == "no two spans of a family that differ"
+            long = "more than 10,000 swaps"
+            assert found == (
+                "no two spans of a family that differ" if len(caption) < 1000 else long
+            )
             continue
         assert len({n.text for n in found}) == len(found) <= 5
         for negative in found:
