@@ -9,6 +9,7 @@ from threading import Thread
 from typing import Any
 
 import boto3
+from fsspec import get_filesystem_class
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
     MotoRequestHandler,
@@ -77,6 +78,8 @@ def s3_server() -> Iterator[S3Server]:
     finally:
         http.shutdown()
         thread.join()
+        # fsspec keeps file systems, and with them this server's address.
+        get_filesystem_class("s3").clear_instance_cache()
 
 
 class _Quiet(MotoRequestHandler):  # type: ignore[misc]

@@ -80,14 +80,14 @@ def test_workers_read_and_write_an_object_store(here: dict[str, bytes], tmp_path
     with s3_server() as server, pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value)
-        server.client().create_bucket(Bucket="bucket")
-        place = data_path("s3://bucket/set")
+        server.client().create_bucket(Bucket="engines")
+        place = data_path("s3://engines/set")
         for tar in tmp_path.glob("shards/*.tar"):
             (place / "shards" / tar.name).write_bytes(tar.read_bytes())
         done = run(place, "--workers", "2")
         assert done.returncode == 0, done.stderr
         made = {
-            str(path.path).removeprefix("bucket/set/"): path.read_bytes()
+            str(path.path).removeprefix("engines/set/"): path.read_bytes()
             for path in place.rglob("*.parquet")
         }
         verified = subprocess.run(

@@ -77,9 +77,15 @@ def make_negatives(
         typer.Option(help="of a cluster that runs: HOST:PORT of Ray's head, spark://HOST:PORT"),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="say what would be made and how long it would take")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="say what would be made (tars judged by their size) and how long it would take",
+        ),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="print nothing but errors")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="print nothing but errors, and what --json asks for")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="print one JSON object instead of the table")
     ] = False,
@@ -99,7 +105,8 @@ def make_negatives(
     if dry_run:
         with _reading(quiet or as_json) as show:
             found = estimate(place, settings, overwrite, limit, show)
-        _print_estimate(found, usable_cpus() if workers is None else workers, as_json)
+        if as_json or not quiet:
+            _print_estimate(found, usable_cpus() if workers is None else workers, as_json)
         _exit_if_failed(found.failed)
         return
     try:

@@ -26,7 +26,10 @@ def verify(
         Path | None, typer.Option(help="folder of <key>.txt files, where captions came from one")
     ] = None,
 ) -> None:
-    """Check every table against its tar; exit code 0 where all is well, else 1."""
+    """Check every table against its tar's captions; exit code 0 where all is well, else 1.
+
+    Pictures are not read; a damaged one is left out in training.
+    """
     from fscdata.executors import create_executor
     from fscdata.steps import verify as step
 

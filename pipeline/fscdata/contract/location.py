@@ -127,7 +127,8 @@ def access(path: DataPath, verb: Verb) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _of_file_system(error):
+        # A store's library says ValueError of an address that is none.
+        if not (_of_file_system(error) or (type(error) is ValueError and _is_remote(path))):
             raise
         raise cannot_be(verb, path, error) from None
 
@@ -144,6 +145,10 @@ def cannot_be(verb: Verb, path: DataPath, error: Exception) -> FsckitError:
     if not isinstance(path, Path):
         mend = "; check the address, the credentials and the network"
     return FsckitError(f"{path}: cannot be {verb} ({reason}){mend}")
+
+
+def _is_remote(path: DataPath) -> bool:
+    return not isinstance(path, Path)
 
 
 def _of_file_system(error: Exception) -> bool:

@@ -42,7 +42,8 @@ def inspect(data: DataPath, console: Console, style: str | None = None, examples
     with duckdb_errors(), connect_tables(data, tables) as connection:
         _print_samples(console, connection, data, tables.samples)
         if not files:
-            console.print(Text(f"no negatives yet; make some with 'fscdata make-negatives {data}'"))
+            command = f"fscdata make-negatives {data} --recipe RECIPE"
+            console.print(Text(f"no negatives yet; make some with '{command}'"))
             return
         _print_styles(console, connection, files, len(tables.samples))
         _print_operators(console, connection, list(files))

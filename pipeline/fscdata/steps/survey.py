@@ -19,6 +19,7 @@ from fscdata.contract import (
     shard_paths,
     styles_present,
 )
+from fscdata.negatives.style import create_style
 from fscdata.steps.checks import belongs, is_well_formed
 from fscdata.steps.plan import Plan, Settings
 
@@ -90,7 +91,8 @@ def take_survey(data: DataPath, captions: Path | None) -> Survey:
     }
     if not any(shards.values()):
         raise FsckitError(
-            f"{data}: no table to verify; make some with 'fscdata make-negatives {data}'"
+            f"{data}: no table to verify; make some with 'fscdata make-negatives {data} --recipe "
+            f"RECIPE'"
         )
     survey = Survey(tars, shards)
     _find_orphans(data, survey)
@@ -190,7 +192,8 @@ def _compare_with_here(data: DataPath, survey: Survey, name: str, captions: Path
     made = survey.references[name]
     folder = table_path(data, name, "*").parent
     try:
-        here = Plan(data, settings_of([name], made, captions)).provenances[name]
+        style = create_style(name)
+        here = Plan(data, settings_of([name], made, captions)).provenances[style.name]
     except FsckitError as error:
         note = f"its tables cannot be made again with this fsckit: {error}"
         survey.findings.append(Finding(folder, note, Mend.HARMLESS))
