@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -180,13 +181,24 @@ def _work(pipe: connection.Connection, step: bytes) -> None:
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_end_with_driver, daemon=True).start()
     os.dup2(2, 1)  # what a step prints is not the command's output
+    sys.meta_path.insert(0, NoPandas())
     tick = _limited(pipe)
     while True:
         try:
             item = pipe.recv_bytes()
         except (EOFError, OSError):
-            return
+            sys.stdout.flush()
+            os._exit(0)  # to take Python down with all that it has loaded takes a while
         pipe.send(attempt(step, item, tick))
+
+
+class NoPandas:
+    """Keeps pyarrow from importing pandas, where it is installed, at the first list that it is
+    given: half a second and 50 MB a worker, for nothing."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("workers do without pandas", name=name)
 
 
 def _leave(number: int, frame: object) -> None:
