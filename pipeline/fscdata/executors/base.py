@@ -163,6 +163,11 @@ def usable_cpus() -> int:
     return cpus if quota == "max" else max(1, min(cpus, math.ceil(int(quota) / int(period))))
 
 
+def leave(number: int, frame: object) -> None:
+    """A worker's handler of the signal that stops it: an exception, so that clean-ups run."""
+    raise SystemExit(128 + number)
+
+
 @contextmanager
 def environment(variables: dict[str, str]) -> Iterator[None]:
     """Set environment variables for the processes that are started inside the block."""

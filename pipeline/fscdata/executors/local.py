@@ -25,6 +25,7 @@ from fscdata.executors.base import (
     Tick,
     attempt,
     environment,
+    leave,
 )
 
 TICK_SECONDS = 0.2  # between two ticks of a worker
@@ -178,7 +179,7 @@ def _ending(code: int) -> str:
 
 def _work(pipe: connection.Connection, step: bytes) -> None:
     """A worker's life: items come, replies go, until the pipe is closed."""
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, leave)
     threading.Thread(target=_end_with_driver, daemon=True).start()
     os.dup2(2, 1)  # what a step prints is not the command's output
     sys.meta_path.insert(0, NoPandas())
@@ -199,11 +200,6 @@ class NoPandas:
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         if name == "pandas":
             raise ModuleNotFoundError("workers do without pandas", name=name)
-
-
-def _leave(number: int, frame: object) -> None:
-    # An exception, so that the step's clean-ups run.
-    raise SystemExit(128 + number)
 
 
 def _end_with_driver() -> None:

@@ -31,6 +31,7 @@ from fscdata.executors.base import (
     attempt,
     environment,
     handlers_kept,
+    leave,
     reason_of,
     refuse_unreachable,
 )
@@ -144,13 +145,8 @@ class SparkCrew:
 
 def _work(step: bytes, item: bytes) -> bytes:
     """Inside a Spark worker, which is told to stop by SIGHUP when its context ends."""
-    signal.signal(signal.SIGHUP, _leave)
+    signal.signal(signal.SIGHUP, leave)
     return attempt(step, item)
-
-
-def _leave(number: int, frame: object) -> None:
-    # An exception, so that the step's clean-ups run.
-    raise SystemExit(128 + number)
 
 
 def _reason(error: Exception) -> str:

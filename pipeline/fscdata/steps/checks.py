@@ -23,8 +23,8 @@ from fscdata.contract import (
     TarIndex,
     size_of,
 )
-from fscdata.contract.schema import TOKEN_IDS
 from fscdata.negatives.style import Edit, apply_edits
+from fscdata.steps.tables import token_ids
 from fscdata.tokenizer import ClipTokenizer
 
 _ROWS = 65_536  # as Python objects at a time
@@ -172,7 +172,7 @@ def _text_problems(
         part = table.slice(start, _ROWS)
         own = [texts[at] for at in place[start : start + _ROWS]]
         edits += [start + row for row in _wrong_edits(part, own)]
-        expected = _token_ids(part["negative"].to_pylist(), tokenizer)
+        expected = pa.chunked_array([token_ids(part["negative"].to_pylist(), tokenizer)])
         ids += [start + row for row in _differing(part["token_ids"], expected)]
     yield from _fault(edits, keys, "the edits do not turn the caption into the negative")
     yield from _fault(ids, keys, "token_ids other than the tokenizer's")
@@ -214,11 +214,6 @@ def _operator_problems(table: pa.Table, style: str) -> Iterator[str]:
     ]
     rows = np.flatnonzero(pc.is_in(operators, pa.array(foreign, pa.string())).to_numpy())
     yield from _fault(rows, table["key"], f"an operator that is not '{begin}', as of its style")
-
-
-def _token_ids(texts: list[str], tokenizer: ClipTokenizer | None) -> pa.ChunkedArray:
-    ids = [tokenizer(text) for text in texts] if tokenizer else [None] * len(texts)
-    return pa.chunked_array([pa.array(ids, TOKEN_IDS)])
 
 
 def _differing(column: pa.ChunkedArray, expected: pa.ChunkedArray) -> list[int]:

@@ -43,6 +43,11 @@ class Settings:
     captions: CaptionSource = CaptionSource()  # noqa: RUF009  (frozen)
 
 
+def table_path(data: DataPath, style: str | None, shard: str) -> DataPath:
+    """Where a shard's negatives of a style lie, or its samples (None)."""
+    return samples_path(data, shard) if style is None else negatives_path(data, style, shard)
+
+
 class Plan:
     """The tables that the settings ask of a data set; `styles` by name, in the recipe's order,
     and `provenances`, how each table is made here (None: the samples).
@@ -88,9 +93,7 @@ class Plan:
 
     def tables(self, shard: str) -> dict[str | None, DataPath]:
         """The files of a shard: the samples (None) and each style's negatives."""
-        return {None: samples_path(self.data, shard)} | {
-            name: negatives_path(self.data, name, shard) for name in self.styles
-        }
+        return {name: table_path(self.data, name, shard) for name in (None, *self.styles)}
 
     def missing(self, tar: DataPath, index: TarIndex) -> list[str | None]:
         """The tables of a shard that are not there, or were made otherwise, or from the tar as it

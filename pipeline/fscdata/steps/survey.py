@@ -13,15 +13,13 @@ from fscdata.contract import (
     FsckitError,
     Provenance,
     entries,
-    negatives_path,
     read_metadata,
-    samples_path,
     shard_paths,
     styles_present,
 )
 from fscdata.negatives.style import create_style
 from fscdata.steps.checks import belongs, is_well_formed
-from fscdata.steps.plan import Plan, Settings
+from fscdata.steps.plan import Plan, Settings, table_path
 
 
 class Mend(StrEnum):
@@ -56,10 +54,6 @@ class Survey:
     refusals: set[str | None] = field(default_factory=set)
     unlike: set[str | None] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
-
-
-def table_path(data: DataPath, style: str | None, shard: str) -> DataPath:
-    return samples_path(data, shard) if style is None else negatives_path(data, style, shard)
 
 
 def settings_of(styles: list[str], made: Provenance, captions: Path | None) -> Settings:

@@ -19,7 +19,8 @@ from fscdata.tokenizer import ClipTokenizer
 Row = tuple[str, int, int, int, Negative]
 
 
-def _token_ids(texts: Sequence[str], tokenizer: ClipTokenizer | None) -> pa.Array:
+def token_ids(texts: Sequence[str], tokenizer: ClipTokenizer | None) -> pa.Array:
+    """The column of the texts' ids, nulls without a tokenizer."""
     if tokenizer is None:
         return pa.nulls(len(texts), TOKEN_IDS)
     ids, offsets = tokenizer.batch(texts)
@@ -55,7 +56,7 @@ def samples_table(index: TarIndex, tokenizer: ClipTokenizer | None) -> pa.Table:
     schema = samples_schema()
     arrays = _columns(rows, list(schema)[:7])
     return pa.Table.from_arrays(
-        [*arrays, _token_ids([row[2] for row in rows], tokenizer)], schema=schema
+        [*arrays, token_ids([row[2] for row in rows], tokenizer)], schema=schema
     )
 
 
@@ -67,5 +68,5 @@ def negatives_table(rows: list[Row], tokenizer: ClipTokenizer | None) -> pa.Tabl
     columns = [keys, indexes, hashes, variants, texts, operators, relations]
     arrays = [pa.array(c, f.type) for c, f in zip(columns, list(schema)[:7], strict=True)]
     return pa.Table.from_arrays(
-        [*arrays, _edits(edits), _token_ids(texts, tokenizer)], schema=schema
+        [*arrays, _edits(edits), token_ids(texts, tokenizer)], schema=schema
     )

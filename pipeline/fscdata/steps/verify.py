@@ -31,8 +31,8 @@ from fscdata.steps.checks import (
     samples_problems,
 )
 from fscdata.steps.negatives import make_negatives
-from fscdata.steps.plan import Settings
-from fscdata.steps.survey import Finding, Mend, Survey, settings_of, table_path, take_survey
+from fscdata.steps.plan import Settings, table_path
+from fscdata.steps.survey import Finding, Mend, Survey, settings_of, take_survey
 from fscdata.steps.tables import samples_table
 from fscdata.storage import locked, remove_temporary, temporary_files
 from fscdata.tokenizer import ClipTokenizer
