@@ -184,15 +184,25 @@ def environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def handlers_kept() -> Iterator[None]:
-    """Keep the driver's signal handlers, where an engine puts its own in their place."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def signals_held() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back while an engine starts, and keep the driver's handlers.
+
+    A start that breaks off leaves processes behind that nobody knows; and an engine puts handlers
+    of its own in the place of the driver's.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda number, _: held.append(number)) for number in numbers]
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
 
 
 def refuse_unreachable(address: str, host: str, port: int) -> None:

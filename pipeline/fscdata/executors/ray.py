@@ -24,9 +24,9 @@ from fscdata.executors.base import (
     Reply,
     attempt,
     environment,
-    handlers_kept,
     reason_of,
     refuse_unreachable,
+    signals_held,
 )
 
 # Read at import: Ray prints notes on crashed workers to the driver's stdout whatever its
@@ -60,11 +60,11 @@ def open_crew(
     the start are asked for.
     """
     ours = not ray.is_initialized()
-    if ours:
-        _connect(workers, address)
-    elif address is not None:
+    if not ours and address is not None:
         raise FsckitError(f"--address {address}: this process has a Ray session; end it first")
     try:
+        if ours:
+            _connect(workers, address)
         bound = workers if workers is not None and address is not None else None
         crew = RayCrew(step, bound or 2 * max(1, int(ray.cluster_resources().get("CPU", 1))))
         try:
@@ -85,7 +85,7 @@ def _connect(workers: int | None, address: str | None) -> None:
     else:
         _refuse_dead(address)
     try:
-        with environment(QUIET | ONE_THREAD), handlers_kept():
+        with environment(QUIET | ONE_THREAD), signals_held():
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:  # of many types
         ray.shutdown()

@@ -30,10 +30,10 @@ from fscdata.executors.base import (
     Reply,
     attempt,
     environment,
-    handlers_kept,
     leave,
     reason_of,
     refuse_unreachable,
+    signals_held,
 )
 
 JOB_GROUP = "fscdata"
@@ -70,14 +70,16 @@ def open_crew(
     theirs = SparkContext._active_spark_context
     if theirs is not None and address is not None:
         raise FsckitError(f"--address {address}: this process has a Spark context; stop it first")
-    context = theirs or _connect(workers, address)
-    crew = SparkCrew(step, context)
+    crew = None
     try:
+        crew = SparkCrew(step, theirs or _connect(workers, address))
         yield crew
     finally:
-        if theirs is None:
-            context.stop()
-        crew.stop()
+        ours = SparkContext._active_spark_context if theirs is None else None
+        if ours is not None:  # there is one even where a signal came while it started
+            ours.stop()
+        if crew is not None:
+            crew.stop()
 
 
 def _connect(workers: int | None, address: str | None) -> SparkContext:
@@ -96,7 +98,7 @@ def _connect(workers: int | None, address: str | None) -> SparkContext:
             conf.set("spark.cores.max", str(workers))
     python = {"PYSPARK_PYTHON": os.environ.get("PYSPARK_PYTHON", sys.executable)}
     try:
-        with environment(python), handlers_kept():
+        with environment(python), signals_held():
             return SparkContext(conf=conf)
     except (PySparkException, Py4JError) as error:
         where = "Spark could not be started here" if address is None else f"--address {address}"

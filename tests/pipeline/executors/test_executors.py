@@ -196,6 +196,35 @@ def test_a_stopped_driver_leaves_no_worker(
         until(lambda: len(list(tmp_path.glob("cleaned-*"))) == 2, "the clean-ups")
 
 
+@pytest.mark.parametrize(("own", "program"), [("ray", b"gcs_server"), ("spark", b"java")])
+def test_a_driver_stopped_while_its_engine_starts_leaves_none_behind(
+    own: str, program: bytes, tmp_path: Path
+) -> None:
+    require(own)
+    process = driver(own, tmp_path, "Square", "0,1,2,3")
+    started: list[int] = []
+
+    def starts() -> bool:
+        assert process.poll() is None, process.communicate()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        started.extend(pid for pid in map(int, children) if program in command_line(pid))
+        return bool(started)
+
+    until(starts, "the engine's process")
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Exception" not in stderr
+    until(lambda: all(map(gone, started)), "the engine's end")
+
+
+def command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 @pytest.mark.parametrize("name", ["ray"], indirect=True)
 def test_a_cluster_that_runs_already_is_used(name: str, tmp_path: Path) -> None:
     ray = importlib.import_module("ray")
