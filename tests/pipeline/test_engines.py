@@ -6,8 +6,10 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,15 @@ from tars import write_shards
 
 SAMPLES = [(f"{i:04d}", [text]) for i, text in enumerate([*TEMPLATES[:50], *ODD])]
 ENGINES = {"local": None, "ray": "ray", "spark": "pyspark"}
+
+
+def require(engine: str) -> None:
+    """Skip where an engine cannot run here."""
+    package = ENGINES[engine]
+    if package is not None and importlib.util.find_spec(package) is None:
+        pytest.skip(f"no {package}: pip install 'fsckit[{engine}]'")
+    if engine == "spark" and shutil.which("java") is None:
+        pytest.skip("no Java: apt-get install default-jre-headless")
 
 
 def write(data: Path) -> Path:
@@ -52,11 +63,7 @@ def run(data: object, *options: str, **environment: str) -> subprocess.Completed
 def test_every_engine_makes_the_same_bytes(
     engine: str, here: dict[str, bytes], tmp_path: Path
 ) -> None:
-    package = ENGINES[engine]
-    if package is not None and importlib.util.find_spec(package) is None:
-        pytest.skip(f"no {package}: pip install 'fsckit[{engine}]'")
-    if engine == "spark" and shutil.which("java") is None:
-        pytest.skip("no Java: apt-get install default-jre-headless")
+    require(engine)
     data = write(tmp_path)
     broken = data / "shards" / "00001.tar"
     whole = broken.read_bytes()
@@ -97,3 +104,28 @@ def test_workers_read_and_write_an_object_store(here: dict[str, bytes], tmp_path
     assert made == here
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert "all is well" in verified.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("engine", ["ray", "spark"])
+def test_a_signal_ends_an_engine_cleanly(
+    engine: str, number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    """It goes to the whole group, as a terminal or a scheduler sends it: Java and all."""
+    require(engine)
+    write_shards(tmp_path, [[(f"{i}", [text])] for i in range(400) for _, [text] in [SAMPLES[0]]])
+    command = ["make-negatives", str(tmp_path), "--recipe", "fsc-clip", "--executor", engine]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fscdata", *command, "--workers", "2"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while not tables(tmp_path):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    os.killpg(process.pid, number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "stopped; the same command again" in stderr
+    assert "Traceback" not in stderr
+    assert len(tables(tmp_path)) < 400 * 4
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]

@@ -11,8 +11,9 @@ import re
 import shutil
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -75,16 +76,19 @@ def open_crew(
         crew = SparkCrew(step, theirs or _connect(workers, address))
         yield crew
     finally:
-        ours = SparkContext._active_spark_context if theirs is None else None
-        if ours is not None:  # there is one even where a signal came while it started
-            ours.stop()
+        if theirs is None:
+            _stop(SparkContext._active_spark_context)
+        elif crew is not None:
+            crew.cancel()
         if crew is not None:
-            crew.stop()
+            crew.join()
 
 
 def _connect(workers: int | None, address: str | None) -> SparkContext:
     conf = SparkConf().setAppName("fscdata").set("spark.task.maxFailures", "1")
     conf.set("spark.ui.enabled", "false").set("spark.ui.showConsoleProgress", "false")
+    # How long a worker that is told to stop may clean up before it is killed; 2 s of its own.
+    conf.set("spark.python.task.killTimeout", f"{GRACE:.0f}s")
     conf.set("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={LOGGING}")
     for name, value in ONE_THREAD.items():
         conf.setExecutorEnv(name, value)
@@ -103,6 +107,17 @@ def _connect(workers: int | None, address: str | None) -> SparkContext:
     except (PySparkException, Py4JError) as error:
         where = "Spark could not be started here" if address is None else f"--address {address}"
         raise FsckitError(f"{where}: {_reason(error)}") from None
+
+
+def _stop(context: SparkContext | None) -> None:
+    """End our context, if it was begun; a signal to the whole group may have ended its Java."""
+    if context is None:
+        return
+    if context._accumulatorServer is not None:
+        context._accumulatorServer.handle_error = lambda *_: None  # which prints tracebacks
+    with suppress(Py4JError, OSError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        context.stop()
 
 
 class SparkCrew:
@@ -129,10 +144,13 @@ class SparkCrew:
         del self._running[index]
         return [(index, reply)]
 
-    def stop(self) -> None:
-        """Cancel the jobs that run, where their context has not ended; Spark kills the workers."""
-        if self._running and SparkContext._active_spark_context is self._context:
+    def cancel(self) -> None:
+        """Cancel the jobs that run; Spark kills their workers."""
+        if self._running:
             self._context.cancelJobGroup(JOB_GROUP)
+
+    def join(self) -> None:
+        """Wait for the jobs, which end when they are cancelled or their context is stopped."""
         for thread in self._running.values():
             thread.join(GRACE)
 
@@ -148,14 +166,20 @@ class SparkCrew:
 def _work(step: bytes, item: bytes) -> bytes:
     """Inside a Spark worker, which is told to stop by SIGHUP when its context ends."""
     signal.signal(signal.SIGHUP, leave)
-    return attempt(step, item)
+    try:
+        return attempt(step, item)
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a worker at rest has nothing to clean up
 
 
 def _reason(error: Exception) -> str:
     """The one line of a Java exception that says what happened."""
     if not isinstance(error, Py4JJavaError):
         return reason_of(error)
-    text = str(error.java_exception.toString())
+    try:
+        text = str(error.java_exception.toString())
+    except (Py4JError, OSError):
+        return "Spark ended"
     if "Python worker exited unexpectedly" in text or "ExecutorLostFailure" in text:
         return DIED
     # A Python traceback ends with what was raised; a Java one follows it, or the first line.
