@@ -11,12 +11,13 @@ import pytest
 
 # Threads that wait for one another slow tiny models down on shared machines.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A shell that runs the suite in the background has it ignore Ctrl-C, and so would the commands that
-# the tests start and stop.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, str(Path(__file__).parent))
 
 from captions import FLICKR_CAPTIONS, ODD, TEMPLATES
+
+# A shell that runs the suite in the background has it ignore Ctrl-C, and so would the commands that
+# the tests start and stop.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ def command(*words: object) -> int:
 @pytest.fixture
 def run_words(config: Config, tiny_model: str) -> list[object]:
     return [
-        *("run", "--recipe", "fsc-clip", "--data", config.data, "--styles", "colour,shape"),
+        *("run", "--recipe", "fsc-clip", "--data", config.data[0], "--styles", "colour,shape"),
         *("--model", tiny_model, "--pretrained", "none", "--steps", 3, "--batch-size", 4),
         *("--workers", 0, "--out", config.out, "--log-every", 2, "--device", "cpu"),
     ]
@@ -60,7 +60,7 @@ def test_a_run(run_words, capsys: pytest.CaptureFixture[str], config: Config) ->
         "GELU, weights: none); 12 captions, 3 steps of 4; captions with a negative: colour 66.7%"
         in lines[1]
     )
-    assert lines[0] == f"checking 3 tars of {config.data}"
+    assert lines[0] == f"checking 3 tars of {config.data[0]}"
     assert re.match(r"step 2/3 epoch 0 loss \d", lines[3])
     assert re.match(r"step 3/3 epoch 0 loss \d", lines[4])
     weights = config.out / "fsc-clip" / "checkpoint" / "open_clip_model.safetensors"

@@ -225,7 +225,7 @@ def test_a_folder_that_is_there(config: Config) -> None:
         ({"device": "meta"}, "--device meta: torch finds no such device"),
         ({"styles": ("colour", "svlc")}, "no negatives of style 'svlc'"),
         ({"loss": "siglip"}, "no such loss"),
-        ({"data": Path("nowhere")}, "nowhere: no such folder"),
+        ({"data": ("nowhere",)}, "nowhere: no such folder"),
         ({"pretrained": "nowhere.safetensors"}, "neither a file nor a tag"),
     ],
 )

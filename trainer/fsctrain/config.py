@@ -67,6 +67,22 @@ def _different(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+def _folders(value: object) -> object:
+    """One folder or several, local or with a scheme (s3://…)."""
+    return [str(value)] if isinstance(value, Path) else _split(value)
+
+
+def _blocks(value: object) -> object:
+    """A flag's `all` or its number of blocks."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+Blocks = Annotated[
+    Annotated[int, Field(ge=0)] | Literal["all"],
+    BeforeValidator(_blocks),
+]
+Folders = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_folders)]
+Numbers = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_split)]
 Pair = Annotated[tuple[float, float], BeforeValidator(_pair)]
 Names = Annotated[tuple[str, ...], AfterValidator(_different), BeforeValidator(_split)]
 
@@ -76,7 +92,12 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    data: Path = Field(description="the data set's folder: tars, samples and negatives")
+    data: Folders = Field(
+        description="the data set's folder: tars, samples and negatives; several by comma"
+    )
+    data_weights: Numbers = Field(
+        (), description="how often a caption of each data set is seen in an epoch, by comma: 0.5, 2"
+    )
     recipe: str | None = Field(
         None, description="a recipe's name (see 'fsctrain recipes') or a path to a YAML file"
     )
@@ -89,6 +110,20 @@ class Config(BaseModel):
         "file of OpenAI's weights name a model that ends in -quickgelu",
     )
 
+    context_length: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="tokens that a text is cut to; at most the model's own number"
+    )
+    lora_rank: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="rank of the LoRA matrices; all other weights are frozen then"
+    )
+    lora_alpha: float = Field(1.0, gt=0, description="LoRA's alpha: an update counts alpha/rank")
+    freeze_image: Blocks = Field(
+        0, description="lowest blocks of the image tower that are not trained, or all"
+    )
+    freeze_text: Blocks = Field(
+        0, description="lowest blocks of the text tower that are not trained, or all"
+    )
+
     loss: str = Field("clip", description="a module of fsctrain.losses: clip, negclip, fsc-clip, …")
     styles: Names = Field((), description="the styles of negatives to train on, by comma")
     global_weight: float = Field(0.0, ge=0, description="weight of the global hard-negative loss")
@@ -98,23 +133,61 @@ class Config(BaseModel):
         0.02, ge=0, lt=1, description="label smoothing of the hard-negative losses"
     )
 
+    shard_loss: bool = Field(
+        True, description="a rank computes its own rows of the loss; else each computes all of them"
+    )
+
     epochs: int = Field(5, ge=1, description="how often every caption is seen")
     steps: Annotated[int, Field(ge=1)] | None = Field(
         None, description="number of steps in all; replaces epochs"
     )
-    batch_size: int = Field(256, ge=1, description="captions a step")
+    batch_size: int = Field(256, ge=1, description="captions a step, over all ranks")
+    micro_batch_size: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="captions that a rank encodes at once; the gradient is the whole batch's",
+    )
     lr: float = Field(5e-6, gt=0, description="peak learning rate of AdamW")
     betas: Annotated[Pair, AfterValidator(_decays)] = Field(
         (0.9, 0.98), description="AdamW's two decay rates, by comma"
     )
     eps: float = Field(1e-6, gt=0, description="AdamW's epsilon")
     weight_decay: float = Field(0.1, ge=0, description="AdamW's weight decay, on matrices only")
-    warmup: int = Field(50, ge=0, description="warm-up steps before the cosine")
+    schedule: Literal["cosine", "constant", "cooldown"] = Field(
+        "cosine", description="what the rate does after its warm-up"
+    )
+    warmup: int = Field(50, ge=0, description="steps of linear warm-up")
+    cooldown: int = Field(0, ge=0, description="last steps in which schedule cooldown falls to 0")
     grad_clip_norm: Annotated[float, Field(gt=0)] | None = Field(
         None, description="largest norm of the gradient"
     )
     crop_scale: Annotated[Pair, AfterValidator(_shares)] = Field(
         (0.9, 1.0), description="smallest and largest share of the picture that a crop keeps"
+    )
+
+    transform: Literal["uint8", "pil"] = Field(
+        "uint8", description="uint8 crops fast, on bytes; pil gives open_clip's own pixels"
+    )
+    max_bad: float = Field(
+        0.01, ge=0, le=1, description="share of unreadable pictures beyond which the run stops"
+    )
+    stream: bool = Field(
+        False, description="read the tars from first to last, for data that is far away"
+    )
+
+    validation: Path | None = Field(
+        None, description="a data set's folder to score the model on; none of it is trained on"
+    )
+    validate_every: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="steps between two validations; else one an epoch"
+    )
+    patience: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="validations without a better score after which the run ends"
+    )
+    checkpoint_every: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="steps between two checkpoints that --resume can go on from"
+    )
+    checkpoint_minutes: Annotated[float, Field(gt=0)] | None = Field(
+        30.0, description="minutes between two checkpoints that --resume can go on from"
     )
 
     seed: int = Field(0, ge=0, lt=2**63, description="seed of the weights, the order and the crops")
@@ -124,14 +197,20 @@ class Config(BaseModel):
         description="processes that read pictures; the result does not depend on it",
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto is bf16 where there is a GPU, else fp32"
     )
+    grad_checkpointing: bool = Field(
+        False, description="compute activations twice instead of keeping them"
+    )
+    compile: bool = Field(False, description="compile the towers with torch.compile")
     out: Path = Field(Path("runs"), description="the folder of all runs")
     name: Annotated[str, AfterValidator(_folder_name)] = Field(
         "run", description="this run's folder in --out; a recipe's runs bear its name"
     )
     log_every: int = Field(10, ge=1, description="steps between two lines of metrics")
+    tensorboard: bool = Field(False, description="metrics for TensorBoard too, in the run's folder")
+    wandb: bool = Field(False, description="metrics to Weights & Biases too")
 
 
 _OPTIONAL = frozenset(

@@ -95,11 +95,11 @@ def train(
     clip = create_model(config.model, config.pretrained, device)
     model = clip.model
     check_towers(model, clip.name, local=local)
-    data = read_data(config.data, config.styles, clip)
+    data = read_data(Path(config.data[0]), config.styles, clip)
     if config.styles and not any(data.coverage().values()):
         raise FsckitError(
-            f"{config.data}: no caption has a negative of style {' or '.join(config.styles)}; see "
-            f"why with 'fscdata inspect {config.data}', or name others with --styles"
+            f"{config.data[0]}: no caption has a negative of style "
+            f"{' or '.join(config.styles)}; see why with 'fscdata inspect {config.data[0]}', or name others with --styles"
         )
     batches = Batches(
         data, config.batch_size, _image_size(model), crop_scale=config.crop_scale, seed=config.seed

@@ -1,80 +1,24 @@
-"""The command `fsctrain`: it parses, calls and prints."""
+"""`fsctrain run`: a flag for every setting."""
 
 from __future__ import annotations
 
 import inspect
 import logging
-import sys
 from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fscdata.contract import FsckitError, printable
-from fsctrain import __version__
-from fsctrain.config import Config, load_config, recipe_path
+from fscdata.contract import FsckitError
+from fsctrain.cli.screen import console
+from fsctrain.config import Config, load_config
 from fsctrain.config import recipes as recipe_names
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Fine-tune a CLIP on tars and the hard negatives that fscdata made for them.",
-)
-console = Console(highlight=False, markup=False, soft_wrap=True)
 
-
-def main() -> None:
-    """The console script: a user's mistake is one sentence and exit status 1."""
-    try:
-        app()
-    except FsckitError as error:
-        _fail(str(error))
-    except ModuleNotFoundError as error:
-        _fail(f"{error.name} is not installed; run pip install 'fsckit[train]'")
-    except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-
-
-def _fail(sentence: str) -> None:
-    sys.stderr.write(f"fsctrain: {printable(sentence)}\n")
-    sys.exit(1)
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        console.print(f"fsctrain {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
-    ] = False,
-) -> None:
-    pass
-
-
-@app.command()
-def recipes(
-    name: Annotated[str | None, typer.Argument(help="the recipe to show")] = None,
-) -> None:
-    """List the recipes, or show one."""
-    if name is not None:
-        console.print(recipe_path(name).read_text(encoding="utf-8"), end="")
-        return
-    for recipe in recipe_names():
-        command = recipe_path(recipe).read_text(encoding="utf-8").splitlines()[0]
-        console.print(f"{recipe:12} {command.removeprefix('# ')}")
-
-
-def run(**flags: str | None) -> None:
+def run(**flags: Any) -> None:
     """Train as a recipe says, with the settings given here in place of the recipe's.
 
     In brackets: what holds where neither says anything.
@@ -138,10 +82,11 @@ def _flags() -> list[inspect.Parameter]:
     """One flag for each field of Config; values stay words, which Config itself reads."""
     flags = []
     for name, field in Config.model_fields.items():
+        switch = field.annotation is bool
         option = typer.Option(
-            f"--{name.replace('_', '-')}",
+            f"--{name.replace('_', '-')}" + (f"/--no-{name.replace('_', '-')}" if switch else ""),
             help=f"{field.description}{_default(field)}",
-            metavar="VALUE",
+            metavar=None if switch else "VALUE",
             show_default=False,
         )
         flags.append(
@@ -149,7 +94,7 @@ def _flags() -> list[inspect.Parameter]:
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=None,
-                annotation=Annotated[str | None, option],
+                annotation=Annotated[(bool if switch else str) | None, option],
             )
         )
     return flags
@@ -166,7 +111,3 @@ def _default(field: FieldInfo) -> str:
 # Typer reads a command's flags off its signature.
 run.__signature__ = inspect.Signature(_flags())  # type: ignore[attr-defined]
 run.__annotations__ = {flag.name: flag.annotation for flag in _flags()}
-app.command()(run)
-
-if __name__ == "__main__":
-    main()

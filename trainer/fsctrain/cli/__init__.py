@@ -1,0 +1,64 @@
+"""The command `fsctrain`: it parses, calls and prints. A file a command or a family of them."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from fscdata.contract import FsckitError, printable
+from fsctrain import __version__
+from fsctrain.cli.recipes import recipes
+from fsctrain.cli.run import run
+from fsctrain.cli.screen import console
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Fine-tune a CLIP on tars and the hard negatives that fscdata made for them.",
+)
+for command in (run, recipes):
+    app.command()(command)
+
+
+def main() -> None:
+    """The console script: a user's mistake is one sentence and exit status 1."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app()
+    except FsckitError as error:
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        _fail(f"{error.name} is not installed; run pip install 'fsckit[train]'")
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends the command as Ctrl-C does, its clean-ups run; 128 + the signal's number."""
+    sys.exit(128 + number)
+
+
+def _fail(sentence: str) -> None:
+    sys.stderr.write(f"fsctrain: {printable(sentence)}\n")
+    sys.exit(1)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        console.print(f"fsctrain {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,7 @@
+"""What the commands print on."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+console = Console(highlight=False, markup=False, soft_wrap=True)
