@@ -157,6 +157,7 @@ def write_tables(
             captions_digest=index.captions_digest,
             rows=len(table),
             captions=len(rows),
+            without={"none": len(rows) - len({(r["key"], r["caption_index"]) for r in table})},
         )
         write_parquet(path, pa.Table.from_pylist(table, schema), Metadata(provenance, shard))
 

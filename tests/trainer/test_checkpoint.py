@@ -8,10 +8,18 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from safetensors import safe_open
 
-import fsctrain.checkpoint
-from fsctrain.checkpoint import loading_line, save_checkpoint
+import fsctrain.files
+from fsctrain.checkpoint import (
+    loading_line,
+    read_lora,
+    save_checkpoint,
+    weights_digest,
+    weights_name,
+)
 from fsctrain.model import create_model
+from fsctrain.model.lora import apply_lora, lora_state
 
 
 def outputs(model) -> tuple[torch.Tensor, ...]:
@@ -90,7 +98,7 @@ def test_nothing_half_written(tiny_model: str, tmp_path: Path, monkeypatch) -> N
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(fsctrain.checkpoint, "_sync", killed)
+        patch.setattr(fsctrain.files, "sync", killed)
         with pytest.raises(KeyboardInterrupt):
             save_checkpoint(tmp_path / "checkpoint", clip)
     assert not (tmp_path / "checkpoint").exists()
@@ -103,3 +111,53 @@ def test_others_may_read_it_as_they_may_any_file(tiny_model: str, tmp_path: Path
     usual.touch()
     weights = save_checkpoint(tmp_path / "checkpoint", create_model(tiny_model, "none"))
     assert weights.stat().st_mode == usual.stat().st_mode
+
+
+@pytest.mark.parametrize("pretrained", ["none", "base"])
+def test_a_lora_checkpoint(pretrained: str, tiny_model: str, tmp_path: Path, monkeypatch) -> None:
+    """Kilobytes for a model of megabytes, and a record of the base that it belongs to."""
+    clip = create_model(tiny_model, "none")
+    base = save_checkpoint(tmp_path / "base", clip)
+    monkeypatch.chdir(base.parent)
+    given = base.name if pretrained == "base" else "none"
+    digest = weights_digest(clip.model.state_dict())
+    apply_lora(clip.model, 2, 1.5)
+    with pytest.raises(ValueError, match="names the weights that it belongs to"):
+        save_checkpoint(tmp_path / "lora", clip)
+    weights = save_checkpoint(tmp_path / "lora", clip, pretrained=given, seed=3)
+    assert weights == tmp_path / "lora" / weights_name(clip)
+    assert sorted(p.name for p in weights.parent.iterdir()) == [
+        "lora.safetensors",
+        "lora_config.json",
+        "open_clip_config.json",
+    ]
+    assert 50 * weights.stat().st_size < base.stat().st_size
+    config, state = read_lora(weights.parent)
+    assert config.model_dump() == {
+        "rank": 2,
+        "alpha": 1.5,
+        "model": tiny_model,
+        "pretrained": str(base) if pretrained == "base" else "none",
+        "seed": 3,
+        "base_digest": digest,
+    }
+    with safe_open(weights, "pt") as file:
+        metadata = file.metadata()
+    assert metadata["base_digest"] == digest and metadata["rank"] == "2"
+    assert json.loads(metadata["model_cfg"]) == clip.model_cfg
+    assert all(torch.equal(t, state[name]) for name, t in lora_state(clip.model).items())
+    assert loading_line(clip, weights) == f"fsctrain merge {weights.parent}"
+
+
+def test_the_digest_sees_names_types_shapes_and_bits() -> None:
+    weights = {"a": torch.tensor([[0.0, 1.0]]), "b": torch.tensor(2)}
+    others = [
+        {**weights, "a": torch.tensor([[-0.0, 1.0]])},
+        {**weights, "a": torch.tensor([0.0, 1.0])},
+        {**weights, "a": torch.tensor([[0.0, 1.0]]).view(torch.int32)},
+        {**weights, "b": torch.tensor(3)},
+        {"a": weights["a"], "c": weights["b"]},
+        {"a": weights["a"]},
+    ]
+    assert len({weights_digest(state) for state in (weights, *others)}) == 1 + len(others)
+    assert weights_digest(dict(reversed(weights.items()))) == weights_digest(weights)

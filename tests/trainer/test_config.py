@@ -7,28 +7,7 @@ from pathlib import Path
 import pytest
 
 from fscdata.contract import FsckitError
-from fsctrain.config import Config, dump_config, load_config, recipe_path, recipes
-from fsctrain.losses import load_loss
-
-
-@pytest.mark.parametrize("name", recipes())
-def test_recipes_that_ship(name: str) -> None:
-    """Each opens with its command, says all that its loss needs, and has the published settings."""
-    first = recipe_path(name).read_text().splitlines()[0]
-    assert first == f"# fsctrain run --recipe {name} --data DATA"
-    config = load_config(name, {"data": "x"})
-    load_loss(config)
-    assert (config.name, config.recipe) == (name, name)
-    assert (config.batch_size, config.epochs, config.warmup) == (256, 5, 50)
-    assert (config.betas, config.eps, config.weight_decay) == ((0.9, 0.98), 1e-6, 0.1)
-
-
-def test_published_settings() -> None:
-    config = load_config("fsc-clip", {"data": "x"})
-    assert config.styles == ("negclip", "replace", "shuffle-2")
-    assert (config.lr, config.global_weight, config.local_weight) == (5e-6, 0.5, 0.2)
-    assert (config.focal_gamma, config.label_smoothing) == (2, 0.02)
-    assert load_config("negclip", {"data": "x"}).lr == 1e-6
+from fsctrain.config import Config, dump_config, load_config
 
 
 def test_words_of_the_command_line() -> None:
@@ -49,11 +28,34 @@ def test_words_of_the_command_line() -> None:
 
 
 def test_config_file_is_a_recipe(tmp_path: Path) -> None:
-    config = load_config("fsc-clip", {"data": "x", "grad_clip_norm": "1", "lr": "1e-7"})
-    path = tmp_path / "config.yaml"
-    path.write_text(dump_config(config))
-    again = load_config(str(path), {"name": "other"})
-    assert again == config.model_copy(update={"recipe": str(path), "name": "other"})
+    """Every setting, given as the command gives it, comes back from the file as it was."""
+    words = {
+        **{"data": "s3://bucket/a,b", "data_weights": "0.5,2", "model": "m.json"},
+        **{"pretrained": "none", "context_length": "12", "freeze_image": "all"},
+        **{"freeze_text": "2", "loss": "fsc-clip", "styles": "", "global_weight": "1"},
+        **{"local_weight": "0", "focal_gamma": "1", "label_smoothing": "0", "shard_loss": False},
+        **{"epochs": "3", "steps": "90", "batch_size": "8", "micro_batch_size": "4"},
+        **{"lr": "1e-7", "betas": "0.8,0.9", "eps": "1e-5", "weight_decay": "0"},
+        **{"schedule": "cooldown", "warmup": "3", "cooldown": "4", "grad_clip_norm": "1"},
+        **{"crop_scale": "0.5,1", "transform": "pil", "max_bad": "0", "stream": False},
+        **{"validation": "s3://bucket/c", "validate_every": "5", "patience": "2"},
+        **{"checkpoint_every": "7", "checkpoint_minutes": "none", "seed": str(2**60)},
+        **{"workers": "3", "device": "cuda:1", "precision": "fp16", "grad_checkpointing": True},
+        **{"compile": True, "out": "there", "name": "x", "log_every": "2"},
+        **{"tensorboard": True, "wandb": True, "lora_rank": "none", "lora_alpha": "2"},
+    }
+    assert words.keys() == Config.model_fields.keys() - {"recipe"}
+    plain = {"data": "x", "lora_rank": "2", "stream": True}
+    for number, settings in enumerate((words, plain)):
+        config = load_config("fsc-clip", settings)
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(dump_config(config))
+        again = load_config(str(path), {"name": "other"})
+        assert again == config.model_copy(update={"recipe": str(path), "name": "other"})
+    config = load_config("fsc-clip", words)
+    assert config.data == ("s3://bucket/a", "b") and config.validation == "s3://bucket/c"
+    assert (config.freeze_image, config.freeze_text) == ("all", 2)
+    assert config.checkpoint_minutes is None and config.shard_loss is False
 
 
 @pytest.mark.parametrize(
@@ -69,9 +71,15 @@ def test_config_file_is_a_recipe(tmp_path: Path) -> None:
         ("betas", "0.9", "--betas 0.9: two numbers, with a comma between them"),
         ("betas", "0.9,1", "--betas 0.9,1: two numbers from 0 to less than 1"),
         ("crop_scale", "1,0.9", "--crop-scale 1,0.9: two numbers in ascending order"),
-        ("precision", "fp8", "--precision fp8: input should be 'auto', 'fp32' or 'bf16'"),
+        ("precision", "fp8", "--precision fp8: input should be 'auto', 'fp32', 'bf16' or 'fp16'"),
         ("label_smoothing", "1", "--label-smoothing 1: input should be less than 1"),
         ("styles", "a,a", "--styles a,a: a style is named twice"),
+        ("freeze_image", "some", "--freeze-image some: a number of blocks, or all, is wanted"),
+        ("freeze_text", "-1", "--freeze-text -1: a number of blocks, or all, is wanted"),
+        ("context_length", "1", "--context-length 1: input should be greater than or equal to 2"),
+        ("data_weights", "0", "--data-weights 0: input should be greater than 0"),
+        ("data", "", "--data : tuple should have at least 1 item"),
+        ("schedule", "linear", "--schedule linear: input should be 'cosine', 'constant' or"),
         ("name", "../x", "--name ../x: the name of a folder is wanted"),
         ("name", "", "--name : the name of a folder is wanted"),
     ],
@@ -82,8 +90,41 @@ def test_wrong_values(option: str, value: str, words: str) -> None:
     assert str(error.value).startswith(words) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"data_weights": "1,2"}, "--data-weights has 2 numbers for the 1 data sets of --data"),
+        ({"data": "x,y", "data_weights": "1"}, "--data-weights has 1 numbers for the 2 data sets"),
+        ({"lora_rank": "4", "freeze_image": "1"}, "--lora-rank freezes all but its own matrices"),
+        ({"lora_rank": "4", "freeze_text": "all"}, "--lora-rank freezes all but its own matrices"),
+        ({"micro_batch_size": "512"}, "--micro-batch-size 512 is more than the 256 captions"),
+        ({"cooldown": "10"}, "--schedule cooldown and --cooldown STEPS need each other"),
+        ({"schedule": "cooldown"}, "--schedule cooldown and --cooldown STEPS need each other"),
+        (
+            {"schedule": "cooldown", "cooldown": "51", "steps": "100"},
+            "--warmup 50 and --cooldown 51 are more than --steps 100",
+        ),
+        ({"patience": "2"}, "--patience 2 needs a data set to validate on"),
+        ({"validate_every": "9"}, "--validate-every 9 needs a data set to validate on"),
+        ({"validation": "x"}, "--validation x is trained on too"),
+        ({"device": "cpu", "precision": "fp16"}, "--precision fp16 needs a GPU"),
+    ],
+)
+def test_settings_that_do_not_go_together(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(FsckitError) as error:
+        load_config("fsc-clip", {"data": "x", **settings})
+    assert str(error.value).startswith(words) and "\n" not in str(error.value)
+    # Each half alone, or the two in accord, is no mistake.
+    load_config(
+        "fsc-clip",
+        {"data": "x,y", "data_weights": "1,2", "schedule": "cooldown", "cooldown": "50"}
+        | {"steps": "100", "validation": "z", "patience": "2", "validate_every": "9"}
+        | {"freeze_image": "1", "device": "cuda", "precision": "fp16", "micro_batch_size": "256"},
+    )
+
+
 def test_wrong_recipes(tmp_path: Path) -> None:
-    with pytest.raises(FsckitError, match=r"--recipe nope: .*clip, fsc-clip, negclip"):
+    with pytest.raises(FsckitError, match=r"--recipe nope: .*clip, .*fsc-clip, .*negclip"):
         load_config("nope", {})
     with pytest.raises(FsckitError, match=r"--recipe nope.yaml: no such file"):
         load_config("nope.yaml", {})
@@ -94,7 +135,10 @@ def test_wrong_recipes(tmp_path: Path) -> None:
         ("data: [", "not a YAML file"),
         ("- 1", "a recipe is a mapping"),
         ("", "a recipe is a mapping"),
-        ("data: x\nlearning_rate: 1", "no such setting 'learning_rate' .*there are: data, recipe"),
+        (
+            "data: x\nlearning_rate: 1",
+            "no such setting 'learning_rate' .*there are: data, data_weights, recipe",
+        ),
         ("data: x\nlr: -1", r"mine.yaml: lr: -1: input should be greater"),
         ("data: !!python/object/apply:os.getcwd []", "not a YAML file"),
     ):

@@ -21,11 +21,34 @@ def test_only_matrices_are_decayed(tiny_model: str) -> None:
     assert all(p.ndim >= 2 for p in decayed["params"]) and all(p.ndim < 2 for p in others["params"])
 
 
-def test_schedule() -> None:
-    config = Config(data="x", lr=2.0, warmup=4)
-    rates = [learning_rate(step, 12, config) for step in range(12)]
-    assert rates[:5] == [0.5, 1.0, 1.5, 2.0, 2.0]
-    assert rates[8] == pytest.approx(1.0)
-    assert rates[4:] == sorted(rates[4:], reverse=True) and 0 < rates[-1] < 0.1
-    assert learning_rate(0, 3, Config(data="x", lr=2.0, warmup=0)) == 2.0
-    assert learning_rate(2, 3, config) == 1.5  # shorter than its warm-up
+def test_frozen_parameters_are_left_out(tiny_model: str) -> None:
+    model = create_model(tiny_model, "none").model
+    model.visual.requires_grad_(False)
+    groups = make_optimizer(model, Config(data="x")).param_groups
+    found = {id(p) for group in groups for p in group["params"]}
+    assert found == {
+        id(p) for name, p in model.named_parameters() if not name.startswith("visual.")
+    }
+
+
+def rates(steps: int, **settings: object) -> list[float]:
+    config = Config(data="x", lr=2.0, **settings)
+    return [learning_rate(step, steps, config) for step in range(steps)]
+
+
+def test_cosine() -> None:
+    found = rates(12, warmup=4)
+    assert found[:5] == [0.5, 1.0, 1.5, 2.0, 2.0]
+    assert found[8] == pytest.approx(1.0)
+    assert found[4:] == sorted(found[4:], reverse=True) and 0 < found[-1] < 0.1
+    assert rates(3, warmup=0)[0] == 2.0
+    assert rates(3, warmup=4)[2] == 1.5  # shorter than its warm-up
+
+
+def test_constant() -> None:
+    assert rates(6, schedule="constant", warmup=2) == [1.0, 2.0, 2.0, 2.0, 2.0, 2.0]
+
+
+def test_cooldown() -> None:
+    found = rates(9, schedule="cooldown", warmup=2, cooldown=4)
+    assert found == [1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.5, 1.0, 0.5]

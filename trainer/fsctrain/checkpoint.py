@@ -1,65 +1,169 @@
-"""Checkpoints that plain open_clip loads."""
+"""Checkpoints: whole ones, which plain open_clip loads, and LoRA's own of a few megabytes."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-import shutil
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from fscdata.contract import FsckitError
+from fsctrain.files import whole_folder
 from fsctrain.model import Clip
+from fsctrain.model.lora import base_state, lora_state, lora_updates
 
 WEIGHTS_NAME = "open_clip_model.safetensors"
 CONFIG_NAME = "open_clip_config.json"
+LORA_NAME = "lora.safetensors"
+LORA_CONFIG_NAME = "lora_config.json"
 
 
-def save_checkpoint(folder: Path, clip: Clip) -> Path:
-    """Write a model's weights and configuration into a new folder; returns the weights' path.
+class LoraConfig(BaseModel):
+    """What a LoRA checkpoint says of itself and of the weights that it belongs to.
 
-    The folder appears whole or not at all. `open_clip.create_model("local-dir:FOLDER")` reads
-    it; so does `open_clip.create_model(NAME, pretrained=PATH)`. The weights' file carries the
-    configuration too, so that the activation is not lost where the file is copied alone.
+    `pretrained` and `seed` are the run's: a tag, an absolute path, or `none` for random weights
+    drawn right after `torch.manual_seed(seed)`. `base_digest` is `weights_digest` of the base.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    rank: int = Field(ge=1)
+    alpha: float = Field(gt=0)
+    model: str
+    pretrained: str
+    seed: int
+    base_digest: str
+
+
+def save_checkpoint(
+    folder: Path, clip: Clip, *, pretrained: str | None = None, seed: int = 0
+) -> Path:
+    """Write a model into a new folder; returns the weights' path.
+
+    The folder appears whole or not at all. A model without LoRA is written whole:
+    `open_clip.create_model("local-dir:FOLDER")` reads it, and so does
+    `open_clip.create_model(NAME, pretrained=PATH)`. Of a model with LoRA only the updates are
+    written, with what is needed to find their base again: `pretrained` and `seed`, as the model
+    was made with them.
 
     Raises:
         FsckitError: the weights cannot be written: a full disk, say.
+        ValueError: the model has LoRA, and `pretrained` is not given.
     """
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    if temporary.exists():
-        shutil.rmtree(temporary)
-    temporary.mkdir(parents=True)
-    state = {name: t.detach().cpu().contiguous() for name, t in clip.model.state_dict().items()}
-    metadata = {"format": "pt", "model_cfg": json.dumps(clip.model_cfg)}
+    updates = lora_updates(clip.model)
+    if not updates:
+        with whole_folder(folder) as temporary:
+            write_weights(temporary, clip, clip.model.state_dict())
+        return folder / WEIGHTS_NAME
+    if pretrained is None:
+        raise ValueError("a LoRA checkpoint names the weights that it belongs to: pretrained")
+    update = next(iter(updates.values()))
+    path = Path(pretrained)
+    config = LoraConfig(
+        rank=update.rank,
+        alpha=update.alpha,
+        model=clip.name,
+        pretrained=str(path.absolute()) if path.is_file() else pretrained,
+        seed=seed,
+        base_digest=weights_digest(base_state(clip.model)),
+    ).model_dump()
+    metadata = {name: str(value) for name, value in config.items()}
+    with whole_folder(folder) as temporary:
+        _write(temporary, clip, LORA_NAME, lora_state(clip.model), metadata)
+        _write_json(temporary / LORA_CONFIG_NAME, config)
+    return folder / LORA_NAME
+
+
+def weights_name(clip: Clip) -> str:
+    """The name that `save_checkpoint` gives to the file of the weights."""
+    return LORA_NAME if lora_updates(clip.model) else WEIGHTS_NAME
+
+
+def write_weights(
+    folder: Path, clip: Clip, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """The files of a whole checkpoint, into a folder that is there: a model's configuration and
+    a state dict for it.
+
+    The weights' file carries the configuration too, so that the activation is not lost where
+    the file is copied alone, and whatever else `metadata` says.
+
+    Raises:
+        FsckitError: they cannot be written.
+    """
+    _write(folder, clip, WEIGHTS_NAME, state, dict(metadata or {}))
+
+
+def read_lora(folder: Path) -> tuple[LoraConfig, dict[str, Tensor]]:
+    """What a LoRA checkpoint holds.
+
+    Raises:
+        FsckitError: a file is missing or is not what its name says.
+    """
+    path = folder / LORA_CONFIG_NAME
     try:
-        save_file(state, temporary / WEIGHTS_NAME, metadata=metadata)
-    except SafetensorError as error:
-        raise FsckitError(f"{temporary / WEIGHTS_NAME}: cannot be written ({error})") from None
-    config = {"model_cfg": clip.model_cfg, "preprocess_cfg": clip.preprocess_cfg}
-    (temporary / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    # safetensors makes a file that its owner alone can read; runs are shared like other files.
-    (temporary / WEIGHTS_NAME).chmod((temporary / CONFIG_NAME).stat().st_mode)
-    for path in (*temporary.iterdir(), temporary):
-        _sync(path)
-    temporary.rename(folder)
-    _sync(folder.parent)
-    return folder / WEIGHTS_NAME
+        config = LoraConfig.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise FsckitError(f"{path}: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise FsckitError(f"{path}: not a LoRA checkpoint's ({where}: {first['msg']})") from None
+    weights = folder / LORA_NAME
+    try:
+        state = load_file(weights)
+    except (SafetensorError, OSError) as error:
+        raise FsckitError(f"{weights}: not a safetensors file ({error})") from None
+    if any(name.endswith(".A") and len(t) != config.rank for name, t in state.items()):
+        raise FsckitError(f"{weights}: its matrices are not of rank {config.rank}, as {path} says")
+    return config, state
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """A hash of weights: their names, types, shapes and bits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        bits = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        digest.update(bits.numpy().data)
+    return digest.hexdigest()
 
 
 def loading_line(clip: Clip, weights: Path) -> str:
-    """The line of Python that loads a checkpoint with open_clip, its activation included."""
+    """How a checkpoint is loaded with open_clip, its activation included: a line of Python; for
+    a LoRA checkpoint the command that makes a whole one of it.
+    """
+    if weights.name == LORA_NAME:
+        return f"fsctrain merge {shlex.quote(str(weights.parent))}"
     if not clip.builtin:
         return f"open_clip.create_model({f'local-dir:{weights.parent}'!r})"
     activation = ", force_quick_gelu=True" if clip.quick_gelu else ""
     return f"open_clip.create_model({clip.name!r}, pretrained={str(weights)!r}{activation})"
 
 
-def _sync(path: Path) -> None:
-    """Have the disk hold a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
+def _write(
+    folder: Path, clip: Clip, name: str, state: Mapping[str, Tensor], metadata: dict[str, str]
+) -> None:
+    """A safetensors file, and open_clip's configuration beside it."""
+    tensors = {key: t.detach().cpu().contiguous() for key, t in state.items()}
+    metadata |= {"format": "pt", "model_cfg": json.dumps(clip.model_cfg)}
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        save_file(tensors, folder / name, metadata=metadata)
+    except SafetensorError as error:
+        raise FsckitError(f"{folder / name}: cannot be written ({error})") from None
+    config = {"model_cfg": clip.model_cfg, "preprocess_cfg": clip.preprocess_cfg}
+    _write_json(folder / CONFIG_NAME, config)
+    # safetensors makes a file that its owner alone can read; runs are shared like other files.
+    (folder / name).chmod((folder / CONFIG_NAME).stat().st_mode)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

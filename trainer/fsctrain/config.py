@@ -3,88 +3,33 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fscdata.contract import FsckitError
+from fsctrain.fields import (
+    Blocks,
+    Count,
+    Decays,
+    Folder,
+    FolderName,
+    Folders,
+    Names,
+    Numbers,
+    Positive,
+    Shares,
+)
 
 RECIPES = Path(__file__).parent / "recipes"
-
-
-def _split(value: object) -> object:
-    """A flag's `a,b,c` as a list; a recipe may write a list outright."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-def _pair(value: object) -> object:
-    """A flag's `a,b` as two numbers."""
-    value = _split(value)
-    if not isinstance(value, list | tuple) or len(value) != 2:
-        raise ValueError("two numbers, with a comma between them, are wanted")
-    return value
 
 
 def _none(value: object) -> object:
     """A flag's word `none` where a setting may be left out."""
     return None if value == "none" else value
-
-
-def _shares(value: tuple[float, float]) -> tuple[float, float]:
-    if not 0 < value[0] <= value[1] <= 1:
-        raise ValueError("two numbers in ascending order, above 0 and at most 1, are wanted")
-    return value
-
-
-def _decays(value: tuple[float, float]) -> tuple[float, float]:
-    if not all(0 <= beta < 1 for beta in value):
-        raise ValueError("two numbers from 0 to less than 1 are wanted")
-    return value
-
-
-def _folder_name(value: str) -> str:
-    if not re.fullmatch(r"[\w-][\w.-]*", value):
-        raise ValueError("the name of a folder is wanted: letters, digits, '.', '_' and '-'")
-    return value
-
-
-def _different(value: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(value)) < len(value):
-        raise ValueError("a style is named twice")
-    return value
-
-
-def _folders(value: object) -> object:
-    """One folder or several, local or with a scheme (s3://…)."""
-    return [str(value)] if isinstance(value, Path) else _split(value)
-
-
-def _blocks(value: object) -> object:
-    """A flag's `all` or its number of blocks."""
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
-
-
-Blocks = Annotated[
-    Annotated[int, Field(ge=0)] | Literal["all"],
-    BeforeValidator(_blocks),
-]
-Folders = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_folders)]
-Numbers = Annotated[tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_split)]
-Pair = Annotated[tuple[float, float], BeforeValidator(_pair)]
-Names = Annotated[tuple[str, ...], AfterValidator(_different), BeforeValidator(_split)]
 
 
 class Config(BaseModel):
@@ -113,7 +58,7 @@ class Config(BaseModel):
     context_length: Annotated[int, Field(ge=2)] | None = Field(
         None, description="tokens that a text is cut to; at most the model's own number"
     )
-    lora_rank: Annotated[int, Field(ge=1)] | None = Field(
+    lora_rank: Count | None = Field(
         None, description="rank of the LoRA matrices; all other weights are frozen then"
     )
     lora_alpha: float = Field(1.0, gt=0, description="LoRA's alpha: an update counts alpha/rank")
@@ -138,18 +83,14 @@ class Config(BaseModel):
     )
 
     epochs: int = Field(5, ge=1, description="how often every caption is seen")
-    steps: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="number of steps in all; replaces epochs"
-    )
+    steps: Count | None = Field(None, description="number of steps in all; replaces epochs")
     batch_size: int = Field(256, ge=1, description="captions a step, over all ranks")
-    micro_batch_size: Annotated[int, Field(ge=1)] | None = Field(
+    micro_batch_size: Count | None = Field(
         None,
         description="captions that a rank encodes at once; the gradient is the whole batch's",
     )
     lr: float = Field(5e-6, gt=0, description="peak learning rate of AdamW")
-    betas: Annotated[Pair, AfterValidator(_decays)] = Field(
-        (0.9, 0.98), description="AdamW's two decay rates, by comma"
-    )
+    betas: Decays = Field((0.9, 0.98), description="AdamW's two decay rates, by comma")
     eps: float = Field(1e-6, gt=0, description="AdamW's epsilon")
     weight_decay: float = Field(0.1, ge=0, description="AdamW's weight decay, on matrices only")
     schedule: Literal["cosine", "constant", "cooldown"] = Field(
@@ -157,10 +98,8 @@ class Config(BaseModel):
     )
     warmup: int = Field(50, ge=0, description="steps of linear warm-up")
     cooldown: int = Field(0, ge=0, description="last steps in which schedule cooldown falls to 0")
-    grad_clip_norm: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="largest norm of the gradient"
-    )
-    crop_scale: Annotated[Pair, AfterValidator(_shares)] = Field(
+    grad_clip_norm: Positive | None = Field(None, description="largest norm of the gradient")
+    crop_scale: Shares = Field(
         (0.9, 1.0), description="smallest and largest share of the picture that a crop keeps"
     )
 
@@ -174,19 +113,19 @@ class Config(BaseModel):
         False, description="read the tars from first to last, for data that is far away"
     )
 
-    validation: Path | None = Field(
+    validation: Folder | None = Field(
         None, description="a data set's folder to score the model on; none of it is trained on"
     )
-    validate_every: Annotated[int, Field(ge=1)] | None = Field(
+    validate_every: Count | None = Field(
         None, description="steps between two validations; else one an epoch"
     )
-    patience: Annotated[int, Field(ge=1)] | None = Field(
+    patience: Count | None = Field(
         None, description="validations without a better score after which the run ends"
     )
-    checkpoint_every: Annotated[int, Field(ge=1)] | None = Field(
+    checkpoint_every: Count | None = Field(
         None, description="steps between two checkpoints that --resume can go on from"
     )
-    checkpoint_minutes: Annotated[float, Field(gt=0)] | None = Field(
+    checkpoint_minutes: Positive | None = Field(
         30.0, description="minutes between two checkpoints that --resume can go on from"
     )
 
@@ -205,12 +144,53 @@ class Config(BaseModel):
     )
     compile: bool = Field(False, description="compile the towers with torch.compile")
     out: Path = Field(Path("runs"), description="the folder of all runs")
-    name: Annotated[str, AfterValidator(_folder_name)] = Field(
+    name: FolderName = Field(
         "run", description="this run's folder in --out; a recipe's runs bear its name"
     )
     log_every: int = Field(10, ge=1, description="steps between two lines of metrics")
     tensorboard: bool = Field(False, description="metrics for TensorBoard too, in the run's folder")
     wandb: bool = Field(False, description="metrics to Weights & Biases too")
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        """Settings that do not go together: the first such pair is the error."""
+        for mistake in _mistakes(self):
+            raise ValueError(mistake)
+        return self
+
+
+def _mistakes(config: Config) -> Iterator[str]:
+    """A sentence for every two settings that exclude or need each other."""
+    c = config
+    if c.data_weights and len(c.data_weights) != len(c.data):
+        yield (
+            f"--data-weights has {len(c.data_weights)} numbers for the {len(c.data)} data sets of "
+            f"--data; give one for each"
+        )
+    if c.lora_rank is not None and (c.freeze_image or c.freeze_text):
+        yield (
+            "--lora-rank freezes all but its own matrices; leave out --freeze-image and "
+            "--freeze-text"
+        )
+    if c.micro_batch_size is not None and c.micro_batch_size > c.batch_size:
+        yield (
+            f"--micro-batch-size {c.micro_batch_size} is more than the {c.batch_size} captions of "
+            f"--batch-size; give less, or leave it out"
+        )
+    if (c.schedule == "cooldown") != (c.cooldown > 0):
+        yield "--schedule cooldown and --cooldown STEPS need each other; give both or neither"
+    if c.cooldown and c.steps is not None and c.warmup + c.cooldown > c.steps:
+        yield (
+            f"--warmup {c.warmup} and --cooldown {c.cooldown} are more than --steps {c.steps}; "
+            f"shorten them"
+        )
+    for option, value in (("--validate-every", c.validate_every), ("--patience", c.patience)):
+        if value is not None and c.validation is None:
+            yield f"{option} {value} needs a data set to validate on; name it with --validation"
+    if c.validation in c.data:
+        yield f"--validation {c.validation} is trained on too; name another data set"
+    if c.device == "cpu" and c.precision == "fp16":
+        yield "--precision fp16 needs a GPU; give bf16 or fp32 with --device cpu"
 
 
 _OPTIONAL = frozenset(
@@ -267,6 +247,9 @@ def load_config(recipe: str, settings: Mapping[str, Any]) -> Config:
 def _sentence(error: ValidationError, path: Path, settings: Mapping[str, Any]) -> str:
     """The first of pydantic's complaints, naming the option or the recipe's line."""
     first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:  # of several settings together
+        return message
     name = str(first["loc"][0])
     option = f"--{name.replace('_', '-')}"
     if first["type"] == "missing":
@@ -275,7 +258,6 @@ def _sentence(error: ValidationError, path: Path, settings: Mapping[str, Any]) -
         return f"{path}: no such setting '{name}' (there are: {', '.join(Config.model_fields)})"
     value = settings.get(name, first["input"])
     where = f"{option} {value}" if name in settings else f"{path}: {name}: {value}"
-    message = first["msg"].removeprefix("Value error, ")
     return f"{where}: {message[:1].lower()}{message[1:]}"
 
 

@@ -6,39 +6,31 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from fscdata.contract import FsckitError, printable
-from fsctrain.checkpoint import loading_line, save_checkpoint
-from fsctrain.config import Config, dump_config
-from fsctrain.data import BadImages, Batch, Batches, TrainingData, load_batches, read_data
-from fsctrain.losses import Features, load_loss
+from fsctrain.checkpoint import loading_line, weights_name
+from fsctrain.config import Config
+from fsctrain.data import Batch
+from fsctrain.distributed import Ranks, open_ranks
+from fsctrain.evaluation import Evaluate, Evaluation
 from fsctrain.metrics import Metrics, Record
-from fsctrain.model import (
-    Clip,
-    OpenClip,
-    check_towers,
-    create_model,
-    encode_images,
-    encode_texts,
-    end_positions,
-)
-from fsctrain.optim import learning_rate, make_optimizer
+from fsctrain.optim import learning_rate
+from fsctrain.run_folder import CHECKPOINT, METRICS, begin, find_start, finish
+from fsctrain.setup import Training, image_size, prepare
+from fsctrain.stopping import Clock, Health, Stop, StoppedError, stop_asked
+from fsctrain.trackers import open_trackers
+from fsctrain.validation import Validation
 
 log = logging.getLogger("fsctrain")
 
 MAX_LOGIT_SCALE = math.log(100)
-DEVICES = ("cpu", "cuda", "mps")
-CHECKPOINT = "checkpoint"
 
-Evaluate = Callable[[OpenClip, int], dict[str, float]]
 Watch = Callable[[Record, int], None]
 
 
@@ -51,7 +43,7 @@ class Run:
         checkpoint: the weights.
         loading_line: the Python that loads them.
         steps: how many there were.
-        bad_images: pictures left out, by reason.
+        bad_images: pictures that were not used, by reason.
     """
 
     folder: Path
@@ -64,141 +56,194 @@ class Run:
 def train(
     config: Config,
     *,
+    resume: bool = False,
     evaluate: Evaluate | None = None,
     evaluate_every: int = 0,
     watch: Watch | None = None,
 ) -> Run:
-    """Fine-tune a model as `config` says, into a new folder `config.out / config.name`.
+    """Fine-tune a model as `config` says, into the folder `config.out / config.name`.
 
-    The folder gets `config.yaml`, `metrics.jsonl`, `bad_images.jsonl` (if there are any) and
-    `checkpoint/`. On a CPU two runs of one config give the same weights, bit for bit. Torch's
-    global generator is seeded.
+    The folder gets `config.yaml`, `metrics.jsonl`, `bad_images.jsonl` (if there are any), while it
+    runs `state/`, and in the end `checkpoint/`. On a CPU two runs of one config give the same
+    weights, bit for bit, whether they were stopped and resumed or not. Under torchrun this is one
+    of several ranks. Torch's global generator is seeded.
 
     Args:
         config: the settings.
-        evaluate: called with the open_clip model (in eval mode, without gradients) and the
-            number of steps done; its scores go into metrics.jsonl.
+        resume: go on with the run of this name where its last saved state is; a new one begins
+            where there is none, and one that is finished is left as it is.
+        evaluate: called on the first rank with the open_clip model (in eval mode, without
+            gradients) and the number of steps done; its scores go into metrics.jsonl. A
+            `config.validation` takes its place.
         evaluate_every: steps between two calls; the first comes before the first step, one
             more after the last. 0: only after the last.
-        watch: called with every record of metrics.jsonl and the number of steps in all.
+        watch: called on the first rank with every record of metrics.jsonl and the number of
+            steps in all.
 
     Raises:
         FsckitError: a mistake in the settings or the data; the loss is no longer finite.
+        StoppedError: SIGTERM or Ctrl-C; the state is saved.
     """
-    device, bf16 = _device(config)
-    compute_loss = load_loss(config)
-    local = config.local_weight > 0
     folder = config.out / config.name
-    _refuse_to_overwrite(folder)
+    with ExitStack() as stack:
+        ranks, device = stack.enter_context(open_ranks(config.device))
+        stop = stack.enter_context(stop_asked())
+        start = ranks.objects(find_start(folder, config, resume=resume))[0]
+        training = prepare(config, folder, ranks, device)
+        state, steps, source = training.state, training.steps, training.source
+        if start.finished:
+            log.info("%s: this run is finished", folder)
+            return _finished(folder, training)
+        if start.state is not None:
+            state.load(start.state, ranks)
+            log.info("resumed at step %s of %s", f"{state.step:,}", f"{steps:,}")
+        if config.validation is not None:
+            evaluate_every = config.validate_every or source.steps_per_epoch
+            if ranks.first:
+                evaluate = Validation(training.clip, config, image_size(training.clip.model))
+        if ranks.first:
+            begin(folder, config, start)
+        metrics = _open_metrics(stack, config, training, ranks, watch, resumes=start.resumes)
+        evaluation = Evaluation(evaluate, evaluate_every, training, config, ranks, metrics)
+        health = Health(ranks, norms=not training.fp16)
+        keeper = _Keeper(training, folder, ranks, health, stop, config, saved=start.state)
+        scored = state.step if start.state is not None else None
 
-    torch.manual_seed(config.seed)
-    clip = create_model(config.model, config.pretrained, device)
-    model = clip.model
-    check_towers(model, clip.name, local=local)
-    data = read_data(Path(config.data[0]), config.styles, clip)
-    if config.styles and not any(data.coverage().values()):
-        raise FsckitError(
-            f"{config.data[0]}: no caption has a negative of style "
-            f"{' or '.join(config.styles)}; see why with 'fscdata inspect {config.data[0]}', or name others with --styles"
-        )
-    batches = Batches(
-        data, config.batch_size, _image_size(model), crop_scale=config.crop_scale, seed=config.seed
+        training.clip.model.train()
+        batches = source.batches(state.step, steps, pin_memory=device.type == "cuda")
+        for batch, waited in _timed(batches):
+            step = state.step
+            if evaluation.due(step) and step != scored:
+                keeper.check()
+                if evaluation.score():
+                    break
+            rows = keeper.agree(batch)
+
+            started = time.perf_counter()
+            rate = learning_rate(step, steps, config)
+            if sum(rows):  # else every picture was bad
+                losses, features = training.gradients(batch.to(device), rows, training.scaler.scale)
+                norm = _update(training, rate, config.grad_clip_norm)
+                health.note(step, batch.keys, features, losses["loss"], norm)
+                times = {"waited": waited, "took": time.perf_counter() - started}
+                metrics.add(losses, features, tokens=_tokens(batch), grad_norm=norm, **times)
+            state.step += 1
+            if state.step % config.log_every == 0 or state.step == steps:
+                metrics.log(state.step, step // source.steps_per_epoch, rate)
+
+        keeper.check()
+        training.bad_images.check_some_good()
+        if state.step == steps:
+            evaluation.score()
+        if ranks.first:
+            evaluation.save()
+            finish(folder)
+        return _finished(folder, training)
+
+
+def _open_metrics(
+    stack: ExitStack,
+    config: Config,
+    training: Training,
+    ranks: Ranks,
+    watch: Watch | None,
+    *,
+    resumes: bool,
+) -> Metrics:
+    """The run's metrics, which go to its trackers and to `watch` too."""
+    folder = config.out / config.name
+    resumed_at = training.state.step if resumes else None
+    readers: list[Callable[[Record], object]] = []
+    if watch is not None:
+        readers.append(lambda record: watch(record, training.steps))
+    if ranks.first:
+        readers.append(stack.enter_context(open_trackers(config, folder, resumed_at)))
+    return Metrics(
+        folder / METRICS,
+        config.styles,
+        lambda record: [read(record) for read in readers],
+        reduce=ranks.sum,
+        reduce_max=ranks.max,
+        writes=ranks.first,
+        resumed_at=resumed_at,
     )
-    steps = config.steps or config.epochs * batches.steps_per_epoch
-    log.info("%s", _opening(config, clip, data, steps))
-    log.info("%s in %s", device, "bf16" if bf16 else "fp32")
-
-    optimizer = make_optimizer(model, config)
-    folder.mkdir(parents=True)
-    _write_config(folder, config)
-    bad_images = BadImages(folder / "bad_images.jsonl")
-    metrics = Metrics(folder / "metrics.jsonl", config.styles, lambda r: watch and watch(r, steps))
-    loader = load_batches(batches, steps, workers=config.workers, pin_memory=device.type == "cuda")
-
-    model.train()
-    for step, (batch, waited) in enumerate(_timed(loader)):
-        if evaluate and evaluate_every and step % evaluate_every == 0:
-            metrics.scores(step, _evaluate(evaluate, model, step))
-        started = time.perf_counter()
-        bad_images.count(batch.bad, len(batch) + len(batch.bad))
-        if not len(batch):
-            continue  # every picture of the batch was bad
-
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            features = forward(model, batch.to(device), local=local)
-        losses = compute_loss(features, config)
-        _check_finite(losses["loss"], step, batch.keys)
-
-        optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
-        rate = learning_rate(step, steps, config)
-        _update(model, optimizer, rate, config.grad_clip_norm)
-
-        metrics.add(losses, features, waited, time.perf_counter() - started)
-        if (step + 1) % config.log_every == 0:
-            metrics.log(step + 1, step // batches.steps_per_epoch, rate)
-
-    bad_images.check_some_good()
-    last = steps - 1
-    metrics.log(steps, last // batches.steps_per_epoch, learning_rate(last, steps, config))
-    if evaluate:
-        metrics.scores(steps, _evaluate(evaluate, model, steps))
-    weights = save_checkpoint(folder / CHECKPOINT, clip)
-    return Run(folder, weights, loading_line(clip, weights), steps, dict(bad_images.reasons))
 
 
-def forward(model: OpenClip, batch: Batch, *, local: bool) -> Features:
-    """A batch's features; captions and the negatives that there are go through the text tower
-    together, in one pass.
+class _Keeper:
+    """Before every step: what all ranks have to agree on before one of them goes on or leaves."""
+
+    def __init__(
+        self,
+        training: Training,
+        folder: Path,
+        ranks: Ranks,
+        health: Health,
+        stop: Stop,
+        config: Config,
+        saved: Path | None,
+    ) -> None:
+        self._training = training
+        self._folder = folder
+        self._ranks = ranks
+        self._health = health
+        self._stop = stop
+        self._clock = Clock(config.checkpoint_every, config.checkpoint_minutes)
+        self._saved = saved
+
+    def agree(self, batch: Batch) -> list[int]:
+        """Save if it is time, leave if a signal came; returns how many rows every rank has.
+
+        Raises:
+            FsckitError: a loss is not finite, too many pictures are bad.
+            StoppedError: a signal came; the state is saved.
+        """
+        due = self._clock.due(self._training.state.step)
+        mine = [len(batch), len(batch.bad), self._stop.number, due, self._health.broken]
+        told = self._ranks.numbers([int(number) for number in mine])  # [ranks, 5]
+        if told[:, 4].any():
+            self.check()
+        number = int(told[:, 2].max())
+        if number or told[0, 3]:  # the first rank's clock is the run's
+            self.check()
+            self._saved = self._training.state.save(self._folder, self._ranks)
+            self._clock.restart()
+        if number:
+            raise StoppedError(number)
+        bad = batch.bad
+        if told[:, 1].any():
+            bad = [image for part in self._ranks.objects(batch.bad) for image in part]
+        rows: list[int] = told[:, 0].tolist()
+        self._training.bad_images.count(bad, sum(rows) + len(bad))
+        return rows
+
+    def check(self) -> None:
+        """Raises FsckitError on all ranks, where the last step's numbers are not finite."""
+        saved = self._saved
+        where = f"the last good state is {saved}" if saved else "no state had been saved yet"
+        self._health.check(where)
+
+
+def _update(training: Training, rate: float, max_norm: float | None) -> Tensor:
+    """One step of the optimizer, at this learning rate; the logit scale is kept in its range.
+
+    Returns the norm of the gradient before it was clipped; the gradient is cleared.
     """
-    images, image_tokens = encode_images(model, batch.images, local=local)
-    mask = batch.negative_mask  # [B, N]
-    rows, styles = mask.shape
-    tokens = torch.cat([batch.tokens, batch.negative_tokens[mask]])  # [B + M, L]
-    texts, words = encode_texts(model, tokens, local=local)
-
-    negatives = texts.new_zeros(rows, styles, texts.shape[1])
-    negatives = negatives.masked_scatter(mask[..., None], texts[rows:])
-    text_tokens = text_mask = None
-    if words is not None:
-        there = F.pad(mask, (1, 0), value=True)  # [B, 1 + N]
-        # In the order of `tokens`: the captions first, then the negatives row by row.
-        order = there.new_zeros(there.shape, dtype=torch.long)
-        order[:, 0] = torch.arange(rows, device=order.device)
-        order[:, 1:][mask] = torch.arange(rows, len(tokens), device=order.device)
-        text_tokens = words[order]  # [B, 1 + N, L, D]; a negative that is not there: any text
-        position = torch.arange(tokens.shape[1], device=tokens.device)
-        inside = (position > 0) & (position <= end_positions(model, tokens)[:, None])  # [B + M, L]
-        text_mask = inside[order] & there[..., None]
-    return Features(
-        images=images,
-        texts=texts[:rows],
-        negatives=negatives,
-        negative_mask=mask,
-        logit_scale=model.logit_scale.exp(),
-        image_tokens=image_tokens,
-        text_tokens=text_tokens,
-        text_token_mask=text_mask,
-    )
-
-
-def _update(model: OpenClip, optimizer: Optimizer, rate: float, max_norm: float | None) -> None:
-    """One step of the optimizer, at this learning rate; the logit scale is kept in its range."""
+    optimizer, scaler = training.optimizer, training.scaler
+    scaler.unscale_(optimizer)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
     if max_norm is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+        clip_grads_with_norm_(parameters, max_norm, norm)
     for group in optimizer.param_groups:
         group["lr"] = rate
-    optimizer.step()
-    with torch.no_grad():
-        model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
-
-
-def _evaluate(evaluate: Evaluate, model: OpenClip, step: int) -> dict[str, float]:
-    model.eval()
-    with torch.no_grad():
-        scores = evaluate(model, step)
-    model.train()
-    return scores
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    logit_scale = training.clip.model.logit_scale
+    if logit_scale.requires_grad:  # LoRA's is frozen, and its base is not to change
+        with torch.no_grad():
+            logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+    return norm
 
 
 def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
@@ -209,60 +254,12 @@ def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
         started = time.perf_counter()
 
 
-def _check_finite(loss: Tensor, step: int, keys: list[str]) -> None:
-    if not torch.isfinite(loss):
-        shown = ", ".join(printable(key) for key in keys[:8])
-        more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
-        raise FsckitError(
-            f"the loss is {loss.item()} at step {step + 1}, in the batch of the samples {shown}"
-            f"{more}; lower --lr, or set --grad-clip-norm"
-        )
+def _tokens(batch: Batch) -> int:
+    """How many tokens the batch's texts have."""
+    return int((batch.tokens != 0).sum() + (batch.negative_tokens != 0).sum())
 
 
-def _device(config: Config) -> tuple[torch.device, bool]:
-    """The device, and whether to compute in bf16."""
-    name = config.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-        found = device.type in DEVICES
-    except (RuntimeError, AssertionError, NotImplementedError):
-        found = False
-    if not found:
-        raise FsckitError(f"--device {name}: torch finds no such device here; give cpu")
-    if config.precision != "auto":
-        return device, config.precision == "bf16"
-    return device, device.type == "cuda" and torch.cuda.is_bf16_supported()
-
-
-def _image_size(model: OpenClip) -> tuple[int, int]:
-    size: Any = model.visual.image_size
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
-def _refuse_to_overwrite(folder: Path) -> None:
-    if (folder / CHECKPOINT).exists():
-        raise FsckitError(f"{folder}: there is a run of this name; give another with --name")
-    if folder.exists():
-        raise FsckitError(
-            f"{folder}: there is an unfinished run of this name; delete the folder, or give "
-            f"another name with --name"
-        )
-
-
-def _write_config(folder: Path, config: Config) -> None:
-    path = folder / "config.yaml"
-    path.write_text(
-        f"# fsctrain run --recipe {path} --name NAME\n{dump_config(config)}", encoding="utf-8"
-    )
-
-
-def _opening(config: Config, clip: Clip, data: TrainingData, steps: int) -> str:
-    negatives = ", ".join(f"{style} {share:.1%}" for style, share in data.coverage().items())
-    return (
-        f"{clip.name} ({'QuickGELU' if clip.quick_gelu else 'GELU'}, weights: "
-        f"{config.pretrained}); {len(data):,} captions, {steps:,} steps of {config.batch_size}; "
-        f"captions with a negative: {negatives or 'none asked for'}"
-    )
+def _finished(folder: Path, training: Training) -> Run:
+    weights = folder / CHECKPOINT / weights_name(training.clip)
+    line = loading_line(training.clip, weights)
+    return Run(folder, weights, line, training.steps, dict(training.bad_images.reasons))

@@ -5,8 +5,11 @@ The trainer imports this package and nothing else of `fscdata`; it needs pyarrow
 
 from fscdata.contract.dataset import (
     Dataset,
+    Footers,
     check_unique,
     open_dataset,
+    open_footers,
+    refuse_changed,
     refuse_mixed,
     refuse_orphans,
     refuse_stale,
@@ -20,6 +23,7 @@ from fscdata.contract.location import (
     cannot_be,
     data_path,
     entries,
+    open_binary,
     size_of,
 )
 from fscdata.contract.schema import (
@@ -60,6 +64,7 @@ __all__ = [
     "CaptionSource",
     "DataPath",
     "Dataset",
+    "Footers",
     "FsckitError",
     "Metadata",
     "PathT",
@@ -78,11 +83,14 @@ __all__ = [
     "is_unicode",
     "negatives_path",
     "negatives_schema",
+    "open_binary",
     "open_dataset",
+    "open_footers",
     "printable",
     "read_footers",
     "read_metadata",
     "read_table",
+    "refuse_changed",
     "refuse_mixed",
     "refuse_orphans",
     "refuse_stale",

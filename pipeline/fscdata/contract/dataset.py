@@ -43,14 +43,21 @@ class Dataset(Generic[PathT]):
     tokenizer: str | None
 
 
-def open_dataset(data: PathT, styles: list[str]) -> Dataset[PathT]:
-    """Read the tables of a data set and check all that the contract promises of them.
+@dataclass(frozen=True)
+class Footers(Generic[PathT]):
+    """What the tables of a data set say of themselves, by their files, in the order of `tars`."""
 
-    Its tars are read too, those of an object store from end to end.
+    tars: list[PathT]
+    samples: dict[PathT, Metadata]
+    negatives: dict[str, dict[PathT, Metadata]]
+
+
+def open_footers(data: PathT, styles: list[str]) -> Footers[PathT]:
+    """Read the footers of a data set's tables, and check what can be without their rows and tars.
 
     Raises:
         FsckitError: a table is missing or unreadable, of another schema version or of mixed
-            provenance; a tar changed since; a key or a caption hash does not match.
+            provenance; negatives were made from other samples.
     """
     tars = shard_paths(data)
     present = styles_present(data)
@@ -61,24 +68,41 @@ def open_dataset(data: PathT, styles: list[str]) -> Dataset[PathT]:
                 f"{', '.join(present) or 'none'}); make them with "
                 f"'fscdata make-negatives {data} --recipe {style}'"
             )
-    paths = [samples_path(data, tar.stem) for tar in tars]
-    of_samples = read_footers(paths)
-    refuse_mixed(of_samples)
-    samples = [_checked_samples(path, tar) for path, tar in zip(paths, tars, strict=True)]
+    samples = read_footers([samples_path(data, tar.stem) for tar in tars])
+    refuse_mixed(samples)
     negatives = {}
     for style in styles:
-        of_style = [negatives_path(data, style, tar.stem) for tar in tars]
-        footers = read_footers(of_style)
+        footers = read_footers([negatives_path(data, style, tar.stem) for tar in tars])
         refuse_mixed(footers)
         for (path, ours), (samples_file, theirs) in zip(
-            footers.items(), of_samples.items(), strict=True
+            footers.items(), samples.items(), strict=True
         ):
             refuse_stale(path, ours, samples_file, theirs)
-        negatives[style] = [
+        negatives[style] = footers
+    return Footers(tars, samples, negatives)
+
+
+def open_dataset(data: PathT, styles: list[str]) -> Dataset[PathT]:
+    """Read the tables of a data set and check all that the contract promises of them.
+
+    Its tars are read too, those of an object store from end to end.
+
+    Raises:
+        FsckitError: as `open_footers`; a tar changed since; a key or a caption hash does not match.
+    """
+    footers = open_footers(data, styles)
+    samples = [
+        _checked_samples(path, tar) for path, tar in zip(footers.samples, footers.tars, strict=True)
+    ]
+    negatives = {
+        style: [
             _checked_negatives(path, table) for path, table in zip(of_style, samples, strict=True)
         ]
+        for style, of_style in footers.negatives.items()
+    }
     check_unique(data, samples)
-    return Dataset(tars, samples, negatives, of_samples[paths[0]].provenance.tokenizer)
+    first = next(iter(footers.samples.values()))
+    return Dataset(footers.tars, samples, negatives, first.provenance.tokenizer)
 
 
 def refuse_orphans(data: DataPath) -> None:
@@ -121,6 +145,16 @@ def refuse_stale(path: DataPath, ours: Metadata, samples_file: DataPath, theirs:
         raise FsckitError(f"{path}: {difference}; run {command_for(path, ' --overwrite')}")
 
 
+def refuse_changed(path: DataPath, metadata: Metadata, tar: DataPath) -> None:
+    """Raises FsckitError where a samples table was made from a tar of another name or size."""
+    shard, size = metadata.shard, size_of(tar)
+    if (shard.tar, shard.tar_size) != (tar.name, size):
+        raise FsckitError(
+            f"{path}: made from a {shard.tar} of {shard.tar_size} bytes, but {tar} has {size}: the "
+            f"tar changed since; run {command_for(path)}"
+        )
+
+
 def refuse_mixed(footers: Mapping[PathT, Metadata]) -> None:
     """Raises FsckitError where the shards of one table were made in different ways."""
     fields = [field.name for field in dataclasses.fields(Provenance)]
@@ -138,12 +172,7 @@ def _checked_samples(path: DataPath, tar: DataPath) -> pa.Table:
     """The samples of a tar, which has not changed since."""
     metadata, table = read_both(path)
     shard = metadata.shard
-    size = size_of(tar)
-    if (shard.tar, shard.tar_size) != (tar.name, size):
-        raise FsckitError(
-            f"{path}: made from a {shard.tar} of {shard.tar_size} bytes, but {tar} has {size}: the "
-            f"tar changed since; run {command_for(path)}"
-        )
+    refuse_changed(path, metadata, tar)
     source = CaptionSource.inside_tar(metadata.provenance.caption_source)
     index = index_tar(tar, source or CaptionSource())
     if index.digest != shard.tar_digest:

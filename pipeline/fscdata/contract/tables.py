@@ -120,7 +120,8 @@ def read_both(path: DataPath, columns: list[str] | None = None) -> tuple[Metadat
         wanted = samples_schema() if metadata.provenance.table == "samples" else negatives_schema()
         if not file.schema_arrow.remove_metadata().equals(wanted):
             raise FsckitError(
-                f"{path}: its columns are not those of schema {SCHEMA_VERSION}; {_again(path)}"
+                f"{path}: its columns are not those of schema {SCHEMA_VERSION}: "
+                f"{_first_difference(wanted, file.schema_arrow)}; {_again(path)}"
             )
         with _intact(path, "damaged"):
             table = file.read(columns)
@@ -130,6 +131,20 @@ def read_both(path: DataPath, columns: list[str] | None = None) -> tuple[Metadat
             f"{_again(path)}"
         )
     return metadata, table
+
+
+def _first_difference(wanted: pa.Schema, there: pa.Schema) -> str:
+    """The first column that is not as it should be."""
+    for field in wanted:
+        found = there.field(field.name) if there.names.count(field.name) == 1 else None
+        if found is None:
+            times = there.names.count(field.name)
+            return f"{field.name} ({field.type}) is wanted, and is there {times} times"
+        if not found.equals(field):
+            null = "" if field.nullable else " without nulls"
+            return f"{field.name} is wanted as {field.type}{null}, and is {printable(str(found))}"
+    names = ", ".join(wanted.names)
+    return f"{names} are wanted in this order, and there are {printable(', '.join(there.names))}"
 
 
 @contextmanager

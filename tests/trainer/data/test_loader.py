@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fscdata.contract import FsckitError
 from fsctrain.data import BadImage, BadImages, Batch, Batches, load_batches, read_data
@@ -15,7 +18,13 @@ from fsctrain.model import create_model
 
 @pytest.fixture
 def make_batches(tiny_model: str):
-    def make(data: Path, styles: tuple[str, ...] = ("colour", "shape"), **options) -> Batches:
+    def make(
+        data: Path | list[Path],
+        styles: tuple[str, ...] = ("colour", "shape"),
+        weights: Sequence[float] = (),
+        **options,
+    ) -> Batches:
+        folders = [str(folder) for folder in (data if isinstance(data, list) else [data])]
         clip = create_model(tiny_model, "none")
         settings = {
             "batch_size": 5,
@@ -23,7 +32,7 @@ def make_batches(tiny_model: str):
             "crop_scale": (0.9, 1.0),
             "seed": 0,
         } | options
-        return Batches(read_data(data, styles, clip), **settings)
+        return Batches(read_data(folders, weights, styles, clip), **settings)
 
     return make
 
@@ -63,8 +72,8 @@ def test_every_row_once_an_epoch_in_another_order(data: Path, make_batches) -> N
 @pytest.mark.parametrize("workers", [1, 2])
 def test_any_number_of_workers(workers: int, data: Path, make_batches) -> None:
     batches = make_batches(data)
-    expected = list(load_batches(batches, 7, workers=0, pin_memory=False))
-    found = list(load_batches(batches, 7, workers=workers, pin_memory=False))
+    expected = list(load_batches(batches, range(7), workers=0, pin_memory=False))
+    found = list(load_batches(batches, range(7), workers=workers, pin_memory=False))
     assert len(found) == 7
     for one, other in zip(found, expected, strict=True):
         assert_same(one, other)
@@ -86,7 +95,122 @@ def test_crops_differ_by_epoch_and_seed(make_data, samples, make_batches) -> Non
     assert torch.equal(first, make_batches(data, crop_scale=(0.3, 0.6))[0].images)
 
 
+def keys_of(batches: Batches, steps: range) -> list[list[str]]:
+    return [batches[step].keys for step in steps]
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("workers", [0, 1, 4])
+def test_any_number_of_ranks_and_workers(ranks, workers, data: Path, make_batches) -> None:
+    """Three shards, two epochs: the global batches are the same in order and content."""
+    alone = make_batches(data)
+    parts = [
+        load_batches(make_batches(data, rank=rank, ranks=ranks), range(6), workers=workers)
+        for rank in range(ranks)
+    ]
+    for step, together in enumerate(zip(*parts, strict=True)):
+        whole = alone[step]
+        assert [key for part in together for key in part.keys] == whole.keys
+        assert sum(part.asked for part in together) == whole.asked == len(whole)
+        assert torch.equal(torch.cat([part.images for part in together]), whole.images)
+        for name in ("tokens", "negative_tokens", "negative_mask"):
+            joined = [getattr(part, name) for part in together]
+            width = max(part.shape[-1] for part in joined)
+            padded = [F.pad(part, (0, width - part.shape[-1])) for part in joined]
+            assert torch.equal(torch.cat(padded), getattr(whole, name)), name
+
+
+def test_a_rank_without_a_row(data: Path, make_batches) -> None:
+    """The epoch's last batch has two rows, for four ranks."""
+    batch = make_batches(data, rank=0, ranks=4)[2]
+    assert len(batch) == batch.asked == 0 and batch.images.shape == (0, 3, 32, 32)
+    assert batch.tokens.shape == (0, 2) and batch.negative_tokens.shape == (0, 2, 2)
+    assert batch.negative_mask.shape == (0, 2)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_from_the_middle_of_an_epoch(workers: int, data: Path, make_batches) -> None:
+    whole = [make_batches(data)[step] for step in range(8)]
+    rest = list(load_batches(make_batches(data), range(4, 8), workers=workers))
+    for one, other in zip(rest, whole[4:], strict=True):
+        assert_same(one, other)
+
+
+def test_a_batch_travels_as_it_is(data: Path, make_batches) -> None:
+    batch = make_batches(data)[0]
+    there = batch.to(torch.device("cpu"))
+    assert_same(there, batch)
+    assert there.asked == 5 and there.images.is_contiguous()
+
+
+def test_two_data_sets(make_data, samples, make_batches, tmp_path: Path) -> None:
+    """Each row has its own set's picture and texts; weight 2 shows other negatives each time."""
+    two = make_data(samples[6:9]).rename(tmp_path / "two")
+    one = make_data(samples[:6])
+    apart = {
+        key: (image, tokens, negatives)
+        for data in (one, two)
+        for batch in [make_batches(data, batch_size=9, crop_scale=(1, 1))[0]]
+        for key, image, tokens, negatives in zip(
+            batch.keys, batch.images, batch.tokens, batch.negative_tokens, strict=True
+        )
+    }
+    batches = make_batches([one, two], weights=[1, 2], batch_size=12)
+    assert batches.steps_per_epoch == 1
+    batch = batches[0]
+    assert sorted(batch.keys) == sorted(
+        [s.key for s in samples[:6]] + [s.key for s in samples[6:9]] * 2
+    )
+    texts = defaultdict(set)
+    for key, tokens, negatives in zip(batch.keys, batch.tokens, batch.negative_tokens, strict=True):
+        assert torch.equal(tokens, apart[key][1])
+        texts[key].add(tuple(negatives[1].tolist()))
+    assert all(len(texts[sample.key]) == 2 for sample in samples[6:9])  # variants 0 and 1
+    assert all(len(texts[sample.key]) == 1 for sample in samples[:6])
+
+
+def test_bad_pictures_are_replaced(make_data, samples, make_batches) -> None:
+    """The place p is taken by the row at p + B, with its own texts, else by that at p + 2B."""
+    order = keys_of(make_batches(make_data(samples)), range(3))
+    flat = [key for keys in order for key in keys]
+    bad = {flat[1]: b"<html>", flat[6]: samples[1].image[: len(samples[1].image) // 2]}
+    for sample in samples:
+        sample.image = bad.get(sample.key, sample.image)
+    data = make_data(samples)
+    batches = make_batches(data)
+    expected = list(flat)
+    expected[1], expected[6] = flat[11], flat[11]
+    found = [batches[step] for step in range(3)]
+    assert [key for batch in found for key in batch.keys] == expected
+    assert [[(b.key, b.reason) for b in batch.bad] for batch in found] == [
+        [(flat[1], "not an image"), (flat[6], "damaged image")],
+        [(flat[6], "damaged image")],
+        [],
+    ]
+    assert [batch.asked for batch in found] == [5, 5, 2]
+    stand_in = found[0].keys.index(flat[11])
+    own = found[2].keys.index(flat[11])
+    length = min(found[0].tokens.shape[1], found[2].tokens.shape[1])
+    assert torch.equal(found[0].tokens[stand_in, :length], found[2].tokens[own, :length])
+    assert torch.equal(
+        found[0].negative_tokens[stand_in, :, :length], found[2].negative_tokens[own, :, :length]
+    )
+    halves = [make_batches(data, rank=r, ranks=2)[0].keys for r in (0, 1)]
+    assert halves[0] + halves[1] == found[0].keys
+
+
+def test_a_batch_of_bad_pictures_only(make_data, samples, make_batches) -> None:
+    """Ten others are tried for each row, and each that is bad is told."""
+    for sample in samples:
+        sample.image = b"nothing"
+    batch = make_batches(make_data(samples))[0]
+    assert len(batch) == 0 and batch.images.shape == (0, 3, 32, 32)
+    assert batch.asked == 5 and len(batch.bad) == 5 * 11
+    assert batch.negative_tokens.shape[:2] == batch.negative_mask.shape == (0, 2)
+
+
 def test_bad_pictures_leave_their_batch(make_data, samples, make_batches) -> None:
+    """The batch is the whole epoch: there is no row beyond it."""
     samples[1].image = samples[1].image[: len(samples[1].image) // 2]
     samples[7].image = b"<html>"
     batches = make_batches(make_data(samples), batch_size=12)
@@ -99,27 +223,19 @@ def test_bad_pictures_leave_their_batch(make_data, samples, make_batches) -> Non
     assert not {"01", "21"} & set(batch.keys)
 
 
-def test_a_batch_of_bad_pictures_only(make_data, samples, make_batches) -> None:
-    for sample in samples:
-        sample.image = b"nothing"
-    batch = make_batches(make_data(samples))[0]
-    assert len(batch) == 0 and batch.images.shape == (0, 3, 32, 32) and len(batch.bad) == 5
-    assert batch.negative_tokens.shape[:2] == batch.negative_mask.shape == (0, 2)
-
-
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_tar_that_changes_during_the_run(workers, data, samples, make_batches, tar_again) -> None:
     """Another order in the same tar: the offsets point to other members."""
     batches = make_batches(data)
     tar_again(data / "shards" / "00000.tar", samples[:5][::-1])
     with pytest.raises(FsckitError, match=r"00000.tar: sample '\d\d' is no longer where") as error:
-        list(load_batches(batches, 3, workers=workers, pin_memory=False))
+        list(load_batches(batches, range(3), workers=workers, pin_memory=False))
     assert "\n" not in str(error.value)
 
 
 def test_the_limit_of_bad_pictures(tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
-    bad = BadImages(path)
+    bad = BadImages(path, 0.01)
     few = [BadImage(f"k{i}", "0.tar", "not an image") for i in range(10)]
     for _ in range(3):
         bad.count(few, rows=20)  # many rows, but only ten pictures

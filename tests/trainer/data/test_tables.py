@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fscdata.contract import FsckitError, negatives_path, samples_path
-from fsctrain.data import read_data
+from fsctrain.data import TrainingData, read_data
 from fsctrain.model import Clip, create_model
 
 
@@ -23,6 +24,10 @@ def clip(tiny_model: str) -> Clip:
 
 
 TOKENIZER = open_clip.SimpleTokenizer(context_length=16)
+
+
+def read(data: Path, styles: tuple[str, ...], clip: Clip, **options) -> TrainingData:
+    return read_data([str(data)], [], styles, clip, **options)
 
 
 def words(ids: np.ndarray) -> str:
@@ -44,24 +49,19 @@ def test_negatives_of_every_epoch(
     log = logging.getLogger("fsctrain")
     monkeypatch.setattr(log, "handlers", [caplog.handler])
     with caplog.at_level(logging.INFO, "fsctrain"):
-        data = read_data(make_data(samples, tokenizer=tokenizer), ("shape", "colour"), clip)
+        data = read(make_data(samples, tokenizer=tokenizer), ("shape", "colour"), clip)
     assert caplog.messages[0].startswith("checking 3 tars of ")
-    assert ("tokenizing 14 captions" in caplog.text) == (tokenizer is None)
+    assert ("tokenizing the captions" in caplog.text) == (tokenizer is None)
     assert len(data) == 14 and len(data.tars) == 3
     expected = [(s, i) for s in samples for i in range(len(s.captions))]
     for row, (sample, i) in enumerate(expected):
         assert data.key(row) == sample.key
-        assert words(data.captions.cut(row, 16)) == sample.captions[i]
+        assert words(data.caption(row)) == sample.captions[i]
         assert Path(data.tars[data.tar[row]]).stem == f"{samples.index(sample) // 5:05}"
-        for number, style in enumerate(data.styles):
-            variants = sample.negatives[style][i]
-            for epoch in range(5):
-                found = data.negative(number, row, epoch)
-                if variants:
-                    text = words(data.negatives.cut(found, 16))
-                    assert text == variants[epoch % len(variants)]
-                else:
-                    assert found == -1
+        for epoch in range(5):
+            for style, found in zip(data.styles, data.negatives_of(row, epoch), strict=True):
+                variants = sample.negatives[style][i]
+                assert words(found) == (variants[epoch % len(variants)] if variants else "")
     assert data.coverage() == {"shape": 12 / 14, "colour": 9 / 14}
 
 
@@ -71,29 +71,29 @@ def test_texts_longer_than_the_context(make_data, samples, make_sample, clip: Cl
     samples.append(
         make_sample("long", samples[0].image, [long], {"colour": [[]], "shape": [[long]]})
     )
-    data = read_data(make_data(samples), ("shape",), clip)
+    data = read(make_data(samples), ("shape",), clip)
     expected = TOKENIZER(long)[0].tolist()
-    assert data.captions.cut(12, 16).tolist() == expected
-    assert data.negatives.cut(data.negative(0, 12, 0), 16).tolist() == expected
+    assert data.caption(12).tolist() == expected
+    assert data.negatives_of(12, 0)[0].tolist() == expected
 
 
 def test_no_styles(data: Path, clip: Clip) -> None:
-    found = read_data(data, (), clip)
+    found = read(data, (), clip)
     assert found.variants == [] and len(found.negatives) == 0 and len(found) == 12
 
 
 def test_a_style_without_a_single_negative(make_data, samples, clip: Clip) -> None:
     for sample in samples:
         sample.negatives["colour"] = [[]]
-    data = read_data(make_data(samples), ("colour",), clip)
-    assert data.negative(0, 3, 1) == -1 and data.coverage() == {"colour": 0.0}
+    data = read(make_data(samples), ("colour",), clip)
+    assert not len(data.negatives_of(3, 1)[0]) and data.coverage() == {"colour": 0.0}
 
 
 def test_missing_style(data: Path, clip: Clip) -> None:
     with pytest.raises(
         FsckitError, match=r"no negatives of style 'svlc' \(there are: colour, shape\)"
     ):
-        read_data(data, ("svlc",), clip)
+        read(data, ("svlc",), clip)
 
 
 def test_vocabulary_too_small(data: Path, tiny_model: str, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_vocabulary_too_small(data: Path, tiny_model: str, tmp_path: Path) -> No
     path = tmp_path / "small.json"
     path.write_text(json.dumps(config))
     with pytest.raises(FsckitError, match=r"49407 is beyond the vocabulary.*vocab_size"):
-        read_data(data, (), create_model(str(path), "none"))
+        read(data, (), create_model(str(path), "none"))
 
 
 def test_the_caption_changed_in_the_tar(data, samples, tar_again, clip: Clip) -> None:
@@ -113,7 +113,7 @@ def test_the_caption_changed_in_the_tar(data, samples, tar_again, clip: Clip) ->
     with pytest.raises(
         FsckitError, match=r"00000.parquet: the caption hash of sample '02' does not"
     ):
-        read_data(data, (), clip)
+        read(data, (), clip)
 
 
 def test_the_tar_has_another_size(data, samples, tar_again, clip: Clip) -> None:
@@ -121,7 +121,7 @@ def test_the_tar_has_another_size(data, samples, tar_again, clip: Clip) -> None:
     with pytest.raises(
         FsckitError, match=r"00001.parquet: made from a 00001.tar of .*changed since"
     ):
-        read_data(data, (), clip)
+        read(data, (), clip)
 
 
 def test_negatives_of_another_caption(data, samples, tables_again, tar_again, clip: Clip) -> None:
@@ -137,7 +137,7 @@ def test_negatives_of_another_caption(data, samples, tables_again, tar_again, cl
         FsckitError,
         match=r"00000.parquet: made from another tar or other captions than .*--recipe shape",
     ):
-        read_data(data, ("shape",), clip)
+        read(data, ("shape",), clip)
 
 
 def test_another_schema_version(data: Path, clip: Clip) -> None:
@@ -147,7 +147,7 @@ def test_another_schema_version(data: Path, clip: Clip) -> None:
     record["provenance"]["schema_version"] = 99
     pq.write_table(table.replace_schema_metadata({"fsckit": json.dumps(record)}), path)
     with pytest.raises(FsckitError, match=r"00001.parquet: schema version 99"):
-        read_data(data, (), clip)
+        read(data, (), clip)
 
 
 def test_token_ids_that_are_not_there(data: Path, clip: Clip) -> None:
@@ -163,4 +163,43 @@ def test_token_ids_that_are_not_there(data: Path, clip: Clip) -> None:
         FsckitError,
         match=rf"no token ids; run 'fscdata make-negatives {data} --recipe colour,shape --over",
     ):
-        read_data(data, (), clip)
+        read(data, (), clip)
+
+
+@pytest.mark.parametrize(
+    ("offset", "size"), [(-1, 10), (100, 10), (1536, 0), (1536, 10**6), (2**62, 2**62)]
+)
+def test_a_picture_outside_its_tar(offset: int, size: int, data: Path, clip: Clip) -> None:
+    path = samples_path(data, "00001")
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    rows[2] |= {"image_offset": offset, "image_size": size}
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    with pytest.raises(
+        FsckitError,
+        match=rf"00001.parquet: the picture of sample '{rows[2]['key']}' is said to be {size} byt",
+    ):
+        read(data, (), clip)
+
+
+def test_several_data_sets(make_data, samples, clip: Clip, tmp_path: Path) -> None:
+    """Rows, negatives and tars of the second come after those of the first."""
+    one = make_data(samples[:7]).rename(tmp_path / "one")
+    for sample in samples[7:]:
+        sample.negatives["colour"] = [["a longer list", "of", "many", "others"]]
+    two = make_data(samples[7:], tokenizer=None).rename(tmp_path / "two")
+    data = read_data([str(one), str(two)], [1, 0.5], ("colour", "shape"), clip)
+    assert data.sizes == (7, 5) and data.weights == (1, 0.5) and len(data) == 12
+    for row, sample in enumerate(samples):
+        assert data.key(row) == sample.key and words(data.caption(row)) == sample.captions[0]
+        place = int(data.image_offset[row])
+        tar = data.tars[data.tar[row]].read_bytes()
+        assert tar[place : place + int(data.image_size[row])] == sample.image
+        for turn in range(5):
+            expected = [v[0][turn % len(v[0])] if v[0] else "" for v in sample.negatives.values()]
+            assert [words(found) for found in data.negatives_of(row, turn)] == expected
+    with_colour = sum(bool(sample.negatives["colour"][0]) for sample in samples)
+    assert data.coverage() == {"colour": with_colour / 12, "shape": 11 / 12}
+    with pytest.raises(FsckitError, match=r"two: no negatives of style 'colour'"):
+        shutil.rmtree(two / "negatives" / "colour")
+        read_data([str(one), str(two)], [], ("colour", "shape"), clip)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fscdata.contract import FsckitError
 from fsctrain.config import Config
-from fsctrain.losses import Features, load_loss, loss_names
+from fsctrain.losses import Features, Whole, load_loss, loss_names, whole_of_one
 
 B, D, P, L = 4, 6, 5, 7
 ALL, SOME, NONE = "all", "some", "none"
@@ -116,7 +116,7 @@ def slow_local_score(f: Features, i: int, c: int) -> Tensor:
     return torch.log(sum(words))
 
 
-def slow_loss(f: Features, config: Config) -> dict[str, Tensor]:
+def slow_loss(f: Features, whole: Whole, config: Config) -> dict[str, Tensor]:
     if config.loss != "fsc-clip":
         return {"loss": slow_clip(f, with_negatives=config.loss == "negclip")}
     settings = config.focal_gamma, config.label_smoothing
@@ -142,7 +142,8 @@ def gradients(
         for name, value in vars(features).items()
         if value is not None and value.is_floating_point()
     }
-    parts = compute(replace(features, **leaves), config)
+    leafy = replace(features, **leaves)
+    parts = compute(leafy, whole_of_one(leafy), config)
     parts["loss"].backward()
     return parts, {
         name: leaf.grad if leaf.grad is not None else torch.zeros_like(leaf)
@@ -223,14 +224,15 @@ def test_missing_negatives_do_not_matter() -> None:
     for loss in ("negclip", "fsc-clip"):
         config = make_config(loss)
         compute = load_loss(config)
-        assert torch.equal(compute(features, config)["loss"], compute(changed, config)["loss"])
+        one, other = (compute(f, whole_of_one(f), config) for f in (features, changed))
+        assert torch.equal(one["loss"], other["loss"])
 
 
 def test_with_all_negatives_the_reference_agrees() -> None:
     """With every negative there, masking and not masking are the same (N+1)-way cross-entropy."""
     features = make_features(3, ALL)
     config = make_config(focal_gamma=0, label_smoothing=0)
-    found = load_loss(config)(features, config)["global"]
+    found = load_loss(config)(features, whole_of_one(features), config)["global"]
     logits = 9 * torch.stack(
         [(features.images * features.texts).sum(1)]
         + [(features.images * features.negatives[:, j]).sum(1) for j in range(3)],
@@ -246,7 +248,7 @@ def test_parts_can_be_switched_off(off: str) -> None:
     features = make_features(2, SOME)
     if off == "local":
         features = replace(features, image_tokens=None, text_tokens=None, text_token_mask=None)
-    parts = load_loss(config)(features, config)
+    parts = load_loss(config)(features, whole_of_one(features), config)
     assert set(parts) == {"loss", "clip", "global", "local"} - {off}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -11,9 +12,11 @@ import typer
 
 from fscdata.contract import FsckitError, printable
 from fsctrain import __version__
+from fsctrain.cli.plot import plot
 from fsctrain.cli.recipes import recipes
 from fsctrain.cli.run import run
 from fsctrain.cli.screen import console
+from fsctrain.cli.weights import export, interpolate, merge
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Fine-tune a CLIP on tars and the hard negatives that fscdata made for them.",
 )
-for command in (run, recipes):
+for command in (run, recipes, plot, merge, interpolate, export):
     app.command()(command)
 
 
@@ -45,7 +48,9 @@ def _terminated(number: int, frame: FrameType | None) -> None:
 
 
 def _fail(sentence: str) -> None:
-    sys.stderr.write(f"fsctrain: {printable(sentence)}\n")
+    rank = os.environ.get("RANK", "0")
+    speaker = "fsctrain" if rank == "0" else f"fsctrain (rank {rank})"
+    sys.stderr.write(f"{speaker}: {printable(sentence)}\n")
     sys.exit(1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 from contextlib import nullcontext
 from typing import Annotated, Any
 
@@ -18,10 +19,11 @@ from fsctrain.config import Config, load_config
 from fsctrain.config import recipes as recipe_names
 
 
-def run(**flags: Any) -> None:
+def run(resume: bool, **flags: Any) -> None:
     """Train as a recipe says, with the settings given here in place of the recipe's.
 
-    In brackets: what holds where neither says anything.
+    In brackets: what holds where neither says anything. On several GPUs: torchrun
+    --nproc-per-node 4 -m fsctrain run …
     """
     settings = {name: value for name, value in flags.items() if value is not None}
     recipe = settings.pop("recipe", None)
@@ -29,10 +31,13 @@ def run(**flags: Any) -> None:
         raise FsckitError(f"--recipe is missing (there are: {', '.join(recipe_names())})")
     config = load_config(recipe, settings)
 
-    from fsctrain.train import train  # torch takes seconds to import: not for --help
+    from fsctrain.run_folder import BAD_IMAGES
+    from fsctrain.stopping import StoppedError  # torch takes seconds to import: not for --help
+    from fsctrain.train import train
 
+    first = os.environ.get("RANK", "0") == "0"
     log = logging.getLogger("fsctrain")
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.INFO if first else logging.WARNING)
     log.handlers = [_ConsoleHandler()]
     log.propagate = False  # open_clip gives the root logger a handler of its own
     bar = Progress(
@@ -42,7 +47,7 @@ def run(**flags: Any) -> None:
         TimeRemainingColumn(),
         console=console,
     )
-    with bar if console.is_terminal else nullcontext():
+    with bar if console.is_terminal and first else nullcontext():
         task = bar.add_task("training", total=None)
 
         def watch(record: dict[str, Any], steps: int) -> None:
@@ -52,10 +57,17 @@ def run(**flags: Any) -> None:
             else:
                 console.print(f"step {record['step']}/{steps} {_brief(record)}")
 
-        result = train(config, watch=watch)
+        try:
+            result = train(config, resume=resume, watch=watch)
+        except StoppedError as stopped:
+            log.info("stopped; the same command with --resume goes on")
+            raise typer.Exit(128 + stopped.number) from None
+    if not first:
+        return
     if result.bad_images:
         counts = ", ".join(f"{reason}: {n}" for reason, n in result.bad_images.items())
-        console.print(f"pictures left out: {counts}; see {result.folder / 'bad_images.jsonl'}")
+        where = result.folder / BAD_IMAGES
+        console.print(f"bad pictures, replaced by others: {counts}; see {where}")
     console.print(f"checkpoint: {result.checkpoint}")
     console.print(f"load it with: {result.loading_line}")
 
@@ -79,8 +91,9 @@ def _brief(record: dict[str, Any]) -> str:
 
 
 def _flags() -> list[inspect.Parameter]:
-    """One flag for each field of Config; values stay words, which Config itself reads."""
-    flags = []
+    """`--resume`, and one flag for each field of Config, which itself reads their words."""
+    text = "go on where the last saved state of this run is; begin it where there is none"
+    flags = [_flag("resume", False, Annotated[bool, typer.Option("--resume", help=text)])]
     for name, field in Config.model_fields.items():
         switch = field.annotation is bool
         option = typer.Option(
@@ -89,15 +102,14 @@ def _flags() -> list[inspect.Parameter]:
             metavar=None if switch else "VALUE",
             show_default=False,
         )
-        flags.append(
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=None,
-                annotation=Annotated[(bool if switch else str) | None, option],
-            )
-        )
+        flags.append(_flag(name, None, Annotated[(bool if switch else str) | None, option]))
     return flags
+
+
+def _flag(name: str, default: object, annotation: object) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
 
 
 def _default(field: FieldInfo) -> str:

@@ -7,16 +7,16 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from fscdata.contract import FsckitError
 
-MOST_IMAGES = 10
-MOST_SHARE = 0.01
+FEW = 10
 
 
 @dataclass(frozen=True)
 class BadImage:
-    """A sample whose picture was left out of a batch, and why."""
+    """A sample whose picture was not used, and why."""
 
     key: str
     tar: str
@@ -26,19 +26,22 @@ class BadImage:
 class BadImages:
     """The bad pictures of a run, each written once to a JSON-lines file.
 
-    A run goes on with few of them. It stops when more than 10 pictures are bad and their rows are
-    more than 1 % of the rows seen so far.
+    A run goes on with few of them. It stops when their rows are more than the share `limit` of the
+    rows read so far; where `limit` is above 0, only when more than 10 pictures are bad.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, limit: float, *, writes: bool = True) -> None:
+        """`writes`: whether this rank writes the file; all ranks are told the same pictures."""
         self.path = path
+        self.limit = limit
         self.reasons: Counter[str] = Counter()
+        self._writes = writes
         self._keys: set[str] = set()
         self._bad_rows = 0
         self._rows = 0
 
     def count(self, bad: Iterable[BadImage], rows: int) -> None:
-        """Count the bad pictures of a step that had `rows` rows, bad ones included.
+        """Count the bad pictures of a step that read `rows` rows, bad ones included.
 
         Raises:
             FsckitError: there are too many.
@@ -50,13 +53,15 @@ class BadImages:
                 continue
             self._keys.add(image.key)
             self.reasons[image.reason] += 1
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(image)) + "\n")
-        if len(self._keys) > MOST_IMAGES and self._bad_rows > MOST_SHARE * self._rows:
+            if self._writes:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(asdict(image)) + "\n")
+        enough = not self.limit or len(self._keys) > FEW
+        if enough and self._bad_rows > self.limit * self._rows:
             raise FsckitError(
                 f"{self.path}: {self._bad_rows} of the first {self._rows} rows have a picture "
-                f"that cannot be used ({self.summary()}), more than {MOST_SHARE:.0%}; mend or "
-                f"leave out the samples named there"
+                f"that cannot be used ({self.summary()}), more than {self.limit:.0%}; mend or "
+                f"leave out the samples named there, or raise --max-bad"
             )
 
     def check_some_good(self) -> None:
@@ -67,3 +72,17 @@ class BadImages:
     def summary(self) -> str:
         """The counts in words, the most frequent reason first; empty if there are none."""
         return ", ".join(f"{reason}: {count}" for reason, count in self.reasons.most_common())
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run has to know, as JSON."""
+        return {
+            "reasons": dict(self.reasons),
+            "keys": sorted(self._keys),
+            "bad_rows": self._bad_rows,
+            "rows": self._rows,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.reasons = Counter(state["reasons"])
+        self._keys = set(state["keys"])
+        self._bad_rows, self._rows = state["bad_rows"], state["rows"]

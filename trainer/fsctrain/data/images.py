@@ -1,100 +1,159 @@
-"""From a byte range of a tar to a cropped picture."""
+"""From a picture's bytes to a cropped picture."""
 
 from __future__ import annotations
 
 import io
 import math
-import os
-import tarfile
+import struct
 import warnings
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
-
-from fscdata.contract import FsckitError, printable
+from torchvision.transforms.functional import InterpolationMode, resized_crop
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MAX_PIXELS = 100_000_000
+FORMATS = ("JPEG", "PNG", "WEBP")
 RATIO = (3 / 4, 4 / 3)  # of width to height, as torchvision's RandomResizedCrop
-HEADER = tarfile.BLOCKSIZE
+CROP_TRIES = 10
+DRAWS = 2 * CROP_TRIES + 2  # random numbers that a crop may need
+
+# JPEG markers (ITU T.81, table B.1): frames that are baseline, extended or progressive, and
+# segments that may come before them: tables, restart interval, application data, comments.
+_FRAMES = frozenset((0xC0, 0xC1, 0xC2))
+_SEGMENTS = frozenset((0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE))
+_TWO = struct.Struct(">HH")
+
+Buffer: TypeAlias = "bytes | bytearray | memoryview"
+Scale: TypeAlias = tuple[float, float]
+Draws: TypeAlias = NDArray[np.float64]
+Crop: TypeAlias = Callable[[Buffer, tuple[int, int], Scale, Draws], Tensor]
 
 
 class UnreadableImageError(Exception):
     """A picture that cannot be used; its text is the reason under which it is counted."""
 
 
-def read_member(tar: Path, key: str, offset: int, size: int) -> bytes:
-    """The bytes of a tar's member at a known place, its header checked.
+def crop_draws(seed: int, epoch: int, places: range) -> Draws:
+    """Numbers of [0, 1) for the crops at these places of an epoch's order, [len(places), DRAWS].
+
+    Those of a place hang on the seed, the epoch and the place alone: Philox counts, so that a
+    batch's numbers are drawn at once, wherever it begins.
+    """
+    blocks = -(-DRAWS // 4)  # of four numbers: the step of Philox's counter
+    bits = np.random.Philox(np.random.SeedSequence([seed, epoch])).advance(places.start * blocks)
+    return np.random.Generator(bits).random((len(places), 4 * blocks))
+
+
+def crop_uint8(data: Buffer, size: tuple[int, int], scale: Scale, draws: Draws) -> Tensor:
+    """A random crop of a picture, resized (bicubic, antialiased) to uint8 [3, *size].
+
+    Its pixels lie as [*size, 3] in memory.
 
     Raises:
-        UnreadableImageError: the tar cannot be read.
-        FsckitError: there is another member at this place: the tar changed.
+        UnreadableImageError: not a picture, a damaged one, or one too large to decode.
     """
-    try:
-        with tar.open("rb", buffering=0) as file:
-            data = os.pread(file.fileno(), HEADER + size, offset - HEADER)
-        header = tarfile.TarInfo.frombuf(data[:HEADER], "utf-8", "surrogateescape")
-    except OSError:
-        raise UnreadableImageError("its tar cannot be read") from None
-    except tarfile.HeaderError:
-        header = None
-    # A long name, or one beyond ASCII, stands in a header of its own before this one.
-    named = not key.isascii() or len(key) > 90
-    if (
-        header is None
-        or header.size != size
-        or len(data) != HEADER + size
-        or not (named or header.name.startswith(f"{key}."))
-    ):
-        raise FsckitError(
-            f"{tar}: sample '{printable(key)}' is no longer where its table says: the tar changed "
-            f"since the run began; start the run again to learn which tables to make anew"
-        )
-    return data[HEADER:]
+    image = decode(data)
+    top, left, h, w = crop_box(image.shape[1], image.shape[2], scale, draws)
+    # The pixels lie as [H, W, 3], and so they stay: to turn them would take as long as the resize.
+    part = image.permute(1, 2, 0)[None, top : top + h, left : left + w].contiguous()
+    return F.interpolate(part.permute(0, 3, 1, 2), size, mode="bicubic", antialias=True)[0]
 
 
-def decode(data: bytes) -> Tensor:
+def crop_pil(data: Buffer, size: tuple[int, int], scale: Scale, draws: Draws) -> Tensor:
+    """As `crop_uint8`, with the pixels of open_clip's own training transform: decoded, cropped,
+    resized (bicubic) and made RGB by PIL, in this order.
+    """
+    with _no_warnings():
+        image = _open(data)
+        box = crop_box(image.height, image.width, scale, draws)
+        try:
+            cropped = resized_crop(image, *box, list(size), InterpolationMode.BICUBIC)
+            pixels = np.array(cropped.convert("RGB"))
+        except Exception:  # a stranger's file; PIL raises errors of many kinds
+            raise UnreadableImageError("damaged image") from None
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+CROPS: dict[str, Crop] = {"uint8": crop_uint8, "pil": crop_pil}
+
+
+def decode(data: Buffer) -> Tensor:
     """A JPEG, PNG or WebP picture as uint8 [3, H, W].
 
     Raises:
         UnreadableImageError: not a picture, a damaged one, or one too large to decode.
     """
-    with warnings.catch_warnings():
-        # PIL warns of sizes below our limit, and torchvision that torchcodec will replace it.
-        warnings.simplefilter("ignore")
-        image = _open(data)
+    with _no_warnings():
+        pixels = _jpeg_pixels(data)
+        if pixels is None:
+            image = _open(data)
+        else:
+            _check_pixels(pixels)
         try:
-            if image.format == "PNG":
+            if pixels is None and image.format == "PNG":
                 return _pixels(image)
-            picture: Tensor = decode_image(
-                torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB
-            )
-        except Exception:  # a stranger's file; PIL raises errors of many kinds
+            encoded = torch.frombuffer(data, dtype=torch.uint8)
+            picture: Tensor = decode_image(encoded, mode=ImageReadMode.RGB)
+        except Exception:  # as in crop_pil
             raise UnreadableImageError("damaged image") from None
     return picture
 
 
-def _open(data: bytes) -> Image.Image:
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """PIL warns of sizes below our limit, torchvision that torchcodec will replace it, and torch
+    that nobody should write to bytes.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _jpeg_pixels(data: Buffer) -> int | None:
+    """Height · width of a JPEG by its frame header, found as libjpeg finds it; None where the way
+    to it is not a plain one, and of what is no JPEG. PIL takes ten times as long.
+    """
+    if bytes(data[:2]) != b"\xff\xd8":
+        return None
+    place = 2
+    while place + 9 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker in _FRAMES:
+            height, width = _TWO.unpack_from(data, place + 5)
+            return int(height * width)
+        if marker not in _SEGMENTS:
+            return None
+        place += 2 + int.from_bytes(data[place + 2 : place + 4])
+    return None
+
+
+def _check_pixels(pixels: int) -> None:
+    if pixels > MAX_PIXELS:
+        raise UnreadableImageError(f"more than {MAX_PIXELS // 10**6} million pixels")
+
+
+def _open(data: Buffer) -> Image.Image:
     """The picture, of which PIL has read the header alone: it is one, and fits into memory."""
     from PIL import Image  # noqa: PLC0415  # only here, in the workers
 
     try:
-        image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP"))
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
         pixels = image.height * image.width
     except Image.DecompressionBombError:
         pixels = MAX_PIXELS + 1
-    except Exception:  # as in decode
+    except Exception:  # as in crop_pil
         raise UnreadableImageError("not an image") from None
-    if pixels > MAX_PIXELS:
-        raise UnreadableImageError(f"more than {MAX_PIXELS // 10**6} million pixels")
+    _check_pixels(pixels)
     return image
 
 
@@ -106,32 +165,21 @@ def _pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
-def crop_box(
-    height: int, width: int, scale: tuple[float, float], rng: np.random.Generator
-) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a random crop.
+def crop_box(height: int, width: int, scale: Scale, draws: Draws) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a random crop, from DRAWS numbers of [0, 1).
 
     The distribution of torchvision's RandomResizedCrop ("Inception crop", Szegedy et al., 2015):
     a share of the area from `scale`, a ratio of 3/4 to 4/3, ten tries, then the middle.
     """
-    for _ in range(10):
-        area = height * width * rng.uniform(*scale)
-        ratio = math.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
+    low, high = math.log(RATIO[0]), math.log(RATIO[1])
+    u = draws.tolist()
+    for i in range(CROP_TRIES):
+        area = height * width * (scale[0] + u[2 * i] * (scale[1] - scale[0]))
+        ratio = math.exp(low + u[2 * i + 1] * (high - low))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
-            top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
-            return int(top), int(left), h, w
+            down, right = u[2 * CROP_TRIES : DRAWS]
+            return int(down * (height - h + 1)), int(right * (width - w + 1)), h, w
     h = min(height, max(1, round(width / RATIO[0])))
     w = min(width, max(1, round(height * RATIO[1])))
     return (height - h) // 2, (width - w) // 2, h, w
-
-
-def crop(
-    image: Tensor, size: tuple[int, int], scale: tuple[float, float], rng: np.random.Generator
-) -> Tensor:
-    """A random crop of uint8 [3, H, W], resized (bicubic, antialiased) to uint8 [3, *size]."""
-    box = crop_box(image.shape[1], image.shape[2], scale, rng)
-    resized: Tensor = transforms.resized_crop(
-        image, *box, list(size), interpolation=InterpolationMode.BICUBIC, antialias=True
-    )
-    return resized

@@ -1,68 +1,39 @@
-"""Batches: which rows, which negatives, which crop is a function of the seed and the step."""
+"""Batches by offset: which rows, which negatives, which crop is a function of seed and step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+import signal
+import sys
+from collections.abc import Iterator
+from functools import partial
+from typing import Literal
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fscdata.contract import FsckitError
-from fsctrain.data.bad_images import BadImage
-from fsctrain.data.images import UnreadableImageError, crop, decode, read_member
+from fsctrain.data.batch import Batch, Row, in_turn, make_batch
+from fsctrain.data.images import CROPS, Buffer, Draws, crop_draws
+from fsctrain.data.order import Order
 from fsctrain.data.tables import TrainingData
-
-
-@dataclass(frozen=True)
-class Batch:
-    """B rows and their negatives of N styles; texts are padded with 0 to the longest, L.
-
-    Attributes:
-        images: uint8 [B, 3, H, W].
-        tokens: int64 [B, L].
-        negative_tokens: int64 [B, N, L], all 0 where there is no negative.
-        negative_mask: bool [B, N], whether there is one that differs from the caption.
-        keys: the samples' keys.
-        bad: rows that were left out because of their pictures.
-    """
-
-    images: Tensor
-    tokens: Tensor
-    negative_tokens: Tensor
-    negative_mask: Tensor
-    keys: list[str]
-    bad: list[BadImage] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def pin_memory(self) -> Batch:
-        """With pages locked for the copy to a GPU (called by torch's loader)."""
-        return self._with(Tensor.pin_memory)
-
-    def to(self, device: torch.device) -> Batch:
-        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        return Batch(
-            change(self.images),
-            change(self.tokens),
-            change(self.negative_tokens),
-            change(self.negative_mask),
-            self.keys,
-            self.bad,
-        )
+from fsctrain.data.tars import Tars
 
 
 class Batches(Dataset[Batch | FsckitError]):
-    """Batch number `step` of a run that goes through the rows again and again.
+    """Batch number `step` of a run that goes through the rows again and again, in the `Order`.
 
-    Every epoch has each row once, in an order of its own; its last batch may be smaller.
+    A bad picture is replaced: the place p of an epoch's order is taken by the row at p + B, then
+    by that at p + 2B, and so on modulo the epoch's length, at most ten of them, with that row's
+    own texts. The row is left out where none of them is any good.
+
+    Args:
+        data: the rows.
+        batch_size: B, over all ranks.
+        image_size: H and W.
+        crop_scale: smallest and largest share of the picture that a crop keeps.
+        seed: of the order and the crops.
+        rank, ranks: which part of each global batch is made here.
+        transform: how a picture is decoded and cropped, a name of `CROPS`.
     """
 
     def __init__(
@@ -73,90 +44,79 @@ class Batches(Dataset[Batch | FsckitError]):
         *,
         crop_scale: tuple[float, float],
         seed: int,
+        rank: int = 0,
+        ranks: int = 1,
+        transform: Literal["uint8", "pil"] = "uint8",
     ) -> None:
         self.data = data
-        self.batch_size = batch_size
         self.image_size = image_size
         self.crop_scale = crop_scale
-        self.seed = seed
-        self.steps_per_epoch = -(-len(data) // batch_size)
+        self.order = Order(data.sizes, data.weights, seed, batch_size, rank, ranks)
+        self._crop = CROPS[transform]
+        self._tars = Tars(data.tars)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.order.steps_per_epoch
 
     def __getitem__(self, step: int) -> Batch | FsckitError:
         """The batch; an error is given back, since a worker would wrap it in a traceback."""
-        epoch, number = divmod(step, self.steps_per_epoch)
-        order = _order(len(self.data), self.seed, epoch)
-        rows = order[number * self.batch_size : (number + 1) * self.batch_size]
-        images, good, bad = [], [], []
-        for row in rows:
-            try:
-                images.append(self._image(int(row), epoch))
-                good.append(int(row))
-            except UnreadableImageError as error:
-                tar = self.data.tars[self.data.tar[row]].name
-                bad.append(BadImage(self.data.key(row), tar, str(error)))
-            except FsckitError as error:
-                return error
-        stacked = torch.stack(images) if images else torch.zeros(0, 3, *self.image_size).byte()
-        return Batch(stacked, *self._texts(good, epoch), [self.data.key(r) for r in good], bad)
+        order, data = self.order, self.data
+        epoch, places = order.places(step)
+        rows, turns = order.epoch(epoch)
+        draws = crop_draws(order.seed, epoch, places)
 
-    def _image(self, row: int, epoch: int) -> Tensor:
+        def candidates(i: int) -> Iterator[Row]:
+            for place in in_turn(places[i], order.batch_size, len(rows)):
+                row = int(rows[place])
+                yield Row(data, row, int(turns[place]), partial(self._read, row))
+
+        def crop(image: Buffer, numbers: Draws) -> Tensor:
+            return self._crop(image, self.image_size, self.crop_scale, numbers)
+
+        try:
+            return make_batch(draws, candidates, crop, self.image_size, len(data.styles))
+        except FsckitError as error:
+            return error
+
+    def _read(self, row: int) -> Buffer:
         data = self.data
         place = int(data.image_offset[row]), int(data.image_size[row])
-        image = decode(read_member(data.tars[data.tar[row]], data.key(row), *place))
-        rng = np.random.default_rng([self.seed, epoch, row])
-        return crop(image, self.image_size, self.crop_scale, rng)
-
-    def _texts(self, rows: Sequence[int], epoch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """tokens [B, L], negative_tokens [B, N, L], negative_mask [B, N]."""
-        data, context = self.data, self.data.context_length
-        styles = range(len(data.styles))
-        numbers = np.array(
-            [[data.negative(style, row, epoch) for style in styles] for row in rows], np.int64
-        ).reshape(len(rows), len(styles))
-        captions = [data.captions.cut(row, context) for row in rows]
-        negatives = [
-            data.negatives.cut(n, context) if n >= 0 else np.zeros(0, np.int32)
-            for n in numbers.ravel().tolist()
-        ]
-        length = max((len(text) for text in [*captions, *negatives]), default=0)
-        tokens = _pad(captions, length)
-        negative_tokens = _pad(negatives, length).view(*numbers.shape, length)
-        # A negative whose tokens are the caption's is none: one cut before its edit, or one that
-        # differs in case alone.
-        differs = (negative_tokens != tokens[:, None]).any(2)
-        mask = torch.from_numpy(numbers >= 0) & differs
-        return tokens, negative_tokens * mask[..., None], mask
+        return self._tars.read(int(data.tar[row]), data.key(row), *place)
 
 
 def load_batches(
-    batches: Batches, steps: int, *, workers: int, pin_memory: bool
+    batches: Batches, steps: range, *, workers: int, pin_memory: bool = False
 ) -> Iterator[Batch]:
-    """Batches 0 … steps − 1 in order, made by `workers` processes (0: by this one).
+    """The batches of these steps in order, made by `workers` processes (0: by this one).
 
     Raises:
         FsckitError: a tar changed since its tables were made.
     """
+    return run_loader(batches, steps, workers, pin_memory)
+
+
+def _leave_signals_to_the_run(worker: int) -> None:
+    """A signal to the whole group is for the run; it ends its workers when its state is saved."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def run_loader(
+    batches: Dataset[Batch | FsckitError], steps: range | None, workers: int, pin_memory: bool
+) -> Iterator[Batch]:
+    """What torch's loader makes of a data set of batches; `steps` are None if it knows them."""
     loader = DataLoader(
         batches,
         batch_size=None,
-        sampler=range(steps),
+        sampler=steps,
         num_workers=workers,
         pin_memory=pin_memory,
+        worker_init_fn=_leave_signals_to_the_run,
+        # A fork starts at once and shares the tables; elsewhere it is not safe.
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
     for batch in loader:
         if isinstance(batch, FsckitError):
             raise batch
         yield batch
-
-
-@lru_cache(maxsize=1)
-def _order(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, epoch]).permutation(rows)
-
-
-def _pad(texts: list[NDArray[np.int32]], length: int) -> Tensor:
-    """int64 [len(texts), length], zeros at the right."""
-    padded = np.zeros((len(texts), length), np.int64)
-    for row, text in zip(padded, texts, strict=True):
-        row[: len(text)] = text
-    return torch.from_numpy(padded)

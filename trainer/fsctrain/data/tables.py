@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tarfile import BLOCKSIZE
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,27 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fscdata.contract import CLIP_BPE, FsckitError, open_dataset, shard_paths, styles_present
+from fscdata.contract import (
+    CLIP_BPE,
+    DataPath,
+    Dataset,
+    FsckitError,
+    at_once,
+    data_path,
+    open_dataset,
+    printable,
+    samples_path,
+    shard_paths,
+    size_of,
+    styles_present,
+)
 from fsctrain.model import Clip, end_positions, get_tokenizer, uses_clip_bpe
+from fsctrain.model.create import Tokenizer
 
 log = logging.getLogger("fsctrain")
 
 _TEXTS_AT_ONCE = 8192
+_EMPTY = np.zeros(0, np.int32)
 Integers = NDArray[np.int64]
 
 
@@ -46,9 +62,11 @@ class Texts:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """One row a caption (R rows), in the order of the tars.
+    """One row a caption (R rows), in the order of the data sets and of their tars.
 
     Attributes:
+        sizes: rows of each data set.
+        weights: how often a row of each is seen in an epoch.
         tars: the shards; `tar` [R] says in which of them a row's image lies.
         image_offset, image_size: [R] the image's byte range inside its tar.
         keys: [R] the samples' keys.
@@ -57,10 +75,12 @@ class TrainingData:
         negatives: the token ids of all negatives of all styles.
         variants: for each style [R, K]: which of `negatives` a caption has, −1 where none;
             those that there are come first.
-        context_length: the model's; longer texts are cut.
+        context_length: longer texts are cut.
     """
 
-    tars: list[Path]
+    sizes: tuple[int, ...]
+    weights: tuple[float, ...]
+    tars: list[DataPath]
     tar: Integers
     image_offset: Integers
     image_size: Integers
@@ -68,7 +88,7 @@ class TrainingData:
     captions: Texts
     styles: tuple[str, ...]
     negatives: Texts
-    variants: list[Integers]
+    variants: list[NDArray[np.int32]]
     context_length: int
 
     def __len__(self) -> int:
@@ -77,11 +97,21 @@ class TrainingData:
     def key(self, row: int) -> str:
         return str(self.keys[row].as_py())
 
-    def negative(self, style: int, row: int, epoch: int) -> int:
-        """Which of `negatives` a caption gets in an epoch, −1 for none: variant epoch mod K."""
-        of_row = self.variants[style][row]
-        count = int((of_row >= 0).sum())
-        return int(of_row[epoch % count]) if count else -1
+    def caption(self, row: int) -> NDArray[np.int32]:
+        """Its token ids, cut to the context."""
+        return self.captions.cut(row, self.context_length)
+
+    def negatives_of(self, row: int, turn: int) -> list[NDArray[np.int32]]:
+        """The token ids of one negative a style when the caption is seen for the time number
+        `turn`: variant turn mod K, empty where there is none.
+        """
+        found = []
+        for variants in self.variants:
+            of_row = variants[row]
+            count = int(np.count_nonzero(of_row >= 0))
+            number = of_row[turn % count] if count else -1
+            found.append(self.negatives.cut(number, self.context_length) if count else _EMPTY)
+        return found
 
     def coverage(self) -> dict[str, float]:
         """The share of captions that have a negative of each style."""
@@ -91,42 +121,111 @@ class TrainingData:
         }
 
 
-def read_data(data: Path, styles: tuple[str, ...], clip: Clip) -> TrainingData:
-    """Read a data set's tables for a model.
+def read_data(
+    folders: Sequence[str],
+    weights: Sequence[float],
+    styles: tuple[str, ...],
+    clip: Clip,
+    context_length: int | None = None,
+) -> TrainingData:
+    """Read the tables of one or several data sets for a model.
 
     Token ids come from the tables where these were made with the model's tokenizer; else captions
     and negatives are tokenized here.
 
+    Args:
+        folders: the data sets, local or with a scheme (s3://…).
+        weights: how often a caption of each is seen in an epoch; none: once each.
+        styles: of the negatives, which every data set must have.
+        clip: the model.
+        context_length: tokens that a text is cut to; None: the model's own number.
+
     Raises:
         FsckitError: as `fscdata.contract.open_dataset`; no captions; token ids that are missing
-            or beyond the model's vocabulary.
+            or beyond the model's vocabulary; weights or folders that cannot be.
     """
-    log.info("checking %s tars of %s", f"{len(shard_paths(data)):,}", data)
-    dataset = open_dataset(data, list(styles))
-    samples = dataset.samples
+    weights = check_folders(folders, weights)
+    context = check_context(clip, context_length)
+    parts = []
+    for folder, weight in zip(folders, weights, strict=True):
+        data = data_path(folder)
+        log.info("checking %s tars of %s", f"{len(shard_paths(data)):,}", data)
+        dataset = open_dataset(data, list(styles))
+        _check_places(data, dataset)
+        texts = text_reader(data, clip, dataset.tokenizer)
+        parts.append(join_tables(data, dataset, texts, context, weight))
+    return parts[0] if len(parts) == 1 else _one_after_the_other(parts)
+
+
+def check_folders(folders: Sequence[str], weights: Sequence[float]) -> tuple[float, ...]:
+    """The weight of each data set.
+
+    Raises:
+        FsckitError: another number of weights than of data sets; one named twice.
+    """
+    if weights and len(weights) != len(folders):
+        raise FsckitError(
+            f"--data-weights: {len(weights)} numbers for {len(folders)} data sets; give one each"
+        )
+    places = [_place(folder) for folder in folders]
+    for folder, place in zip(folders, places, strict=True):
+        if places.count(place) > 1:
+            raise FsckitError(
+                f"--data {folder}: the data set is named twice; name it once, and set how often it "
+                f"is seen with --data-weights"
+            )
+    return tuple(weights) or (1.0,) * len(folders)
+
+
+def _place(folder: str) -> str:
+    path = data_path(folder)
+    return str(path.resolve() if isinstance(path, Path) else path)
+
+
+def check_context(clip: Clip, context_length: int | None) -> int:
+    """The number of tokens that texts are cut to.
+
+    Raises:
+        FsckitError: more than the model has positions for.
+    """
+    most = int(clip.model.context_length)
+    if context_length is not None and context_length > most:
+        raise FsckitError(
+            f"--context-length {context_length}: model {clip.name} has {most} positions; give at "
+            f"most that many"
+        )
+    return context_length or most
+
+
+def join_tables(
+    data: DataPath,
+    dataset: Dataset[DataPath],
+    texts: TextReader,
+    context_length: int,
+    weight: float = 1.0,
+) -> TrainingData:
+    """The tables of one data set, or of some of its shards, as arrays.
+
+    Raises:
+        FsckitError: no captions; token ids that are missing or beyond the model's vocabulary.
+    """
+    samples, styles = dataset.samples, tuple(dataset.negatives)
     rows = [len(table) for table in samples]
     if not sum(rows):
         raise FsckitError(
             f"{data}: its samples tables hold no caption; there is nothing to train on"
         )
-    stored = dataset.tokenizer == CLIP_BPE and uses_clip_bpe(clip)
-    if not stored:
-        log.info(
-            "tokenizing %s captions and their negatives: the tables have no token ids for %s",
-            f"{sum(rows):,}",
-            clip.name,
-        )
-    texts = _stored_texts if stored else _tokenizing(clip)
     tables = [table for style in styles for table in dataset.negatives[style]]
-    captions = texts([table["caption"] for table in samples], [t["token_ids"] for t in samples])
-    negatives = texts([t["negative"] for t in tables], [t["token_ids"] for t in tables])
-    _check_ids(data, clip, captions, negatives)
+    captions = texts.read([t["caption"] for t in samples], [t["token_ids"] for t in samples])
+    negatives = texts.read([t["negative"] for t in tables], [t["token_ids"] for t in tables])
     starts = np.cumsum([0, *rows])
     variants, first = [], 0
     for style in styles:
         variants.append(_variants(samples, dataset.negatives[style], starts, first))
         first += sum(len(table) for table in dataset.negatives[style])
     return TrainingData(
+        sizes=(sum(rows),),
+        weights=(weight,),
         tars=dataset.tars,
         tar=np.repeat(np.arange(len(rows)), rows),
         image_offset=_numpy(samples, "image_offset"),
@@ -138,8 +237,62 @@ def read_data(data: Path, styles: tuple[str, ...], clip: Clip) -> TrainingData:
         styles=styles,
         negatives=negatives,
         variants=variants,
-        context_length=int(clip.model.context_length),
+        context_length=context_length,
     )
+
+
+def _check_places(data: DataPath, dataset: Dataset[DataPath]) -> None:
+    """Raises FsckitError where a picture is said to lie outside its tar."""
+    sizes = at_once(size_of, dataset.tars)
+    for tar, size, table in zip(dataset.tars, sizes, dataset.samples, strict=True):
+        offset, length = (table[name].to_numpy() for name in ("image_offset", "image_size"))
+        outside = np.flatnonzero((offset < BLOCKSIZE) | (length < 1) | (length > size - offset))
+        if len(outside):
+            row = int(outside[0])
+            raise FsckitError(
+                f"{samples_path(data, tar.stem)}: the picture of sample "
+                f"'{printable(table['key'][row].as_py())}' is said to be {length[row]} bytes long "
+                f"at byte {offset[row]} of a tar of {size} bytes; run 'fscdata make-negatives "
+                f"{data} --recipe RECIPE --overwrite'"
+            )
+
+
+def _one_after_the_other(parts: list[TrainingData]) -> TrainingData:
+    """Several data sets as one."""
+    tars = np.cumsum([0, *(len(part.tars) for part in parts)])
+    numbers = np.cumsum([0, *(len(part.negatives) for part in parts)])
+    return TrainingData(
+        sizes=tuple(len(part) for part in parts),
+        weights=tuple(part.weights[0] for part in parts),
+        tars=[tar for part in parts for tar in part.tars],
+        tar=np.concatenate([p.tar + first for p, first in zip(parts, tars[:-1], strict=True)]),
+        image_offset=np.concatenate([part.image_offset for part in parts]),
+        image_size=np.concatenate([part.image_size for part in parts]),
+        keys=pa.concat_arrays([part.keys for part in parts]),
+        captions=_joined_texts([part.captions for part in parts]),
+        styles=parts[0].styles,
+        negatives=_joined_texts([part.negatives for part in parts]),
+        variants=[
+            _joined_variants([part.variants[style] for part in parts], numbers[:-1])
+            for style in range(len(parts[0].styles))
+        ],
+        context_length=parts[0].context_length,
+    )
+
+
+def _joined_texts(parts: list[Texts]) -> Texts:
+    return _texts([part.ids for part in parts], [np.diff(part.offsets) for part in parts])
+
+
+def _joined_variants(parts: list[NDArray[np.int32]], firsts: Integers) -> NDArray[np.int32]:
+    """One style's [R, K] of all data sets; `firsts` are the numbers of their first negatives."""
+    joined = np.full((sum(map(len, parts)), max(part.shape[1] for part in parts)), -1, np.int32)
+    row = 0
+    for part, first in zip(parts, firsts, strict=True):
+        place = joined[row : row + len(part), : part.shape[1]]
+        place[:] = np.where(part >= 0, part + first, -1)
+        row += len(part)
+    return joined
 
 
 def _numpy(tables: list[pa.Table], column: str) -> Integers:
@@ -148,7 +301,7 @@ def _numpy(tables: list[pa.Table], column: str) -> Integers:
 
 def _variants(
     samples: list[pa.Table], negatives: list[pa.Table], starts: Integers, first: int
-) -> Integers:
+) -> NDArray[np.int32]:
     """One style's [R, K]: each caption's negatives by variant, joined by (key, caption_index).
 
     `starts` are the first rows of the shards, `first` the number of the style's first negative.
@@ -170,34 +323,65 @@ def _variants(
     row, number = row[order], number[order]
     # A negative's place among those of its row: its own place less that of the row's first.
     place = np.arange(len(row)) - np.searchsorted(row, row, side="left")
-    index = np.full((starts[-1], place.max(initial=-1) + 1), -1)
+    index = np.full((starts[-1], place.max(initial=-1) + 1), -1, np.int32)
     index[row, place] = number
     return index
 
 
-def _stored_texts(strings: list[pa.ChunkedArray], ids: list[pa.ChunkedArray]) -> Texts:
-    """The tables' own token ids."""
-    flat = [pc.list_flatten(column).to_numpy() for column in ids]
-    lengths = [pc.fill_null(pc.list_value_length(column), 0).to_numpy() for column in ids]
-    return _texts(flat, lengths)
+@dataclass(frozen=True)
+class TextReader:
+    """From tables to the token ids of one model.
+
+    Attributes:
+        data: the data set, for messages.
+        clip: the model.
+        tokenize: its tokenizer, where the tables' own ids are not this model's.
+    """
+
+    data: DataPath
+    clip: Clip
+    tokenize: Tokenizer | None
+
+    def read(self, strings: list[pa.ChunkedArray], ids: list[pa.ChunkedArray]) -> Texts:
+        """Token ids, as far as the end token.
+
+        Raises:
+            FsckitError: ids that are missing or beyond the model's vocabulary.
+        """
+        if self.tokenize is None:
+            flat = [pc.list_flatten(column).to_numpy() for column in ids]
+            lengths = [pc.fill_null(pc.list_value_length(column), 0).to_numpy() for column in ids]
+        else:
+            flat, lengths = _tokenized(strings, self.tokenize, self.clip)
+        texts = _texts(flat, lengths)
+        _check_ids(self.data, self.clip, texts)
+        return texts
 
 
-def _tokenizing(clip: Clip) -> Callable[[list[pa.ChunkedArray], list[pa.ChunkedArray]], Texts]:
-    """Token ids by the model's tokenizer, as far as the end token."""
-    tokenize = get_tokenizer(clip)
+def text_reader(data: DataPath, clip: Clip, tokenizer: str | None) -> TextReader:
+    """`tokenizer` is the one with which the tables of `data` were made."""
+    if tokenizer == CLIP_BPE and uses_clip_bpe(clip):
+        return TextReader(data, clip, None)
+    log.info(
+        "tokenizing the captions and negatives of %s: its tables have no token ids for %s",
+        data,
+        clip.name,
+    )
+    return TextReader(data, clip, get_tokenizer(clip))
 
-    def texts(strings: list[pa.ChunkedArray], ids: list[pa.ChunkedArray]) -> Texts:
-        flat: list[NDArray[Any]] = []
-        lengths: list[NDArray[Any]] = []
-        for column in strings:
-            for start in range(0, len(column), _TEXTS_AT_ONCE):
-                tokens: Tensor = tokenize(column[start : start + _TEXTS_AT_ONCE].to_pylist())
-                length = end_positions(clip.model, tokens) + 1  # [n]
-                flat.append(tokens[_within(length, tokens.shape[1])].numpy())
-                lengths.append(length.numpy())
-        return _texts(flat, lengths)
 
-    return texts
+def _tokenized(
+    strings: list[pa.ChunkedArray], tokenize: Tokenizer, clip: Clip
+) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+    flat: list[NDArray[Any]] = []
+    lengths: list[NDArray[Any]] = []
+    for column in strings:
+        for start in range(0, len(column), _TEXTS_AT_ONCE):
+            tokens: Tensor = tokenize(column[start : start + _TEXTS_AT_ONCE].to_pylist())
+            length = end_positions(clip.model, tokens) + 1  # [n]
+            flat.append(tokens[_within(length, tokens.shape[1])].numpy())
+            lengths.append(length.numpy())
+    return flat, lengths
 
 
 def _within(lengths: Tensor, width: int) -> Tensor:
@@ -211,17 +395,16 @@ def _texts(flat: list[NDArray[Any]], lengths: list[NDArray[Any]]) -> Texts:
     return Texts(np.concatenate([none, *flat]).astype(np.int32), offsets)
 
 
-def _check_ids(data: Path, clip: Clip, *texts: Texts) -> None:
+def _check_ids(data: DataPath, clip: Clip, texts: Texts) -> None:
     vocabulary = int(clip.model.vocab_size)
-    for text in texts:
-        if len(text) and int(np.diff(text.offsets).min()) < 2:
-            recipe = ",".join(styles_present(data)) or "RECIPE"
-            raise FsckitError(
-                f"{data}: a text of its tables has no token ids; run 'fscdata make-negatives "
-                f"{data} --recipe {recipe} --overwrite'"
-            )
-        if int(text.ids.max(initial=0)) >= vocabulary:
-            raise FsckitError(
-                f"{data}: token id {text.ids.max()} is beyond the vocabulary of model {clip.name} "
-                f"({vocabulary}); set vocab_size in its text_cfg"
-            )
+    if len(texts) and int(np.diff(texts.offsets).min()) < 2:
+        recipe = ",".join(styles_present(data)) or "RECIPE"
+        raise FsckitError(
+            f"{data}: a text of its tables has no token ids; run 'fscdata make-negatives "
+            f"{data} --recipe {recipe} --overwrite'"
+        )
+    if int(texts.ids.max(initial=0)) >= vocabulary:
+        raise FsckitError(
+            f"{data}: token id {texts.ids.max()} is beyond the vocabulary of model {clip.name} "
+            f"({vocabulary}); set vocab_size in its text_cfg"
+        )

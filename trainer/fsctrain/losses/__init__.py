@@ -1,8 +1,8 @@
 """The losses, found by module name: `fsc-clip` is fsc_clip.py.
 
-A loss module has one verb, `compute(features, config)`, which gives the loss to minimise under
-"loss" and its unweighted parts under their names, scalars all; and it says in `USES` which of
-the settings of hard negatives it heeds.
+A loss module has one verb, `compute(features, whole, config)`, which gives the loss to minimise
+under "loss" and its unweighted parts under their names, scalars all, each this rank's part of a
+sum over the ranks; and it says in `USES` which of the settings of hard negatives it heeds.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 
 from fscdata.contract import FsckitError
 from fsctrain.config import Config
-from fsctrain.losses._features import Features
+from fsctrain.losses._features import Features, Whole, whole_of_one
 
-__all__ = ["Features", "Loss", "load_loss", "loss_names"]
+__all__ = ["Features", "Loss", "Whole", "load_loss", "loss_names", "whole_of_one"]
 
-Loss = Callable[[Features, Config], dict[str, Tensor]]
+Loss = Callable[[Features, Whole, Config], dict[str, Tensor]]
 
 _SETTINGS = ("styles", "global_weight", "local_weight")
 

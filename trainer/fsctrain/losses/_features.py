@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Features:
-    """One batch after the model: B images with their captions, N negatives a caption at most.
+    """A rank's part of a batch after the model: B images and captions, N negatives at most.
 
     Attributes:
         images: unit vectors [B, D].
@@ -30,3 +30,37 @@ class Features:
     image_tokens: Tensor | None = None
     text_tokens: Tensor | None = None
     text_token_mask: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The batch of all ranks, G rows, for the losses that tell an image from all other rows.
+
+    Attributes:
+        images, texts: unit vectors [G, D].
+        negatives: unit vectors [G, N, D]; `negative_mask` bool [G, N] says which there are.
+        rows: those rows of the batch for which this rank computes the loss.
+        share: 1, or 1 / ranks where every rank computes the loss of all rows.
+        rows_with_negatives: how many rows of the batch have a negative, a scalar.
+    """
+
+    images: Tensor
+    texts: Tensor
+    negatives: Tensor
+    negative_mask: Tensor
+    rows: slice
+    share: float
+    rows_with_negatives: Tensor
+
+
+def whole_of_one(features: Features) -> Whole:
+    """The batch of a run that has one rank: that rank's part is all of it."""
+    return Whole(
+        images=features.images,
+        texts=features.texts,
+        negatives=features.negatives,
+        negative_mask=features.negative_mask,
+        rows=slice(0, len(features.images)),
+        share=1.0,
+        rows_with_negatives=features.negative_mask.any(1).sum(),
+    )

@@ -11,29 +11,32 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fsctrain.config import Config
-from fsctrain.losses._features import Features
+from fsctrain.losses._features import Features, Whole
 from fsctrain.losses.clip import contrastive
 
 USES = frozenset({"styles", "global_weight", "local_weight"})
 
 
-def compute(features: Features, config: Config) -> dict[str, Tensor]:
+def compute(features: Features, whole: Whole, config: Config) -> dict[str, Tensor]:
     """CLIP + λ_g·global + λ_l·local; a part of weight 0 is not computed."""
-    parts = {"clip": contrastive(features)}
+    parts = {"clip": contrastive(features, whole)}
     loss = parts["clip"]
     for name, weight, scores in (
         ("global", config.global_weight, global_scores),
         ("local", config.local_weight, local_scores),
     ):
         if weight:
-            parts[name] = hard_negative_loss(
+            losses = hard_negative_losses(
                 scores(features), features.negative_mask, config.focal_gamma, config.label_smoothing
             )
+            parts[name] = losses.sum() / whole.rows_with_negatives.clamp_min(1)
             loss = loss + weight * parts[name]
     return {"loss": loss, **parts}
 
 
-def hard_negative_loss(scores: Tensor, negative_mask: Tensor, gamma: float, alpha: float) -> Tensor:
+def hard_negative_losses(
+    scores: Tensor, negative_mask: Tensor, gamma: float, alpha: float
+) -> Tensor:
     """Focal loss with smoothed labels of the (N+1)-way choice between a caption and its negatives.
 
     Args:
@@ -43,7 +46,7 @@ def hard_negative_loss(scores: Tensor, negative_mask: Tensor, gamma: float, alph
         alpha: label smoothing, shared by the true caption and the k negatives that are there.
 
     Returns:
-        The mean over the rows that have a negative, a scalar; 0 where none has.
+        Each row's loss, [B]; 0 where it has no negative.
     """
     there = F.pad(negative_mask, (1, 0), value=True)  # [B, 1 + N]
     lowest = torch.finfo(scores.dtype).min  # −inf would make NaN of the gradient
@@ -56,9 +59,7 @@ def hard_negative_loss(scores: Tensor, negative_mask: Tensor, gamma: float, alph
     # Above 0, since for γ < 1 the power has no slope at 0.
     rest = (-torch.expm1(log_p)).clamp_min(torch.finfo(scores.dtype).eps)  # 1 − p
     losses = -(target * rest**gamma * log_p).sum(1)  # [B]
-
-    rows = negative_mask.any(1)
-    return (losses * rows).sum() / rows.sum().clamp_min(1)
+    return losses * negative_mask.any(1)
 
 
 def global_scores(features: Features) -> Tensor:

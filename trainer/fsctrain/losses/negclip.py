@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fsctrain.config import Config
-from fsctrain.losses._features import Features
+from fsctrain.losses._features import Features, Whole
+from fsctrain.losses.clip import contrastive
 
 USES = frozenset({"styles"})
 
 
-def compute(features: Features, config: Config) -> dict[str, Tensor]:
+def compute(features: Features, whole: Whole, config: Config) -> dict[str, Tensor]:
     """CLIP's loss, with every image told from all captions and all negatives of the batch."""
-    negatives = features.negatives[features.negative_mask]  # [M, D]
-    logits = features.logit_scale * features.images @ features.texts.T  # [B, B]
-    hard = features.logit_scale * features.images @ negatives.T  # [B, M]
-    labels = torch.arange(len(logits), device=logits.device)
-    image_to_text = F.cross_entropy(torch.cat([logits, hard], dim=1), labels)
-    return {"loss": (image_to_text + F.cross_entropy(logits.T, labels)) / 2}
+    images = whole.images[whole.rows]  # [R, D]
+    logits = features.logit_scale * images @ whole.negatives.flatten(0, 1).T  # [R, G·N]
+    lowest = torch.finfo(logits.dtype).min  # −inf would make NaN of the gradient
+    there = whole.negative_mask.flatten()
+    return {"loss": contrastive(features, whole, logits.masked_fill(~there, lowest))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from fscdata.contract import FsckitError
 from fsctrain.model.create import OpenClip
+from fsctrain.model.packing import Packing
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,54 @@ def encode_texts(
     return features, _project(parts.text_projection, x).float() if local else None
 
 
+def encode_packed(
+    model: OpenClip, packing: Packing, *, local: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Features of packed texts, equal to those that `encode_texts` gives.
+
+    Args:
+        model: an open_clip model that `check_towers` accepts.
+        packing: B rows of 1 + N texts of at most L tokens, on the model's device.
+        local: whether to give a token for each word too.
+
+    Returns:
+        Unit features [B, 1 + N, D], float32; and ln_final(x)·text_projection [B, 1 + N, L, D],
+        float32 and not normalised, or None. What stands for a text or a token that is not there
+        has no meaning.
+    """
+    parts = _text_tower(model).parts
+    x = parts.token_embedding(packing.tokens) + parts.positional_embedding[packing.positions]
+    heads = parts.transformer.resblocks[0].attn.num_heads
+    mask = torch.zeros_like(packing.visible, dtype=x.dtype).masked_fill(~packing.visible, -math.inf)
+    x = parts.transformer(x, attn_mask=mask.repeat_interleave(heads, 0))  # [R, S, W]
+    x = parts.ln_final(x).flatten(0, 1)
+    if not local:
+        return _unit(_project(parts.text_projection, F.embedding(packing.ends, x))), None
+    # A look-up in a table, whose gradient is summed faster than that of an index.
+    words = _project(parts.text_projection, x).float()  # [R · S, D]
+    return _unit(F.embedding(packing.ends, words)), F.embedding(packing.slots, words)
+
+
 def end_positions(model: OpenClip, tokens: Tensor) -> Tensor:
     """The position of each text's end token, where the tower takes its feature: [B] of [B, L]."""
     tower = _text_tower(model)
     return (
         (tokens == tower.eos_id).int().argmax(1) if tower.pool_type == "eos" else tokens.argmax(1)
     )
+
+
+def compile_towers(model: OpenClip) -> None:
+    """Compile both towers with torch.compile, in place; the names of the weights stay.
+
+    A transformer is compiled block by block: its blocks share one compilation, for any number and
+    length of sequences, and gradient checkpointing works as before. Inductor needs a C++ compiler
+    on a CPU.
+    """
+    visual = model.visual
+    blocks = [*_text_tower(model).parts.transformer.resblocks]
+    blocks += visual.transformer.resblocks if isinstance(visual, VisionTransformer) else [visual]
+    for block in blocks:
+        block.compile(dynamic=True)
 
 
 @torch.no_grad()

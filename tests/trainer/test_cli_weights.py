@@ -1,0 +1,128 @@
+"""`fsctrain merge`, `interpolate` and `export` on runs that `fsctrain run` made."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fsctrain.checkpoint import save_checkpoint
+from fsctrain.cli import main
+from fsctrain.config import Config
+from fsctrain.model import OpenClip, create_model, encode_images
+from fsctrain.train import train
+from fsctrain.weights import merge
+from hf_hub import Hub
+
+WEIGHTS = "open_clip_model.safetensors"
+
+
+def command(*words: object) -> int:
+    """The exit status of `fsctrain WORDS`."""
+    argv, sys.argv = sys.argv, ["fsctrain", *map(str, words)]
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    finally:
+        sys.argv = argv
+    return 0
+
+
+@pytest.fixture
+def run_words(config: Config, tiny_model: str) -> list[object]:
+    return [
+        *("run", "--recipe", "fsc-clip", "--data", config.data[0], "--styles", "colour,shape"),
+        *("--model", tiny_model, "--pretrained", "none", "--steps", 3, "--batch-size", 4),
+        *("--workers", 0, "--out", config.out, "--log-every", 2, "--device", "cpu"),
+        *("--lora-rank", 2, "--lr", "1e-3", "--warmup", 0, "--seed", 5),
+    ]
+
+
+def test_from_run_to_hub(
+    run_words: list[object], config: Config, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert command(*run_words) == 0
+    run = config.out / "fsc-clip"
+    checkpoint = run / "checkpoint"
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"checkpoint: {checkpoint / 'lora.safetensors'}",
+        f"load it with: fsctrain merge {checkpoint}",
+    ]
+    assert sum(path.stat().st_size for path in checkpoint.iterdir()) < 100_000
+
+    assert command("merge", run) == 0
+    merged = run / "merged"
+    assert capsys.readouterr().out.splitlines() == [
+        f"checkpoint: {merged / WEIGHTS}",
+        f"load it with: open_clip.create_model('local-dir:{merged}')",
+    ]
+
+    assert command("interpolate", run, "--alpha", "0:1:0.5", "--out", tmp_path / "between") == 0
+    folders = [tmp_path / "between" / f"alpha-{alpha}" for alpha in ("0.00", "0.50", "1.00")]
+    assert capsys.readouterr().out.splitlines() == [f"checkpoint: {f}" for f in folders]
+    before, _, after = (load_file(folder / WEIGHTS) for folder in folders)
+    assert all(torch.equal(t, after[name]) for name, t in load_file(merged / WEIGHTS).items())
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert len(changed) == 9 and "logit_scale" not in changed
+
+    with Hub() as hub:
+        words = ["export", run, "--out", tmp_path / "out", "--push", "owner/name"]
+        environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_of_a_test"}
+        done = subprocess.run(
+            [sys.executable, "-m", "fsctrain", *map(str, words)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "open_clip.create_model('hf-hub:owner/name')" in done.stdout
+        assert f"its card wants a licence from you: {tmp_path / 'out' / 'README.md'}" in done.stdout
+        assert hub.files[WEIGHTS] == (tmp_path / "out" / WEIGHTS).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["merge", "nowhere"], "nowhere: neither a run (config.yaml, checkpoint/) nor a "),
+        (["interpolate", "nowhere", "--alpha", "2"], "--alpha 2: numbers from 0 to 1"),
+        (["export", "nowhere", "--out", "x", "--push", "x"], "--push x: OWNER/NAME is wanted"),
+        (["export", "nowhere", "--out", "x", "--private"], "--private is for a repository"),
+    ],
+)
+def test_mistakes(words: list[str], said: str, capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command(*words) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"fsctrain: {said}") and captured.err.count("\n") == 1
+    assert captured.out == "" and not list(tmp_path.iterdir())
+
+
+def test_the_merged_model_is_the_trained_one(config: Config, tmp_path: Path) -> None:
+    """What the loop computed with is what the merged folder computes.
+
+    The logit scale is frozen also where it lies outside the range that others are kept in.
+    """
+    clip = create_model(config.model, "none")
+    with torch.no_grad():
+        clip.model.logit_scale.fill_(5.0)
+    base = save_checkpoint(tmp_path / "base", clip)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    seen = []
+
+    def evaluate(model: OpenClip, step: int) -> dict[str, float]:
+        seen.append(encode_images(model, images)[0])
+        return {}
+
+    lora = {"lora_rank": 2, "pretrained": str(base)}
+    run = train(config.model_copy(update=lora), evaluate=evaluate).folder
+    merged = create_model(config.model, str(merge(run)[0])).model.eval()
+    torch.testing.assert_close(encode_images(merged, images)[0], seen[-1], atol=1e-6, rtol=0)
+    assert not torch.allclose(encode_images(clip.model.eval(), images)[0], seen[-1], atol=1e-4)
+    assert merged.logit_scale == 5.0

@@ -1,0 +1,87 @@
+"""One rank and several: the same batches, the same losses, the same gradients."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fsctrain.config import Config
+from fsctrain.distributed import Ranks
+from rank_work import gradients_of
+
+RANK_WORK = Path(__file__).parents[1] / "rank_work.py"
+PLAIN = {"global_weight": 0.0, "local_weight": 0.0}
+LOSSES: dict[str, dict[str, Any]] = {
+    "clip": {"loss": "clip", "styles": (), **PLAIN},
+    "negclip": {"loss": "negclip", **PLAIN},
+    "fsc-clip": {"loss": "fsc-clip"},
+    "fsc-clip-lora": {"loss": "fsc-clip", "lora_rank": 2},
+}
+# The last batch of an epoch has two rows only: of four ranks two have none.
+STEPS = (0, 2)
+
+
+def torchrun(ranks: int, *words: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Words after `torchrun` on this machine, with its output."""
+    return subprocess.run(
+        [*torchrun_command(ranks), *map(str, words)],
+        capture_output=True, text=True, check=False, timeout=300, **options,
+    )  # fmt: skip
+
+
+def torchrun_command(ranks: int, *options: str) -> list[str]:
+    """With any free port, so that runs side by side do not meet."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
+    return [*command, "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", *options]
+
+
+def settings(config: Config, **changed: Any) -> dict[str, Any]:
+    return config.model_copy(update={"batch_size": 5, **changed}).model_dump(mode="json")
+
+
+def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """To the tolerance of float32: sums of other order."""
+    assert found.keys() == expected.keys()
+    for name, right in expected.items():
+        apart = (found[name] - right).abs().max().item()
+        assert apart <= 1e-4 * right.abs().max().item() + 1e-7, (name, apart)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_ranks_change_nothing(size: int, config: Config, tmp_path: Path) -> None:
+    cases = [
+        (settings(config, **LOSSES[loss], shard_loss=shard, micro_batch_size=micro), step)
+        for loss in LOSSES
+        for shard, micro, step in [(True, None, 0), (False, None, 2), (True, 1, 0), (True, 1, 2)]
+    ]
+    work = tmp_path / "cases.json"
+    work.write_text(json.dumps(cases))
+    done = torchrun(size, RANK_WORK, work, tmp_path, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    for number, (case, step) in enumerate(cases):
+        found = load_file(tmp_path / f"{number}.safetensors")
+        alone = gradients_of({**case, "micro_batch_size": None}, step, Ranks(), torch.device("cpu"))
+        assert len(found.pop("rows")) == size and len(alone.pop("rows")) == 1
+        assert torch.equal(found["keys"], alone["keys"]), "the batch differs"
+        assert_close(found, alone)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("step", STEPS)
+def test_micro_batches_change_nothing(loss: str, step: int, config: Config) -> None:
+    """GradCache's promise: the gradient of the large batch."""
+    case = settings(config, **LOSSES[loss])
+    device = torch.device("cpu")
+    whole = gradients_of(case, step, Ranks(), device)
+    for size in (1, 2, 3):
+        found = gradients_of({**case, "micro_batch_size": size}, step, Ranks(), device)
+        assert_close(found, whole)

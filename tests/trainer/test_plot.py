@@ -1,0 +1,102 @@
+"""The figure of runs: what is drawn, and the folders that have nothing to draw."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import matplotlib.figure
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from fscdata.contract import FsckitError
+from fsctrain.cli import app
+from fsctrain.plot import plot_runs
+
+
+def write_run(folder: Path, rate: float, *, styles: bool = True, scores: bool = True) -> Path:
+    folder.mkdir(parents=True)
+    records = []
+    for step in (10, 20, 30):
+        preferred = {"a": step / 40, "b": None if step == 10 else 0.5} if styles else {}
+        records.append(
+            {"step": step, "epoch": 0, "loss": rate / step, "lr": rate, "prefers_true": preferred}
+            | {"samples_per_second": 9.0}
+        )
+    if scores:
+        records.append({"step": 30, "scores": {"choice/a": 0.5, "score": 0.25}})
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    (folder / "metrics.jsonl").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[matplotlib.figure.Figure]:
+    """The figures that were saved."""
+    saved, save = [], matplotlib.figure.Figure.savefig
+
+    def savefig(figure: matplotlib.figure.Figure, *args: object, **options: object) -> None:
+        saved.append(figure)
+        save(figure, *args, **options)
+
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", savefig)
+    return saved
+
+
+def drawn(figure: matplotlib.figure.Figure) -> dict[str, list[list[tuple[float, float]]]]:
+    """The points of each line, by the title of their panel."""
+    return {
+        axes.get_title(): [
+            list(zip(*(part.tolist() for part in line.get_data()), strict=True))
+            for line in axes.lines
+        ]
+        for axes in figure.axes
+    }
+
+
+def test_runs_side_by_side(tmp_path: Path, figures) -> None:
+    one = write_run(tmp_path / "one", 1.0)
+    other = write_run(tmp_path / "other", 3.0, styles=False, scores=False)
+    out = tmp_path / "pictures" / "runs.png"
+    result = CliRunner().invoke(app, ["plot", str(one), str(other), "--out", str(out)])
+    assert result.exit_code == 0 and result.stdout == f"{out}\n"
+    assert Image.open(out).size[0] == 1600 and len(list(out.parent.iterdir())) == 1
+    (figure,) = figures
+    found = drawn(figure)
+    assert found["training: loss"] == [
+        [(step, pytest.approx(rate / step)) for step in (10, 20, 30)] for rate in (1, 3)
+    ]
+    assert found["training: prefers the true caption"] == [
+        [(10, 0.25), (20, 0.5), (30, 0.75)],
+        [(20, 0.5), (30, 0.5)],
+    ]
+    assert found["validation: prefers the true caption"] == [[(30, 0.5)]]
+    assert found["validation: the other scores"] == [[(30, 0.25)]]
+    assert len(found["learning rate"]) == len(found["samples per second"]) == 2
+    legend = figure.legends[0].get_texts()
+    assert [text.get_text() for text in legend] == ["one", "other"]
+
+
+def test_panels_without_anything_are_left_out(tmp_path: Path, figures) -> None:
+    plot_runs([write_run(tmp_path / "x", 1.0, styles=False, scores=False)], tmp_path / "x.png")
+    assert list(drawn(figures[0])) == ["training: loss", "learning rate", "samples per second"]
+
+
+def test_runs_of_one_name(tmp_path: Path, figures) -> None:
+    runs = [write_run(tmp_path / place / "run", 1.0) for place in ("a", "b")]
+    plot_runs(runs, tmp_path / "runs.png")
+    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == list(map(str, runs))
+    with pytest.raises(FsckitError, match=r"a/run: this run is named twice"):
+        plot_runs([runs[0], runs[0]], tmp_path / "again.png")
+
+
+def test_nothing_to_draw(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", 1.0)
+    out = tmp_path / "runs.png"
+    with pytest.raises(FsckitError, match=r"nowhere/metrics.jsonl: there are no metrics of a run"):
+        plot_runs([run, tmp_path / "nowhere"], out)
+    (run / "metrics.jsonl").write_text('{"step": 0, "scores": {"score": 1}}\n{"step": 1')
+    with pytest.raises(FsckitError, match=r"run/metrics.jsonl: this run has no line of training"):
+        plot_runs([run], out)
+    assert not out.exists()

@@ -1,0 +1,227 @@
+"""Runs that are killed, stopped and resumed, in processes of their own with real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fscdata.contract import FsckitError
+from fsctrain.config import Config
+from fsctrain.state import saved_states
+from fsctrain.train import train
+
+STEPS = 40
+KILLS = 5
+POISON = Path(__file__).parents[1] / "rank_poison.py"
+
+
+@pytest.fixture
+def long(config: Config) -> Config:
+    """A run with four batches an epoch, the last of them small, and a picture that is bad."""
+    changes = {"steps": STEPS, "batch_size": 4, "checkpoint_every": 3, "warmup": 5, "name": "long"}
+    return config.model_copy(update=changes)
+
+
+@pytest.fixture(autouse=True)
+def _a_bad_picture(samples: list, make_data: Callable[..., Path]) -> None:
+    samples[7].image = b"<html>"
+    make_data(samples)
+
+
+def words(config: Config, *more: object) -> list[str]:
+    """The words after `fsctrain`."""
+    path = config.out.parent / f"{config.name}.yaml"
+    values = config.model_dump(mode="json", exclude={"recipe"})
+    path.write_text(json.dumps(values))
+    return ["run", "--recipe", str(path), "--resume", *map(str, more)]
+
+
+def start(config: Config, *more: object, ranks: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """`fsctrain run`, under torchrun where `ranks` has its words."""
+    launcher = ["-m", "torch.distributed.run", "--rdzv-backend", "c10d", *ranks] if ranks else []
+    if ranks:
+        launcher += ["--rdzv-endpoint", "127.0.0.1:0"]
+    return subprocess.Popen(
+        [sys.executable, *launcher, "-m", "fsctrain", *words(config, *more)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def steps_done(config: Config) -> int:
+    path = config.out / config.name / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+def weights(config: Config) -> dict[str, Tensor]:
+    return load_file(config.out / config.name / "checkpoint" / "open_clip_model.safetensors")
+
+
+def lines(config: Config) -> list[dict[str, Any]]:
+    """What metrics.jsonl says of the steps, times left out."""
+    names = ("step", "epoch", "loss", "lr", "grad_norm", "prefers_true")
+    path = config.out / config.name / "metrics.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{name: record[name] for name in names} for record in records]
+
+
+def named(config: Config, name: str) -> Config:
+    return config.model_copy(update={"name": name})
+
+
+def assert_same_run(one: Config, other: Config) -> None:
+    left, right = weights(one), weights(other)
+    assert left.keys() == right.keys()
+    assert all(torch.equal(tensor, right[name]) for name, tensor in left.items())
+    assert lines(one) == lines(other)
+    bad = [(c.out / c.name / "bad_images.jsonl").read_text() for c in (one, other)]
+    assert bad[0] == bad[1] and bad[0].count("\n") == 1
+    folder = {path.name for path in (one.out / one.name).iterdir()}
+    assert folder == {"config.yaml", "metrics.jsonl", "bad_images.jsonl", "checkpoint"}
+
+
+def test_killed_at_five_random_steps(long: Config) -> None:
+    """kill -9, and the weights are those of a run that nothing disturbed, bit for bit."""
+    train(named(long, "undisturbed"))
+    seed = time.time_ns()
+    print(f"seed {seed}")  # shown where the test fails
+    chosen = random.Random(seed)
+    folder = long.out / long.name
+    for least in sorted(chosen.sample(range(1, STEPS - 4), KILLS)):
+        process = start(long)
+        until(lambda least=least: steps_done(long) >= least, process)
+        process.kill()
+        process.communicate()
+        assert not (folder / "checkpoint").exists()
+        assert len(saved_states(folder)) <= 2
+    process = start(long)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "resumed at step" in out
+    assert_same_run(long, named(long, "undisturbed"))
+    done = start(long)
+    out, _ = done.communicate(timeout=120)
+    assert done.returncode == 0 and "this run is finished" in out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_stopped_by_a_signal(number: signal.Signals, code: int, long: Config) -> None:
+    """It goes to the whole group, to the workers that read pictures too."""
+    config = long.model_copy(update={"checkpoint_every": None, "workers": 2})
+    train(named(config, "undisturbed"))
+    process = start(config)
+    until(lambda: steps_done(config) >= 5, process)
+    os.killpg(process.pid, number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "stopped; the same command with --resume goes on" in out
+    assert err == ""
+    (state,) = saved_states(config.out / config.name)
+    assert int(state.name.removeprefix("step-")) == steps_done(config), "no step was lost"
+    again = start(config)
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert_same_run(config, named(config, "undisturbed"))
+
+
+def assert_near(one: Config, other: Config) -> None:
+    """As far as sums of another order may lead apart."""
+    left, right = weights(one), weights(other)
+    for name, tensor in left.items():
+        assert (tensor - right[name]).norm() <= 2e-3 * right[name].norm() + 1e-4, name
+    bad = [(c.out / c.name / "bad_images.jsonl").read_text() for c in (one, other)]
+    assert bad[0] == bad[1]
+
+
+def test_from_two_ranks_to_one_and_to_four(long: Config) -> None:
+    train(named(long, "undisturbed"))
+    process = start(long, ranks=("--nproc-per-node", "2"))
+    until(lambda: steps_done(long) >= 20, process)
+    process.terminate()  # torchrun hands it on to the ranks
+    _, err = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert len(saved_states(long.out / long.name)) == 1, err
+    shutil.copytree(long.out / long.name, long.out / "four")
+    train(long, resume=True)
+    assert_near(long, named(long, "undisturbed"))
+    four = start(named(long, "four"), ranks=("--nproc-per-node", "4"))
+    _, err = four.communicate(timeout=200)
+    assert four.returncode == 0, err
+    assert_near(named(long, "four"), named(long, "undisturbed"))
+
+
+def test_a_lost_rank(long: Config) -> None:
+    """torchrun ends the others, starts all again, and they go on from the last state."""
+    train(named(long, "undisturbed"))
+    process = start(long, ranks=("--nproc-per-node", "2", "--max-restarts", "1"))
+    until(lambda: steps_done(long) >= 10, process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert "resumed at step" in out
+    assert [line["step"] for line in lines(long)] == list(range(1, STEPS + 1))
+    assert_near(long, named(long, "undisturbed"))
+
+
+def test_nan_on_one_rank(long: Config) -> None:
+    """Both leave, and say which rows it came from and where the last good state is."""
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    launcher += ["--rdzv-endpoint", "127.0.0.1:0"]
+    config = long.model_copy(update={"checkpoint_every": 1})
+    done = subprocess.run(
+        [sys.executable, *launcher, str(POISON), "20", *words(config)],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode != 0, done
+    assert "the loss is nan at step" in done.stderr
+    (sentence,) = {
+        line.partition(": ")[2] for line in done.stderr.splitlines() if "the loss is" in line
+    }
+    keys = sentence.split("of the samples ")[1].split(";")[0].split(", ")
+    assert keys == ["20"]
+    states = saved_states(config.out / config.name)
+    assert len(states) <= 1
+    assert not states or f"the last good state is {states[0]}" in sentence
+
+
+def test_a_run_of_other_settings(long: Config) -> None:
+    train(long)
+    with pytest.raises(
+        FsckitError, match=r"config.yaml: the run there has lr 0.001, not 0.1.*--lr"
+    ):
+        train(long.model_copy(update={"lr": 0.1}), resume=True)
+    assert train(long.model_copy(update={"workers": 1}), resume=True).steps == STEPS
+
+
+def test_a_state_that_is_none(long: Config) -> None:
+    folder = long.out / long.name
+    state = folder / "state" / "step-00000003"
+    process = start(long)
+    until(lambda: saved_states(folder), process)
+    process.kill()
+    process.communicate()
+    state = saved_states(folder)[-1]
+    (state / "state.safetensors").write_bytes(b"\x80\x04K\x01.")
+    with pytest.raises(FsckitError, match=f"{state}: not a state of this run"):
+        train(long, resume=True)

@@ -1,0 +1,159 @@
+"""The scores of --validation against open_clip's own features, and when a run stops by them."""
+
+from __future__ import annotations
+
+import io
+import logging
+import shutil
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from fscdata.contract import FsckitError
+from fsctrain.benchmarks import choice_accuracy, recall_at_k
+from fsctrain.config import Config
+from fsctrain.model import Clip, create_model
+from fsctrain.validation import EarlyStopping, Validation
+
+SIZE = (32, 32)
+
+
+@pytest.fixture
+def clip(tiny_model: str) -> Clip:
+    torch.manual_seed(0)
+    clip = create_model(tiny_model, "none")
+    clip.model.eval()
+    return clip
+
+
+@pytest.fixture
+def settings(config: Config, data: Path) -> Config:
+    return config.model_copy(update={"validation": str(data), "data": ("elsewhere",)})
+
+
+@torch.no_grad()
+def expected_scores(clip: Clip, samples: list) -> dict[str, float]:
+    """By open_clip alone: its transform, its tokenizer with full padding, its encoders."""
+    model = clip.model
+    preprocess = open_clip.image_transform(32, is_train=False)
+    tokenizer = open_clip.SimpleTokenizer(context_length=16)
+    pixels = [preprocess(Image.open(io.BytesIO(sample.image))) for sample in samples]
+    images = model.encode_image(torch.stack(pixels), normalize=True)
+
+    def encode(texts: list[str]) -> torch.Tensor:
+        return model.encode_text(tokenizer(texts), normalize=True)
+
+    scores = {}
+    for style in ("colour", "shape"):
+        triples = [
+            (number, caption, variants[0])
+            for number, sample in enumerate(samples)
+            for caption, variants in zip(sample.captions, sample.negatives[style], strict=True)
+            if variants
+        ]
+        which, true, false = zip(*triples, strict=True)
+        scores[f"choice/{style}"] = choice_accuracy(
+            images[list(which)], encode(list(true)), encode(list(false))
+        )
+    captions = [(n, caption) for n, sample in enumerate(samples) for caption in sample.captions]
+    image_of_text = torch.tensor([n for n, _ in captions])
+    scores |= recall_at_k(images, encode([text for _, text in captions]), image_of_text, ks=(1,))
+    return scores | {"score": sum(scores.values()) / 4}
+
+
+def add_captions(samples: list) -> None:
+    """Some pictures with a second caption, which has negatives of its own."""
+    for sample in samples[::2]:
+        sample.captions.append(f"one {sample.captions[0].removeprefix('a ')}")
+        sample.negatives["colour"].append(["one tall pink picture"])
+        sample.negatives["shape"].append([])
+
+
+def test_scores(clip: Clip, settings: Config, make_data, samples) -> None:
+    add_captions(samples)
+    make_data(samples)
+    found = Validation(clip, settings, SIZE)(clip.model, 0)
+    assert found == pytest.approx(expected_scores(clip, samples), abs=1e-6)
+    assert 0 < found["choice/colour"] < 1 and 0 < found["score"] < 1
+    plain = settings.model_copy(update={"styles": (), "loss": "clip"})
+    assert Validation(clip, plain, SIZE)(clip.model, 0) == found  # whatever the run trains on
+
+
+def test_the_same_each_time(clip: Clip, settings: Config) -> None:
+    """With other numbers of workers too; and the training's generator is left alone."""
+    before = torch.get_rng_state()
+    validation = Validation(clip, settings, SIZE)
+    first = validation(clip.model, 1)
+    assert validation(clip.model, 2) == first
+    two = Validation(clip, settings.model_copy(update={"workers": 2}), SIZE)
+    assert two(clip.model, 3) == first
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_one_picture(clip: Clip, settings: Config, make_data, samples) -> None:
+    """A negative whose tokens are the caption's is no choice, and one picture is always found."""
+    sample = samples[0]
+    sample.negatives = {"colour": [[sample.captions[0]]], "shape": [["a wide red picture"]]}
+    shutil.rmtree(make_data([sample]))  # with the shards of the others
+    make_data([sample])
+    found = Validation(clip, settings, SIZE)(clip.model, 0)
+    assert found.keys() == {"choice/shape", "score"} | {
+        f"{way}_recall@1" for way in ("image_to_text", "text_to_image")
+    }
+    assert found["image_to_text_recall@1"] == found["text_to_image_recall@1"] == 1
+
+
+def test_bad_pictures_are_left_out(
+    clip: Clip,
+    settings: Config,
+    make_data,
+    samples,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    add_captions(samples)
+    samples[2].image, samples[7].image = b"<html>", b"\xff\xd8\xff"
+    make_data(samples)
+    validation = Validation(clip, settings, SIZE)
+    caplog.clear()
+    monkeypatch.setattr(logging.getLogger("fsctrain"), "handlers", [caplog.handler])
+    with caplog.at_level(logging.WARNING, "fsctrain"):
+        found = validation(clip.model, 6)
+    good = [sample for number, sample in enumerate(samples) if number not in (2, 7)]
+    assert found == pytest.approx(expected_scores(clip, good), abs=1e-6)
+    said = caplog.messages[0]
+    assert said.startswith(f"step 6: {settings.validation}: pictures left out: not an image: ")
+    for sample in samples:
+        sample.image = b"<html>"
+    make_data(samples)
+    with pytest.raises(FsckitError, match=r"no picture could be used \(not an image: 12\)"):
+        Validation(clip, settings, SIZE)(clip.model, 0)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_tar_that_changed(workers: int, clip: Clip, settings: Config) -> None:
+    validation = Validation(clip, settings.model_copy(update={"workers": workers}), SIZE)
+    tar = Path(str(settings.validation)) / "shards" / "00001.tar"
+    tar.write_bytes(b"\0" * tar.stat().st_size)
+    with pytest.raises(FsckitError, match=r"00001.tar: .* is no longer where its table says"):
+        validation(clip.model, 0)
+
+
+def test_no_such_data_set(clip: Clip, settings: Config, tmp_path: Path) -> None:
+    nowhere = settings.model_copy(update={"validation": str(tmp_path / "nowhere")})
+    with pytest.raises(FsckitError, match="nowhere"):
+        Validation(clip, nowhere, SIZE)
+
+
+def test_early_stopping() -> None:
+    stopping = EarlyStopping(2)
+    seen = [(stopping.add(score), stopping.stops) for score in (0.5, 0.5, 0.6, 0.4)]
+    assert seen == [(True, False), (False, False), (True, False), (False, False)]
+    resumed = EarlyStopping(2)
+    resumed.load_state_dict(stopping.state_dict())
+    assert not resumed.add(0.6) and resumed.stops and resumed.best == 0.6
+    endless = EarlyStopping(None)
+    assert [endless.add(0.0) for _ in range(5)] == [True, *[False] * 4] and not endless.stops

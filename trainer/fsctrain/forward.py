@@ -1,0 +1,63 @@
+"""From a batch to what the losses are given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+
+from fsctrain.data import Batch
+from fsctrain.losses import Features
+from fsctrain.model import OpenClip, encode_images, encode_packed, end_positions, pack_texts
+
+
+def forward(model: OpenClip, batch: Batch, *, local: bool) -> Features:
+    """A batch's features; captions and the negatives that there are go through the text tower
+    together, without padding and with the tokens that they share but once.
+
+    Args:
+        model: an open_clip model that `check_towers` accepts.
+        batch: B rows on the model's device. B may be 0: the towers still run, so that every
+            parameter that others have a gradient of gets one of zeros.
+        local: whether to give the tokens that the local loss compares.
+    """
+    if not len(batch.images):
+        return _no_rows(model, batch, local=local)
+    texts = torch.cat([batch.tokens[:, None], batch.negative_tokens], dim=1)  # [B, 1 + N, L]
+    there = F.pad(batch.negative_mask, (1, 0), value=True)  # [B, 1 + N]
+    lengths = (end_positions(model, texts.flatten(0, 1)) + 1).view_as(there) * there
+    # Before the images: a GPU has to give the lengths back before more work can be queued.
+    packing = pack_texts(texts, lengths)
+    images, image_tokens = encode_images(model, batch.images, local=local)
+    features, text_tokens = encode_packed(model, packing, local=local)
+
+    text_mask = None
+    if local:
+        position = torch.arange(texts.shape[2], device=texts.device)
+        text_mask = (position > 0) & (position < lengths[..., None])
+    return Features(
+        images=images,
+        texts=features[:, 0],
+        negatives=features[:, 1:] * batch.negative_mask[..., None],
+        negative_mask=batch.negative_mask,
+        logit_scale=model.logit_scale.exp(),
+        image_tokens=image_tokens,
+        text_tokens=text_tokens,
+        text_token_mask=text_mask,
+    )
+
+
+def _no_rows(model: OpenClip, batch: Batch, *, local: bool) -> Features:
+    """Features of 0 rows, as those of one row that is sliced away."""
+    _, styles, length = batch.negative_tokens.shape
+    one = replace(
+        batch,
+        images=batch.images.new_zeros(1, *batch.images.shape[1:]),
+        tokens=batch.tokens.new_zeros(1, max(length, 1)),
+        negative_tokens=batch.negative_tokens.new_zeros(1, styles, max(length, 1)),
+        negative_mask=batch.negative_mask.new_zeros(1, styles),
+    )
+    features = vars(forward(model, one, local=local))
+    rows = {name: value[:0] for name, value in features.items() if value is not None and value.ndim}
+    return Features(**(features | rows))

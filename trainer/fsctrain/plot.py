@@ -1,0 +1,127 @@
+"""Runs side by side, drawn from their metrics."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fscdata.contract import FsckitError
+from fsctrain.metrics import Record, read_metrics
+
+METRICS, CHOICE = "metrics.jsonl", "choice/"
+WIDTH, HEIGHT, DPI = 16, 4.2, 100  # inches; the height is a row's
+DASHES: tuple[Any, ...] = (
+    *("-", "--", ":", "-."),
+    *((0, dashes) for dashes in ((5, 1, 1, 1, 1, 1), (9, 3), (1, 4), (9, 2, 3, 2))),
+)
+Point = tuple[int, float]
+Curves = dict[str, list[Point]]  # by what they are named within a run: a style, say
+
+
+def plot_runs(runs: Sequence[Path], out: Path) -> None:
+    """Draw loss, preferred captions, scores, rate and speed of runs into one PNG, 1600 px wide.
+
+    A run has a colour. Panels of several curves a run tell them by their dashes. A panel of which
+    no run has anything is left out.
+
+    Args:
+        runs: their folders, each with a metrics.jsonl.
+        out: the PNG, which is replaced where it is there.
+
+    Raises:
+        FsckitError: a folder without metrics or without a line of training, or two of one name.
+    """
+    records = {_name(run, runs): _read(run) for run in runs}
+    panels = [
+        (title, {run: curves(lines) for run, lines in records.items()})
+        for title, curves in PANELS.items()
+    ]
+    panels = [(title, found) for title, found in panels if any(found.values())]
+    figure = _draw(panels, list(records))
+    temporary = out.with_name(f".{out.name}.tmp")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(temporary, dpi=DPI, format="png")
+    temporary.replace(out)
+
+
+def _read(run: Path) -> list[Record]:
+    records = read_metrics(run / METRICS)
+    if not any("loss" in record for record in records):
+        raise FsckitError(f"{run / METRICS}: this run has no line of training yet")
+    return records
+
+
+def _name(run: Path, runs: Sequence[Path]) -> str:
+    """The folder's own name, or as much of its path as tells it from the others."""
+    names = [other.name for other in runs]
+    if runs.count(run) > 1:
+        raise FsckitError(f"{run}: this run is named twice")
+    return run.name if names.count(run.name) == 1 else os.fspath(run)
+
+
+def _one(name: str) -> Callable[[list[Record]], Curves]:
+    """A number of every line of training."""
+
+    def curves(records: list[Record]) -> Curves:
+        points = [(r["step"], r[name]) for r in records if r.get(name) is not None]
+        return {"": points} if points else {}
+
+    return curves
+
+
+def _several(
+    name: str, wanted: Callable[[str], bool] = lambda key: True
+) -> Callable[[list[Record]], Curves]:
+    """Numbers by their names, of every line that has them."""
+
+    def curves(records: list[Record]) -> Curves:
+        found: Curves = {}
+        for record in records:
+            for key, value in record.get(name, {}).items():
+                if value is not None and wanted(key):
+                    found.setdefault(key.removeprefix(CHOICE), []).append((record["step"], value))
+        return found
+
+    return curves
+
+
+PANELS: dict[str, Callable[[list[Record]], Curves]] = {
+    "training: loss": _one("loss"),
+    "training: prefers the true caption": _several("prefers_true"),
+    "validation: prefers the true caption": _several("scores", lambda key: key.startswith(CHOICE)),
+    "validation: the other scores": _several("scores", lambda key: not key.startswith(CHOICE)),
+    "learning rate": _one("lr"),
+    "samples per second": _one("samples_per_second"),
+}
+
+
+def _draw(panels: list[tuple[str, dict[str, Curves]]], runs: list[str]) -> Any:
+    from matplotlib import color_sequences  # noqa: PLC0415  # takes half a second
+    from matplotlib.figure import Figure  # noqa: PLC0415  # without pyplot: no display is needed
+    from matplotlib.lines import Line2D  # noqa: PLC0415
+
+    palette = color_sequences["tab10"]
+    colours = {run: palette[number % len(palette)] for number, run in enumerate(runs)}
+    rows = -(-len(panels) // 2)
+    figure = Figure(figsize=(WIDTH, HEIGHT * rows + 0.5), layout="constrained")
+    for number, (title, found) in enumerate(panels, 1):
+        axes = figure.add_subplot(rows, 2, number)
+        names = list(dict.fromkeys(name for curves in found.values() for name in curves))
+        dashes = {name: DASHES[i % len(DASHES)] for i, name in enumerate(names)}
+        for run, curves in found.items():
+            for name, points in curves.items():
+                steps, values = zip(*points, strict=True)
+                marker = "o" if len(points) == 1 else None
+                style = {"color": colours[run], "linestyle": dashes[name], "marker": marker}
+                axes.plot(steps, values, linewidth=1.8, **style)
+        axes.set_title(title)
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.3)
+        if names != [""]:
+            keys = [Line2D([], [], color="black", linestyle=dashes[name]) for name in names]
+            axes.legend(keys, names, fontsize=9, handlelength=3.5)
+    keys = [Line2D([], [], color=colours[run], linewidth=3) for run in runs]
+    figure.legend(keys, runs, loc="outside upper center", ncols=min(len(runs), 4), fontsize=12)
+    return figure

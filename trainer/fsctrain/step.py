@@ -1,0 +1,228 @@
+"""One step's losses and gradients: those of the whole batch, however it is cut up.
+
+Ranks hold parts of the batch, and a part may be encoded in micro-batches. The losses need the
+features of all rows at once; so features are gathered over the ranks, and those of micro-batches
+are cached (GradCache: Gao et al., "Scaling deep contrastive learning batch size under memory
+limited setup", RepL4NLP 2021).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fsctrain.config import Config
+from fsctrain.data import Batch
+from fsctrain.distributed import Ranks
+from fsctrain.forward import forward
+from fsctrain.losses import Features, Loss, Whole, whole_of_one
+from fsctrain.model import OpenClip
+
+Scale = Callable[[Tensor], Tensor]
+
+
+class Encoder(nn.Module):
+    """`forward` as a module, so that DistributedDataParallel sees the model's work."""
+
+    def __init__(self, model: OpenClip, *, local: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.local = local
+
+    def forward(self, batch: Batch) -> Features:
+        return forward(self.model, batch, local=self.local)
+
+
+class Gradients:
+    """Leaves the gradient of the whole batch's loss in the model's parameters."""
+
+    def __init__(
+        self,
+        model: OpenClip,
+        compute_loss: Loss,
+        config: Config,
+        ranks: Ranks,
+        autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """`autocast` makes the context that the model runs in; losses are computed outside."""
+        self.compute_loss = compute_loss
+        self.config = config
+        self.ranks = ranks
+        self.autocast = autocast
+        self.encoder: nn.Module = Encoder(model, local=config.local_weight > 0)
+        if ranks.size > 1:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # the option's new name is too new
+                # A rank that cuts its part up runs the model more often than others: no buffers
+                # may be exchanged then.
+                self.encoder = DistributedDataParallel(
+                    self.encoder, broadcast_buffers=False, gradient_as_bucket_view=True
+                )
+
+    def __call__(
+        self, batch: Batch, rows: list[int], scale: Scale | None = None
+    ) -> tuple[dict[str, Tensor], Features]:
+        """Add to the gradients; returns this rank's part of the losses and its features.
+
+        Args:
+            batch: this rank's part, on its device.
+            rows: how many rows every rank has.
+            scale: scales a loss (of float16) before it goes backward.
+        """
+        parts = self._micro_batches(batch)
+        if len(parts) == 1:
+            features = self._encode(parts[0])
+            losses = self._losses(features, rows)
+            self._backward(losses["loss"], scale)
+            return losses, features
+        return self._cached(parts, rows, scale)
+
+    def _cached(
+        self, parts: list[Batch], rows: list[int], scale: Scale | None
+    ) -> tuple[dict[str, Tensor], Features]:
+        states, encoded = [], []
+        with torch.no_grad():
+            for part in parts:
+                states.append(_random_state(part.images.device))
+                encoded.append(self._encode(part))
+        features = _leaf(_concatenate(encoded))
+        losses = self._losses(features, rows)
+        self._backward(losses["loss"], scale)
+        gradients = _split_gradients(features, [len(part) for part in parts])
+        after = _random_state(parts[0].images.device)
+        for number, (part, state, gradient) in enumerate(
+            zip(parts, states, gradients, strict=True)
+        ):
+            _set_random_state(state)
+            last = number == len(parts) - 1
+            with nullcontext() if last else self._unreduced():
+                again = self._encode(part)
+                outputs = {name: getattr(again, name) for name in gradient}
+                if last and features.logit_scale.grad is not None:
+                    outputs["logit_scale"] = again.logit_scale
+                    gradient["logit_scale"] = features.logit_scale.grad
+                # Of a tower that is frozen nothing has a gradient.
+                names = [name for name, output in outputs.items() if output.requires_grad]
+                torch.autograd.backward(
+                    [outputs[name] for name in names], [gradient[name] for name in names]
+                )
+        _set_random_state(after)
+        return losses, features
+
+    def _micro_batches(self, batch: Batch) -> list[Batch]:
+        size = self.config.micro_batch_size or len(batch)
+        if len(batch) <= size:
+            return [batch]
+        return [_rows(batch, start, start + size) for start in range(0, len(batch), size)]
+
+    def _encode(self, batch: Batch) -> Features:
+        with self.autocast():
+            features: Features = self.encoder(batch)
+        return features
+
+    def _losses(self, features: Features, rows: list[int]) -> dict[str, Tensor]:
+        whole = gather(features, rows, self.ranks, shard=self.config.shard_loss)
+        return self.compute_loss(features, whole, self.config)
+
+    def _backward(self, loss: Tensor, scale: Scale | None) -> None:
+        # DistributedDataParallel takes the mean over the ranks, whose parts are to be added up.
+        loss = loss * self.ranks.size
+        (scale(loss) if scale else loss).backward()  # type: ignore[no-untyped-call]
+
+    def _unreduced(self) -> AbstractContextManager[None]:
+        if isinstance(self.encoder, DistributedDataParallel):
+            return self.encoder.no_sync()
+        return nullcontext()
+
+
+def gather(features: Features, rows: list[int], ranks: Ranks, *, shard: bool) -> Whole:
+    """The features of all ranks in one collective call, with their gradients.
+
+    Args:
+        features: this rank's.
+        rows: how many rows every rank has.
+        ranks: the ranks.
+        shard: whether a rank computes the loss of its own rows alone.
+    """
+    if ranks.size == 1:
+        return whole_of_one(features)
+    mask = features.negative_mask  # [B, N]
+    styles = mask.shape[1]
+    columns = [features.images, features.texts, features.negatives.flatten(1), mask.float()]
+    width = features.images.shape[1]
+    # One call, so that its backward comes before any tower's: every rank then calls in one order.
+    gathered = ranks.gather(torch.cat(columns, dim=1), rows)  # [G, (2 + N)·D + N]
+    images, texts, negatives, there = torch.split_with_sizes(
+        gathered, [width, width, styles * width, styles], dim=1
+    )
+    whole_mask = there.detach() > 0
+    first = sum(rows[: ranks.rank])
+    return Whole(
+        images=images,
+        texts=texts,
+        negatives=negatives.reshape(len(negatives), styles, width),
+        negative_mask=whole_mask,
+        rows=slice(first, first + rows[ranks.rank]) if shard else slice(0, len(images)),
+        share=1.0 if shard else 1 / ranks.size,
+        rows_with_negatives=whole_mask.any(1).sum(),
+    )
+
+
+def _rows(batch: Batch, start: int, stop: int) -> Batch:
+    """Some rows of a batch, its texts as long as before."""
+    names = ("images", "tokens", "negative_tokens", "negative_mask", "keys")
+    return replace(batch, **{name: getattr(batch, name)[start:stop] for name in names})
+
+
+_CACHED = ("images", "texts", "negatives", "image_tokens", "text_tokens")
+
+
+def _concatenate(parts: list[Features]) -> Features:
+    """The features of micro-batches, which follow one another in the batch."""
+    values = {}
+    for field in fields(Features):
+        tensors = [getattr(part, field.name) for part in parts]
+        one = tensors[0] is None or field.name == "logit_scale"
+        values[field.name] = tensors[0] if one else torch.cat(tensors)
+    return Features(**values)
+
+
+def _leaf(features: Features) -> Features:
+    """The same numbers as leaves that gather a gradient."""
+    values = {name: getattr(features, name) for name in (*_CACHED, "logit_scale")}
+    return replace(
+        features,
+        **{name: t.detach().requires_grad_() for name, t in values.items() if t is not None},
+    )
+
+
+def _split_gradients(features: Features, sizes: list[int]) -> list[dict[str, Tensor]]:
+    """The gradients of leaves, cut into micro-batches; of those that have one."""
+    gradients: list[dict[str, Tensor]] = [{} for _ in sizes]
+    for name in _CACHED:
+        leaf = getattr(features, name)
+        if leaf is not None and leaf.grad is not None:
+            parts: tuple[Tensor, ...] = leaf.grad.split(sizes)  # type: ignore[no-untyped-call]
+            for part, gradient in zip(gradients, parts, strict=True):
+                part[name] = gradient
+    return gradients
+
+
+def _random_state(device: torch.device) -> list[Tensor]:
+    """Torch's generators, which dropout draws from."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
+def _set_random_state(states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state(states[1])

@@ -1,0 +1,7 @@
+"""What is done with the weights of a finished run: merged, interpolated, exported."""
+
+from fsctrain.weights.export import export
+from fsctrain.weights.interpolate import interpolate
+from fsctrain.weights.merge import merge
+
+__all__ = ["export", "interpolate", "merge"]

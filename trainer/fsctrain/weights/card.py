@@ -1,0 +1,173 @@
+"""A model card filled from a run: what a stranger has to know of the weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fscdata.contract import FsckitError, printable
+from fsctrain import __version__
+from fsctrain.config import Config
+from fsctrain.run_folder import FREE, METRICS
+from fsctrain.weights.load import Checkpoint
+
+# Told in words above the table, or about the place rather than the model.
+_NOT_LISTED = FREE | {"data", "model", "pretrained", "validation", "stream"}
+
+_FRONT = """---
+library_name: open_clip
+pipeline_tag: zero-shot-image-classification
+tags:
+- clip
+- hard-negatives
+# license: fill in the licence, which depends on the pretrained weights and on the data
+---
+"""
+
+_CITATIONS = {
+    "FSC-CLIP": """@inproceedings{oh2024preserving,
+  title = {Preserving Multi-Modal Capabilities of Pre-trained {VLM}s for Improving \
+Vision-Linguistic Compositionality},
+  author = {Oh, Youngtaek and Cho, Jae Won and Kim, Dong-Jin and Kweon, In So and Kim, Junmo},
+  booktitle = {EMNLP},
+  year = {2024}
+}""",
+    "NegCLIP": """@inproceedings{yuksekgonul2023when,
+  title = {When and Why Vision-Language Models Behave like Bags-of-Words, and What to Do About It?},
+  author = {Yuksekgonul, Mert and Bianchi, Federico and Kalluri, Pratyusha and Jurafsky, Dan and \
+Zou, James},
+  booktitle = {ICLR},
+  year = {2023}
+}""",
+    "LoRA": """@inproceedings{hu2022lora,
+  title = {{LoRA}: Low-Rank Adaptation of Large Language Models},
+  author = {Hu, Edward J. and Shen, Yelong and Wallis, Phillip and Allen-Zhu, Zeyuan and \
+Li, Yuanzhi and Wang, Shean and Wang, Lu and Chen, Weizhu},
+  booktitle = {ICLR},
+  year = {2022}
+}""",
+    "WiSE-FT": """@inproceedings{wortsman2022robust,
+  title = {Robust Fine-Tuning of Zero-Shot Models},
+  author = {Wortsman, Mitchell and Ilharco, Gabriel and Kim, Jong Wook and Li, Mike and \
+Kornblith, Simon and Roelofs, Rebecca and Gontijo-Lopes, Raphael and Hajishirzi, Hannaneh and \
+Farhadi, Ali and Namkoong, Hongseok and Schmidt, Ludwig},
+  booktitle = {CVPR},
+  year = {2022}
+}""",
+}
+
+
+def model_card(checkpoint: Checkpoint, title: str, source: str) -> str:
+    """The README.md of an exported model.
+
+    Args:
+        checkpoint: what is exported; without a run the card says how to load it and no more.
+        title: the model's name.
+        source: what open_clip loads it by: `hf-hub:OWNER/NAME` or `local-dir:FOLDER`.
+
+    Raises:
+        FsckitError: the run's metrics cannot be read.
+    """
+    config, alpha = checkpoint.config, checkpoint.alpha
+    sections = [
+        f"{_FRONT}\n# {_cell(title)}\n\nA CLIP fine-tuned with fsckit {__version__}; it loads in "
+        f"plain open_clip.",
+        f"## Use\n\n```python\nimport open_clip\n\nmodel, _, preprocess = "
+        f"open_clip.create_model_and_transforms({source!r})\n"
+        f"tokenizer = open_clip.get_tokenizer({source!r})\n```",
+    ]
+    if checkpoint.run is not None and config is not None:
+        sections.append(f"## Training\n\n{_training(config, alpha)}")
+        sections.append(f"### Settings\n\n{_table('setting', _settings(config))}")
+        metrics = _metrics(checkpoint.run / METRICS)
+        about = " They are of the weights before the interpolation." if alpha else ""
+        for heading, record in metrics.items():
+            text = f"Of the run, at step {record.pop('step')}.{about}"
+            sections.append(f"### {heading}\n\n{text}\n\n{_table('measure', _flat(record))}")
+    cited = _citations(config, alpha)
+    if cited:
+        sections.append("## Citation\n\n```bibtex\n" + "\n\n".join(cited) + "\n```")
+    return "\n\n".join(sections) + "\n"
+
+
+def _training(config: Config, alpha: str | None) -> str:
+    """What was trained, from what, on what, and how."""
+    styles = ", ".join(config.styles)
+    lines = {
+        "Base model": _base(config),
+        "Data": ", ".join(Path(folder).name for folder in config.data),
+        "Recipe": Path(config.recipe).stem if config.recipe else "none",
+        "Loss": config.loss,
+        "Hard negatives": styles or "none",
+        "Trained": f"LoRA updates of rank {config.lora_rank}, alpha {config.lora_alpha:g}, merged"
+        if config.lora_rank
+        else "the weights themselves",
+    }
+    if alpha is not None:
+        share = f"{alpha} times the fine-tuned weights, the rest the pretrained ones (WiSE-FT)"
+        lines["Interpolated"] = share
+    return "\n".join(f"- {name}: {_cell(text)}" for name, text in lines.items())
+
+
+def _base(config: Config) -> str:
+    """The model and its first weights, by their names: a path is nobody else's business."""
+    weights = "random weights" if config.pretrained == "none" else Path(config.pretrained).name
+    return f"{Path(config.model).name}, {weights}"
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    listed = config.model_dump(mode="json", exclude_none=True, exclude=set(_NOT_LISTED))
+    return {name: value for name, value in listed.items() if value != []}
+
+
+def _metrics(path: Path) -> dict[str, dict[str, Any]]:
+    """The last line of scores and the last of training, as far as there are any."""
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            if "scores" in record:
+                found["Scores"] = {"step": record["step"], **record["scores"]}
+            else:
+                found["Last steps"] = dict(record)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise FsckitError(f"{path}: not a run's metrics ({error})") from None
+    return dict(sorted(found.items(), reverse=True))  # scores first
+
+
+def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A record without nesting: `prefers_true[negclip]` and so on."""
+    flat: dict[str, Any] = {}
+    for name, value in record.items():
+        key = f"{prefix}[{name}]" if prefix else name
+        flat |= _flat(value, key) if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _table(what: str, values: dict[str, Any]) -> str:
+    rows = [f"| {_cell(name)} | {_cell(_shown(value))} |" for name, value in values.items()]
+    return "\n".join([f"| {what} | value |", "|---|---|", *rows])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return ", ".join(map(_shown, value)) if isinstance(value, list) else str(value)
+
+
+def _cell(text: str) -> str:
+    """Words as Markdown shows them, whatever they are."""
+    return "".join(f"\\{c}" if c in "\\`*<>|[]" else c for c in printable(text))
+
+
+def _citations(config: Config | None, alpha: str | None) -> list[str]:
+    used = {
+        "FSC-CLIP": config is not None and config.loss == "fsc-clip",
+        "NegCLIP": config is not None and "negclip" in (config.loss, *config.styles),
+        "LoRA": config is not None and config.lora_rank is not None,
+        "WiSE-FT": alpha is not None,
+    }
+    return [_CITATIONS[name] for name, there in used.items() if there]

@@ -1,0 +1,36 @@
+"""A LoRA checkpoint and its base, as a whole checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fscdata.contract import FsckitError
+from fsctrain.checkpoint import loading_line, save_checkpoint
+from fsctrain.weights.load import find_checkpoint, load_tuned, refuse_to_overwrite
+
+
+def merge(path: Path, out: Path | None = None, pretrained: str | None = None) -> tuple[Path, str]:
+    """Fold LoRA's updates into the weights that they were trained on.
+
+    Args:
+        path: a run, or its checkpoint's folder.
+        out: the new folder; None for `merged` beside the checkpoint.
+        pretrained: a path to the base weights, where they are no longer where they were.
+
+    Returns:
+        The path of the new weights, and the line of Python that loads them.
+
+    Raises:
+        FsckitError: there is no LoRA checkpoint, `out` is there, or the base is the wrong one.
+    """
+    checkpoint = find_checkpoint(path)
+    if not checkpoint.lora:
+        raise FsckitError(
+            f"{checkpoint.folder}: not a LoRA checkpoint; open_clip loads it as it is, through "
+            f"local-dir:{checkpoint.folder}"
+        )
+    folder = out or checkpoint.folder.parent / "merged"
+    refuse_to_overwrite(folder)
+    clip = load_tuned(checkpoint, pretrained)
+    weights = save_checkpoint(folder, clip)
+    return weights, loading_line(clip, weights)
