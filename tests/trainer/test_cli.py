@@ -42,7 +42,8 @@ def run_words(config: Config, tiny_model: str) -> list[object]:
 def test_a_flag_for_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     run = typer.main.get_command(app).commands["run"]
     flags = {option for parameter in run.params for option in parameter.opts}
-    assert flags - {"--help", "--resume"} == {f"--{name.replace('_', '-')}" for name in Config.model_fields}
+    settings = {f"--{name.replace('_', '-')}" for name in Config.model_fields}
+    assert flags - {"--help", "--resume"} == settings
     assert command("run", "--help") == 0
     text = " ".join(capsys.readouterr().out.split())
     for field in Config.model_fields.values():

@@ -225,3 +225,22 @@ def test_a_state_that_is_none(long: Config) -> None:
     (state / "state.safetensors").write_bytes(b"\x80\x04K\x01.")
     with pytest.raises(FsckitError, match=f"{state}: not a state of this run"):
         train(long, resume=True)
+
+
+def test_a_stream_goes_on_with_as_many_workers_and_ranks(long: Config) -> None:
+    """Its order depends on them; otherwise it resumes as exactly."""
+    streamed = long.model_copy(update={"stream": True, "workers": 1})
+    train(named(streamed, "undisturbed"))
+    process = start(streamed)
+    until(lambda: steps_done(streamed) >= 10, process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    with pytest.raises(FsckitError, match=r"config.yaml: the run there has workers 1, not 0"):
+        train(streamed.model_copy(update={"workers": 0}), resume=True)
+    two = start(streamed, ranks=("--nproc-per-node", "2"))
+    _, err = two.communicate(timeout=120)
+    assert two.returncode != 0
+    assert "goes on with as many ranks as it had, 1, not 2" in err
+    train(streamed, resume=True)
+    assert_same_run(streamed, named(streamed, "undisturbed"))

@@ -16,8 +16,8 @@ from fscdata.contract import FsckitError
 from fsctrain.benchmarks import choice_accuracy
 from fsctrain.config import Config, load_config
 from fsctrain.data import Batches, read_data
-from fsctrain.model import create_model, embed_images, embed_texts, encode_texts
 from fsctrain.forward import forward
+from fsctrain.model import create_model, embed_images, embed_texts, encode_texts
 from fsctrain.train import train
 
 

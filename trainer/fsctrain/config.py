@@ -133,7 +133,7 @@ class Config(BaseModel):
     workers: int = Field(
         default_factory=lambda: min(4, os.cpu_count() or 1),
         ge=0,
-        description="processes that read pictures; the result does not depend on it",
+        description="processes that read pictures; the result depends on it with --stream only",
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(

@@ -82,9 +82,10 @@ def _check_same(folder: Path, config: Config) -> None:
     if not path.is_file():
         raise FsckitError(f"{folder}: no run's folder ({CONFIG} is missing); give another --name")
     before = load_config(str(path), {})
+    free = FREE - {"workers"} if config.stream else FREE  # a stream's order depends on them
     for name in Config.model_fields:
         old, new = getattr(before, name), getattr(config, name)
-        if name not in FREE and old != new:
+        if name not in free and old != new:
             option = f"--{name.replace('_', '-')}"
             raise FsckitError(
                 f"{path}: the run there has {name} {old}, not {new}; to resume it leave "

@@ -25,6 +25,7 @@ from fsctrain.optim import make_optimizer
 from fsctrain.run_folder import BAD_IMAGES
 from fsctrain.state import Stateful, TrainState
 from fsctrain.step import Gradients
+from fsctrain.trackers import check_trackers
 from fsctrain.validation import EarlyStopping
 
 log = logging.getLogger("fsctrain")
@@ -68,6 +69,8 @@ def prepare(config: Config, folder: Path, ranks: Ranks, device: torch.device) ->
     """
     precision = _precision(config, device)
     compute_loss = load_loss(config)
+    if ranks.first:
+        check_trackers(config)
     torch.manual_seed(config.seed)
     clip = create_model(config.model, config.pretrained, device)
     check_towers(clip.model, clip.name, local=config.local_weight > 0)

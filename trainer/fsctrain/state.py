@@ -74,8 +74,13 @@ class TrainState:
                     shutil.rmtree(other)
         return folder
 
-    def load(self, folder: Path, ranks: Ranks) -> None:
-        """Take up a saved state; of as many ranks as there were, or others.
+    def load(self, folder: Path, ranks: Ranks, *, any_ranks: bool = True) -> None:
+        """Take up a saved state.
+
+        Args:
+            folder: the state's.
+            ranks: those that there are now.
+            any_ranks: whether there may be another number of them than there was.
 
         Raises:
             FsckitError: the folder holds no state of this model and these settings.
@@ -88,6 +93,11 @@ class TrainState:
                 raise FsckitError(
                     f"{folder}: of another version of fsctrain; delete the run's folder, or give "
                     f"another --name"
+                )
+            if not any_ranks and values["ranks"] != ranks.size:
+                raise FsckitError(
+                    f"{folder}: a run with --stream goes on with as many ranks as it had, "
+                    f"{values['ranks']}, not {ranks.size}"
                 )
             self._load_model(tensors)
             self._load_optimizer(tensors)

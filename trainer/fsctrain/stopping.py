@@ -160,5 +160,6 @@ class Health:
         more = f" and {len(keys) - KEYS_SHOWN} more" if len(keys) > KEYS_SHOWN else ""
         where = f", in the batch of the samples {shown}{more}" if keys else ""
         raise FsckitError(
-            f"the {first[0].what} at step {step + 1}{where}; {saved}; lower --lr, or set --grad-clip-norm"
+            f"the {first[0].what} at step {step + 1}{where}; {saved}; lower --lr, or set "
+            f"--grad-clip-norm"
         )

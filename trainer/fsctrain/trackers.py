@@ -21,6 +21,14 @@ Track = Callable[[Record], None]
 PROJECT, WANDB_ID = "fsckit", "wandb.id"
 
 
+def check_trackers(config: Config) -> None:
+    """Raises FsckitError where the library of a tracker that is asked for is not installed."""
+    if config.tensorboard:
+        _import("torch.utils.tensorboard", "tensorboard")
+    if config.wandb:
+        _import("wandb", "wandb")
+
+
 @contextmanager
 def open_trackers(config: Config, folder: Path, resumed_at: int | None = None) -> Iterator[Track]:
     """What takes the records of a run to the trackers that its settings name, if they name any.
@@ -104,7 +112,6 @@ def _scalars(record: Record) -> Iterator[tuple[str, Any]]:
 
 
 def _import(module: str, extra: str) -> ModuleType:
-
     try:
         return import_module(module)
     except ImportError:

@@ -95,7 +95,7 @@ def train(
             log.info("%s: this run is finished", folder)
             return _finished(folder, training)
         if start.state is not None:
-            state.load(start.state, ranks)
+            state.load(start.state, ranks, any_ranks=not config.stream)
             log.info("resumed at step %s of %s", f"{state.step:,}", f"{steps:,}")
         if config.validation is not None:
             evaluate_every = config.validate_every or source.steps_per_epoch

@@ -5,7 +5,8 @@ from fsctrain.data.batch import Batch
 from fsctrain.data.loader import Batches, load_batches
 from fsctrain.data.order import Order
 from fsctrain.data.source import Source, open_source
-from fsctrain.data.tables import Texts, TrainingData, read_data
+from fsctrain.data.tables import TrainingData, read_data
+from fsctrain.data.texts import Texts
 
 __all__ = [
     "BadImage",

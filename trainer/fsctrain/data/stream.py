@@ -20,7 +20,8 @@ from fsctrain.data.loader import run_loader
 from fsctrain.data.order import Integers, Order, check_weights
 from fsctrain.data.pieces import Piece, Share, mixed, share
 from fsctrain.data.shards import Shard, open_shards
-from fsctrain.data.tables import TextReader, check_context, check_folders, join_tables, text_reader
+from fsctrain.data.tables import check_context, check_folders, join_tables
+from fsctrain.data.texts import TextReader, text_reader
 from fsctrain.model import Clip
 
 

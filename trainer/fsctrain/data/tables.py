@@ -7,16 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tarfile import BLOCKSIZE
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fscdata.contract import (
-    CLIP_BPE,
     DataPath,
     Dataset,
     FsckitError,
@@ -27,37 +23,14 @@ from fscdata.contract import (
     samples_path,
     shard_paths,
     size_of,
-    styles_present,
 )
-from fsctrain.model import Clip, end_positions, get_tokenizer, uses_clip_bpe
-from fsctrain.model.create import Tokenizer
+from fsctrain.data.texts import TextReader, Texts, join_texts, text_reader
+from fsctrain.model import Clip
 
 log = logging.getLogger("fsctrain")
 
-_TEXTS_AT_ONCE = 8192
 _EMPTY = np.zeros(0, np.int32)
 Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Texts:
-    """Token ids of many texts, start and end token included.
-
-    Text i is ids[offsets[i] : offsets[i + 1]].
-    """
-
-    ids: NDArray[np.int32]
-    offsets: Integers
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def cut(self, i: int, context_length: int) -> NDArray[np.int32]:
-        """Text i; one longer than the context loses its tail but not its end token."""
-        ids = self.ids[self.offsets[i] : self.offsets[i + 1]]
-        if len(ids) > context_length:
-            ids = np.append(ids[: context_length - 1], ids[-1])
-        return ids
 
 
 @dataclass(frozen=True)
@@ -269,19 +242,15 @@ def _one_after_the_other(parts: list[TrainingData]) -> TrainingData:
         image_offset=np.concatenate([part.image_offset for part in parts]),
         image_size=np.concatenate([part.image_size for part in parts]),
         keys=pa.concat_arrays([part.keys for part in parts]),
-        captions=_joined_texts([part.captions for part in parts]),
+        captions=join_texts([part.captions for part in parts]),
         styles=parts[0].styles,
-        negatives=_joined_texts([part.negatives for part in parts]),
+        negatives=join_texts([part.negatives for part in parts]),
         variants=[
             _joined_variants([part.variants[style] for part in parts], numbers[:-1])
             for style in range(len(parts[0].styles))
         ],
         context_length=parts[0].context_length,
     )
-
-
-def _joined_texts(parts: list[Texts]) -> Texts:
-    return _texts([part.ids for part in parts], [np.diff(part.offsets) for part in parts])
 
 
 def _joined_variants(parts: list[NDArray[np.int32]], firsts: Integers) -> NDArray[np.int32]:
@@ -326,85 +295,3 @@ def _variants(
     index = np.full((starts[-1], place.max(initial=-1) + 1), -1, np.int32)
     index[row, place] = number
     return index
-
-
-@dataclass(frozen=True)
-class TextReader:
-    """From tables to the token ids of one model.
-
-    Attributes:
-        data: the data set, for messages.
-        clip: the model.
-        tokenize: its tokenizer, where the tables' own ids are not this model's.
-    """
-
-    data: DataPath
-    clip: Clip
-    tokenize: Tokenizer | None
-
-    def read(self, strings: list[pa.ChunkedArray], ids: list[pa.ChunkedArray]) -> Texts:
-        """Token ids, as far as the end token.
-
-        Raises:
-            FsckitError: ids that are missing or beyond the model's vocabulary.
-        """
-        if self.tokenize is None:
-            flat = [pc.list_flatten(column).to_numpy() for column in ids]
-            lengths = [pc.fill_null(pc.list_value_length(column), 0).to_numpy() for column in ids]
-        else:
-            flat, lengths = _tokenized(strings, self.tokenize, self.clip)
-        texts = _texts(flat, lengths)
-        _check_ids(self.data, self.clip, texts)
-        return texts
-
-
-def text_reader(data: DataPath, clip: Clip, tokenizer: str | None) -> TextReader:
-    """`tokenizer` is the one with which the tables of `data` were made."""
-    if tokenizer == CLIP_BPE and uses_clip_bpe(clip):
-        return TextReader(data, clip, None)
-    log.info(
-        "tokenizing the captions and negatives of %s: its tables have no token ids for %s",
-        data,
-        clip.name,
-    )
-    return TextReader(data, clip, get_tokenizer(clip))
-
-
-def _tokenized(
-    strings: list[pa.ChunkedArray], tokenize: Tokenizer, clip: Clip
-) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-    flat: list[NDArray[Any]] = []
-    lengths: list[NDArray[Any]] = []
-    for column in strings:
-        for start in range(0, len(column), _TEXTS_AT_ONCE):
-            tokens: Tensor = tokenize(column[start : start + _TEXTS_AT_ONCE].to_pylist())
-            length = end_positions(clip.model, tokens) + 1  # [n]
-            flat.append(tokens[_within(length, tokens.shape[1])].numpy())
-            lengths.append(length.numpy())
-    return flat, lengths
-
-
-def _within(lengths: Tensor, width: int) -> Tensor:
-    """Mask [n, width] of the positions before each length [n]."""
-    return lengths.new_ones(width).cumsum(0)[None] <= lengths[:, None]
-
-
-def _texts(flat: list[NDArray[Any]], lengths: list[NDArray[Any]]) -> Texts:
-    none = np.zeros(0, np.int64)
-    offsets = np.cumsum(np.concatenate([[0], *lengths]), dtype=np.int64)
-    return Texts(np.concatenate([none, *flat]).astype(np.int32), offsets)
-
-
-def _check_ids(data: DataPath, clip: Clip, texts: Texts) -> None:
-    vocabulary = int(clip.model.vocab_size)
-    if len(texts) and int(np.diff(texts.offsets).min()) < 2:
-        recipe = ",".join(styles_present(data)) or "RECIPE"
-        raise FsckitError(
-            f"{data}: a text of its tables has no token ids; run 'fscdata make-negatives "
-            f"{data} --recipe {recipe} --overwrite'"
-        )
-    if int(texts.ids.max(initial=0)) >= vocabulary:
-        raise FsckitError(
-            f"{data}: token id {texts.ids.max()} is beyond the vocabulary of model {clip.name} "
-            f"({vocabulary}); set vocab_size in its text_cfg"
-        )
