@@ -15,9 +15,7 @@ import fsctrain.setup
 from fscdata.contract import FsckitError
 from fsctrain.benchmarks import choice_accuracy
 from fsctrain.config import Config, load_config
-from fsctrain.data import Batches, read_data
-from fsctrain.forward import forward
-from fsctrain.model import create_model, embed_images, embed_texts, encode_texts
+from fsctrain.model import embed_images, embed_texts
 from fsctrain.train import train
 
 
@@ -131,32 +129,6 @@ def test_evaluation(config: Config) -> None:
     plain = train(config.model_copy(update={"name": "plain"}))
     one, other = load_file(run.checkpoint), load_file(plain.checkpoint)
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
-
-
-def test_features_of_a_batch(data: Path, tiny_model: str) -> None:
-    """Captions and negatives in one pass: each text's features land in its own place."""
-    clip = create_model(tiny_model, "none")
-    table = read_data([str(data)], [], ("colour", "shape"), clip)
-    batches = Batches(table, batch_size=12, image_size=(32, 32), crop_scale=(1, 1), seed=0)
-    batch = batches[0]
-    with torch.no_grad():
-        features = forward(clip.model, batch, local=True)
-        plain = forward(clip.model, batch, local=False)
-        assert plain.text_tokens is None and torch.equal(plain.negatives, features.negatives)
-        for i in range(12):
-            for c in range(3):
-                ids = batch.tokens[i] if c == 0 else batch.negative_tokens[i, c - 1]
-                there = c == 0 or bool(batch.negative_mask[i, c - 1])
-                count = int((ids != 0).sum())
-                assert features.text_token_mask[i, c].sum() == (count - 1 if there else 0)
-                if not there:
-                    assert not features.negatives[i, c - 1].any()
-                    continue
-                assert features.text_token_mask[i, c, 1:count].all()
-                feature, tokens = encode_texts(clip.model, ids[None, :count], local=True)
-                found = features.texts[i] if c == 0 else features.negatives[i, c - 1]
-                torch.testing.assert_close(found, feature[0])
-                torch.testing.assert_close(features.text_tokens[i, c, :count], tokens[0])
 
 
 def test_logit_scale_is_held(config: Config) -> None:

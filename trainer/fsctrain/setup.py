@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from open_clip.transformer import CustomResidualAttentionBlock
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
@@ -18,7 +19,7 @@ from fsctrain.config import Config
 from fsctrain.data import BadImages, Source, open_source
 from fsctrain.distributed import Ranks
 from fsctrain.losses import load_loss
-from fsctrain.model import Clip, OpenClip, check_towers, create_model
+from fsctrain.model import Clip, OpenClip, check_towers, compile_towers, create_model
 from fsctrain.model.freeze import freeze
 from fsctrain.model.lora import apply_lora
 from fsctrain.optim import make_optimizer
@@ -121,7 +122,18 @@ def _choose_trained(model: OpenClip, config: Config) -> None:
     if config.lora_rank is not None:
         apply_lora(model, config.lora_rank, config.lora_alpha)
     if config.grad_checkpointing:
-        model.set_grad_checkpointing()
+        _set_grad_checkpointing(model)
+    if config.compile:
+        compile_towers(model)
+
+
+def _set_grad_checkpointing(model: OpenClip) -> None:
+    if any(isinstance(module, CustomResidualAttentionBlock) for module in model.modules()):
+        raise FsckitError(
+            "--grad-checkpointing: open_clip cannot checkpoint this model's blocks, which have "
+            "norms of their own in attention; leave it out"
+        )
+    model.set_grad_checkpointing()
 
 
 def _precision(config: Config, device: torch.device) -> str:
