@@ -135,7 +135,7 @@ class Bench:
     @staticmethod
     def _with_pixels(batch: Batch) -> Batch:
         pixels = torch.randint(0, 256, batch.images.shape, dtype=torch.uint8)
-        return replace(batch, images=pixels).to(DEVICE)
+        return replace(batch, images=pixels)
 
     def step(self, form: str, number: int) -> tuple[dict[str, float], float]:
         """One step on batch `number`: its losses and seconds."""

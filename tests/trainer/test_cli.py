@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import typer.main
 
 import fsctrain
@@ -36,6 +37,7 @@ def run_words(config: Config, tiny_model: str) -> list[object]:
         *("run", "--recipe", "fsc-clip", "--data", config.data[0], "--styles", "colour,shape"),
         *("--model", tiny_model, "--pretrained", "none", "--steps", 3, "--batch-size", 4),
         *("--workers", 0, "--out", config.out, "--log-every", 2, "--device", "cpu"),
+        *("--warmup", 1),
     ]
 
 
@@ -124,7 +126,7 @@ def test_a_place_that_cannot_be_written(
     else:
         (tmp_path / "file").touch()
         run_words += ["--out", tmp_path / "file"]
-        said = f"{tmp_path / 'file' / 'fsc-clip'}: Not a directory"
+        said = f"{tmp_path / 'file'}: File exists"
     try:
         assert command(*run_words) == 1
     finally:
@@ -132,6 +134,37 @@ def test_a_place_that_cannot_be_written(
     captured = capsys.readouterr()
     assert captured.err.startswith("fsctrain: ") and captured.err.count("\n") == 1
     assert said in captured.err
+
+
+def test_schedules_longer_than_the_run(run_words, capsys: pytest.CaptureFixture[str]) -> None:
+    """An epoch of 12 captions is 3 steps, which is known once the data is."""
+    run_words += ["--steps", "none", "--epochs", 1]
+    cooldown = ("--schedule", "cooldown", "--cooldown", 3)
+    assert command(*run_words, *cooldown) == 1
+    said = "--warmup 1 and --cooldown 3 are more than the run's 3 steps; shorten them"
+    assert capsys.readouterr().err == f"fsctrain: {said}\n"
+    assert command(*run_words, *cooldown, "--warmup", 0, "--name", "short") == 0
+    assert "--warmup" not in capsys.readouterr().out
+    assert command(*run_words, "--warmup", 4, "--name", "warm") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "--warmup 4 is longer than the run of 3 steps" in out
+
+
+def test_out_of_memory(run_words, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def fails(error: Exception):
+        def train(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(fsctrain.train, "train", train)
+
+    fails(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore"))
+    assert command(*run_words) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("fsctrain: the GPU's memory is not enough") and said.count("\n") == 1
+    assert "--micro-batch-size" in said and "--grad-checkpointing" in said
+    fails(RuntimeError("a defect"))
+    with pytest.raises(RuntimeError, match="a defect"):
+        command(*run_words)
 
 
 def test_unknown_flag() -> None:

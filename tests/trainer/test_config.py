@@ -75,6 +75,7 @@ def test_config_file_is_a_recipe(tmp_path: Path) -> None:
         ("label_smoothing", "1", "--label-smoothing 1: input should be less than 1"),
         ("styles", "a,a", "--styles a,a: a style is named twice"),
         ("freeze_image", "some", "--freeze-image some: a number of blocks, or all, is wanted"),
+        ("freeze_image", True, "--freeze-image True: a number of blocks, or all, is wanted"),
         ("freeze_text", "-1", "--freeze-text -1: a number of blocks, or all, is wanted"),
         ("context_length", "1", "--context-length 1: input should be greater than or equal to 2"),
         ("data_weights", "0", "--data-weights 0: input should be greater than 0"),
@@ -84,7 +85,7 @@ def test_config_file_is_a_recipe(tmp_path: Path) -> None:
         ("name", "", "--name : the name of a folder is wanted"),
     ],
 )
-def test_wrong_values(option: str, value: str, words: str) -> None:
+def test_wrong_values(option: str, value: object, words: str) -> None:
     with pytest.raises(FsckitError) as error:
         load_config("fsc-clip", {"data": "x", option: value})
     assert str(error.value).startswith(words) and "\n" not in str(error.value)
@@ -107,6 +108,9 @@ def test_wrong_values(option: str, value: str, words: str) -> None:
         ({"patience": "2"}, "--patience 2 needs a data set to validate on"),
         ({"validate_every": "9"}, "--validate-every 9 needs a data set to validate on"),
         ({"validation": "x"}, "--validation x is trained on too"),
+        ({"validation": "./x/"}, "--validation ./x/ is trained on too"),
+        ({"validation": str(Path("x").absolute())}, f"--validation {Path('x').absolute()} is"),
+        ({"data": "s3://b/x", "validation": "s3://b/x/"}, "--validation s3://b/x/ is trained on"),
         ({"device": "cpu", "precision": "fp16"}, "--precision fp16 needs a GPU"),
     ],
 )
@@ -141,6 +145,11 @@ def test_wrong_recipes(tmp_path: Path) -> None:
         ),
         ("data: x\nlr: -1", r"mine.yaml: lr: -1: input should be greater"),
         ("data: !!python/object/apply:os.getcwd []", "not a YAML file"),
+        ("data: x\nlr: 2024-13-45", "not a YAML file .month must be in"),
+        (f"data: x\nseed: {'9' * 5000}", "not a YAML file"),
+        (f"data: x\nfreeze_image: 0x{'f' * 5000}", "not a YAML file"),
+        (f"data: {'[' * 3000}", "not a YAML file"),
+        ("data: x\nfreeze_image: true", "mine.yaml: freeze_image: True: a number of blocks"),
     ):
         path.write_text(text)
         with pytest.raises(FsckitError, match=words) as error:

@@ -100,3 +100,23 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
     with pytest.raises(FsckitError, match=r"run/metrics.jsonl: this run has no line of training"):
         plot_runs([run], out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "title"),
+    [
+        ('"loss": {}', "training: loss"),
+        ('"loss": 1, "lr": "fast"', "learning rate"),
+        (f'"loss": 1{"0" * 400}', "training: loss"),
+        ('"loss": 1, "prefers_true": {"a": []}', "training: prefers the true caption"),
+        ('"scores": []', "validation: prefers the true caption"),
+        ('"scores": null', "validation: prefers the true caption"),
+    ],
+)
+def test_lines_without_numbers(values: str, title: str, tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", 1.0) / "metrics.jsonl"
+    with path.open("a") as file:
+        file.write(f'{{"step": 40, {values}}}\n')
+    with pytest.raises(FsckitError) as error:
+        plot_runs([path.parent], tmp_path / "runs.png")
+    assert str(error.value) == f"{path}: what step 40 has for '{title}' is no number"

@@ -244,3 +244,95 @@ def test_a_stream_goes_on_with_as_many_workers_and_ranks(long: Config) -> None:
     assert "goes on with as many ranks as it had, 1, not 2" in err
     train(streamed, resume=True)
     assert_same_run(streamed, named(streamed, "undisturbed"))
+
+
+def stopped_at(step: int, config: Config) -> None:
+    """A run that something ends after a step, in this process."""
+
+    def end(record: dict[str, Any], steps: int) -> None:
+        if record["step"] == step:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train(config, resume=True, watch=end)
+
+
+def copied(config: Config) -> str:
+    """The data set again, since a run may not be validated on what it is trained on."""
+    return str(shutil.copytree(config.data[0], config.out.parent / "validation"))
+
+
+def test_the_best_weights_survive(long: Config) -> None:
+    """Stopped between a best score and the next state, again and again."""
+    settings = {"validation": copied(long), "validate_every": 2, "patience": 100}
+    config = long.model_copy(update={**settings, "checkpoint_every": 5, "lr": 2e-4})
+    train(named(config, "undisturbed"))
+    for step in (3, 9, 14, 31):
+        stopped_at(step, config)
+    train(config, resume=True)
+    records = [
+        (config.out / name / "metrics.jsonl").read_text().splitlines()
+        for name in ("long", "undisturbed")
+    ]
+    scored = [[line for line in lines if "scores" in line] for lines in records]
+    assert scored[0] == scored[1] and len(scored[0]) == STEPS // 2 + 1
+    best = max(map(json.loads, scored[0]), key=lambda r: (r["scores"]["score"], -r["step"]))
+    assert 0 < best["step"] < STEPS, "else nothing is shown"
+    left, right = weights(config), weights(named(config, "undisturbed"))
+    assert all(torch.equal(tensor, right[name]) for name, tensor in left.items())
+    assert not list((config.out / "long").glob("best-*"))
+
+
+def test_dropout_goes_on_where_it_was(long: Config, tmp_path: Path) -> None:
+    model = json.loads(Path(long.model).read_text())
+    model["vision_cfg"]["patch_dropout"] = 0.5
+    path = tmp_path / "dropping.json"
+    path.write_text(json.dumps(model))
+    for workers in (0, 1):
+        changes = {"model": str(path), "local_weight": 0.0, "steps": 8, "workers": workers}
+        config = named(long, f"workers-{workers}").model_copy(update=changes)
+        train(named(config, f"undisturbed-{workers}"))
+        stopped_at(5, config)
+        train(config, resume=True)
+        assert_same_run(config, named(config, f"undisturbed-{workers}"))
+
+
+def test_a_state_knows_its_data(long: Config, samples: list, make_data) -> None:
+    stopped_at(5, long)
+    samples[3].captions = ["a picture of something else"]
+    make_data(samples)
+    with pytest.raises(FsckitError, match="step-00000003: since it was saved the data has changed"):
+        train(long, resume=True)
+
+
+def test_one_run_at_a_time(long: Config) -> None:
+    process = start(long)
+    until(lambda: steps_done(long) >= 1, process)
+    with pytest.raises(FsckitError, match="runs/long: another process is at work in it"):
+        train(long, resume=True)
+    process.kill()
+    process.communicate()
+    assert train(long, resume=True).steps == STEPS
+
+
+def test_two_ranks_with_uneven_micro_batches_that_stop_early(long: Config) -> None:
+    """Of five rows one rank has two and the other three, which it encodes in two parts."""
+    settings = {"batch_size": 5, "micro_batch_size": 2, "steps": 12, "checkpoint_every": None}
+    config = long.model_copy(update={**settings, "validation": copied(long), "validate_every": 3})
+    config = config.model_copy(update={"patience": 2, "lr": 1e-7})
+    train(named(config, "undisturbed"))
+    process = start(config, ranks=("--nproc-per-node", "2"))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert_near(config, named(config, "undisturbed"))
+
+
+def test_a_mistake_of_the_first_rank_is_everybodys(long: Config) -> None:
+    """Only the first rank reads the validation set; no rank waits for it for ever."""
+    process = start(
+        long.model_copy(update={"validation": "nowhere"}), ranks=("--nproc-per-node", "2")
+    )
+    _, err = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "fsctrain: nowhere: no such folder" in err
+    assert err.count("Traceback") == 1, "torchrun's own"

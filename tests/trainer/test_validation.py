@@ -150,10 +150,18 @@ def test_no_such_data_set(clip: Clip, settings: Config, tmp_path: Path) -> None:
 
 def test_early_stopping() -> None:
     stopping = EarlyStopping(2)
-    seen = [(stopping.add(score), stopping.stops) for score in (0.5, 0.5, 0.6, 0.4)]
+    seen = [
+        (stopping.add(step, score), stopping.stops)
+        for step, score in enumerate((0.5, 0.5, 0.6, 0.4))
+    ]
     assert seen == [(True, False), (False, False), (True, False), (False, False)]
     resumed = EarlyStopping(2)
     resumed.load_state_dict(stopping.state_dict())
-    assert not resumed.add(0.6) and resumed.stops and resumed.best == 0.6
+    assert (
+        not resumed.add(4, 0.6) and resumed.stops and (resumed.best, resumed.best_step) == (0.6, 2)
+    )
     endless = EarlyStopping(None)
-    assert [endless.add(0.0) for _ in range(5)] == [True, *[False] * 4] and not endless.stops
+    assert [endless.add(step, 0.0) for step in range(5)] == [
+        True,
+        *[False] * 4,
+    ] and not endless.stops

@@ -18,10 +18,10 @@ from torch import Tensor
 from fscdata.contract import FsckitError
 from fsctrain.files import whole_folder
 from fsctrain.model import Clip
+from fsctrain.model.create import CONFIG_NAME
 from fsctrain.model.lora import base_state, lora_state, lora_updates
 
 WEIGHTS_NAME = "open_clip_model.safetensors"
-CONFIG_NAME = "open_clip_config.json"
 LORA_NAME = "lora.safetensors"
 LORA_CONFIG_NAME = "lora_config.json"
 

@@ -22,6 +22,7 @@ from fsctrain.fields import (
     Numbers,
     Positive,
     Shares,
+    place,
 )
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -133,6 +134,7 @@ class Config(BaseModel):
     workers: int = Field(
         default_factory=lambda: min(4, os.cpu_count() or 1),
         ge=0,
+        le=256,
         description="processes that read pictures; the result depends on it with --stream only",
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
@@ -179,18 +181,22 @@ def _mistakes(config: Config) -> Iterator[str]:
         )
     if (c.schedule == "cooldown") != (c.cooldown > 0):
         yield "--schedule cooldown and --cooldown STEPS need each other; give both or neither"
-    if c.cooldown and c.steps is not None and c.warmup + c.cooldown > c.steps:
-        yield (
-            f"--warmup {c.warmup} and --cooldown {c.cooldown} are more than --steps {c.steps}; "
-            f"shorten them"
-        )
+    if c.steps is not None:
+        yield from too_long(c, c.steps, f"--steps {c.steps}")
     for option, value in (("--validate-every", c.validate_every), ("--patience", c.patience)):
         if value is not None and c.validation is None:
             yield f"{option} {value} needs a data set to validate on; name it with --validation"
-    if c.validation in c.data:
+    if c.validation is not None and place(c.validation) in map(place, c.data):
         yield f"--validation {c.validation} is trained on too; name another data set"
     if c.device == "cpu" and c.precision == "fp16":
         yield "--precision fp16 needs a GPU; give bf16 or fp32 with --device cpu"
+
+
+def too_long(config: Config, steps: int, run: str) -> Iterator[str]:
+    """A sentence where warm-up and cooldown do not fit into `steps`, which it calls `run`."""
+    c = config
+    if c.cooldown and c.warmup + c.cooldown > steps:
+        yield (f"--warmup {c.warmup} and --cooldown {c.cooldown} are more than {run}; shorten them")
 
 
 _OPTIONAL = frozenset(
@@ -231,7 +237,9 @@ def load_config(recipe: str, settings: Mapping[str, Any]) -> Config:
     path = recipe_path(recipe)
     try:
         written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        str(written)  # fails on a number of more digits than Python writes, which no setting has
+    # A date that is none, a number of thousands of digits, brackets in brackets in brackets.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise FsckitError(f"{path}: not a YAML file ({str(error).splitlines()[0]})") from None
     if not isinstance(written, dict):
         raise FsckitError(f"{path}: a recipe is a mapping of settings to values")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -55,6 +55,25 @@ class Ranks:
         values: list[T] = [value] * self.size
         dist.all_gather_object(values, value)
         return values
+
+    def on_first(self, work: Callable[[], T]) -> T | None:
+        """What `work` gives on the first rank, None on the others.
+
+        Raises:
+            FsckitError: on all ranks alike, where it fails by a mistake or by a file.
+        """
+        result, sentence = None, None
+        if self.first:
+            try:
+                result = work()
+            except FsckitError as error:
+                sentence = str(error)
+            except OSError as error:
+                sentence = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        (sentence, *_) = self.objects(sentence)
+        if sentence is not None:
+            raise FsckitError(sentence)
+        return result
 
     def numbers(self, values: list[int]) -> Tensor:
         """A few numbers of every rank: int64 [size, len(values)], on the CPU.
@@ -111,20 +130,38 @@ def open_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
             one of its local number.
 
     Raises:
-        FsckitError: no such device here.
+        FsckitError: no such device here; variables that torchrun would not have set.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = _size()
     chosen = _device(device, ranks=size)
     if size == 1:
         yield Ranks(), chosen
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+    except (ValueError, RuntimeError) as error:
+        raise _not_torchrun(str(error).splitlines()[0]) from None
     try:
         yield Ranks(dist.get_rank(), size), chosen
     finally:
         dist.destroy_process_group()
+
+
+def _size() -> int:
+    """The number of ranks."""
+    text = os.environ.get("WORLD_SIZE", "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise _not_torchrun("it is no number of ranks")
+    return int(text)
+
+
+def _not_torchrun(why: str) -> FsckitError:
+    return FsckitError(
+        f"WORLD_SIZE is {os.environ.get('WORLD_SIZE')}, but the ranks cannot be joined ({why}); "
+        f"start several ranks with torchrun, and unset WORLD_SIZE for one"
+    )
 
 
 def _device(name: str, *, ranks: int) -> torch.device:

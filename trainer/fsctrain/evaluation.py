@@ -51,39 +51,45 @@ class Evaluation:
 
     def score(self) -> bool:
         """Score the model; called by all ranks. Returns whether the run is to end now."""
-        stops = False
-        if self._ranks.first and self._evaluate is not None:
-            step, model = self._training.state.step, self._training.clip.model
-            model.eval()
-            with torch.no_grad():
-                scores = self._evaluate(model, step)
-            model.train()
-            self._metrics.scores(step, scores)
-            if self._config.patience is not None:
-                if self._training.early_stopping.add(scores["score"]):
-                    self._keep(step)
-                stops = self._training.early_stopping.stops
-        return bool(self._ranks.max(torch.tensor(int(stops))))
+        return bool(self._ranks.max(torch.tensor(int(bool(self._ranks.on_first(self._score))))))
 
     def save(self) -> None:
         """Write the run's checkpoint: the best weights where they were kept, else the last."""
-        best = self._kept()
-        if best:
-            best[-1].rename(self._folder / CHECKPOINT)
+        best = self._best(self._training.early_stopping.best_step)
+        if self._config.patience is not None and best.exists():
+            best.rename(self._folder / CHECKPOINT)
         else:
             self._save(self._folder / CHECKPOINT)
 
-    def _keep(self, step: int) -> None:
-        before = self._kept()
-        self._save(self._folder / f"{BEST}-{step:08}")
-        for folder in before:
-            shutil.rmtree(folder)
+    def forget(self) -> None:
+        """Remove weights that were the best once; to be called when the state has been saved,
+        since a run that goes on from an older state may want them.
+        """
+        for folder in self._folder.glob(f"{BEST}-*"):
+            if folder != self._best(self._training.early_stopping.best_step):
+                shutil.rmtree(folder)
 
-    def _kept(self) -> list[Path]:
-        return sorted(self._folder.glob(f"{BEST}-*"))
+    def _score(self) -> bool:
+        if self._evaluate is None:
+            return False
+        step, model = self._training.state.step, self._training.clip.model
+        model.eval()
+        with torch.no_grad():
+            scores = self._evaluate(model, step)
+        model.train()
+        self._metrics.scores(step, scores)
+        if self._config.patience is None:
+            return False
+        early_stopping = self._training.early_stopping
+        if early_stopping.add(step, scores["score"]):
+            self._save(self._best(step))
+        return early_stopping.stops
+
+    def _best(self, step: int) -> Path:
+        return self._folder / f"{BEST}-{step:08}"
 
     def _save(self, folder: Path) -> None:
-        if folder.exists():  # a resumed run scores the same step again
+        if folder.exists():  # a resumed run scores a step again
             shutil.rmtree(folder)
         config = self._config
         save_checkpoint(folder, self._training.clip, pretrained=config.pretrained, seed=config.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -61,9 +62,16 @@ def _blocks(value: object) -> object:
     """A flag's `all` or its number of blocks."""
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
-    if value != "all" and not (isinstance(value, int) and value >= 0):
+    # A recipe's `true` is an int to Python.
+    count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if value != "all" and not count:
         raise ValueError("a number of blocks, or all, is wanted")
     return value
+
+
+def place(folder: str) -> str:
+    """One name for a data set's folder, however it is written."""
+    return folder.rstrip("/") if "://" in folder else os.path.realpath(folder)
 
 
 # A data set's folder, local or with a scheme (s3://…), which a Path would spoil.

@@ -30,6 +30,14 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     sync(folder.parent)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Give a file its text, at once or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    sync(temporary)
+    temporary.replace(path)
+
+
 def sync(path: Path) -> None:
     """Have the disk hold a file or a folder."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fscdata.contract import FsckitError
+from fsctrain.files import write_whole
 from fsctrain.losses import Features
 
 Record = dict[str, Any]
@@ -179,18 +180,19 @@ def read_metrics(path: Path) -> list[Record]:
         try:
             record = json.loads(line)
             record["step"] = int(record["step"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             raise FsckitError(f"{path}: line {number} is no record of metrics") from None
         records.append(record)
     return records
 
 
 def _cut(path: Path, step: int) -> None:
-    """Leave the lines up to a step; the file is replaced as a whole."""
-    kept = [record for record in read_metrics(path) if record["step"] <= step]
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-    temporary.replace(path)
+    """Leave the lines of the first `step` steps; the file is replaced as a whole.
+
+    The model is scored after the state of a step was saved, so these scores come again.
+    """
+    kept = [r for r in read_metrics(path) if r["step"] + ("scores" in r) <= step]
+    write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def _peak_memory(device: torch.device) -> float:

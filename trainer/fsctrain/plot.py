@@ -9,14 +9,15 @@ from typing import Any
 
 from fscdata.contract import FsckitError
 from fsctrain.metrics import Record, read_metrics
+from fsctrain.run_folder import METRICS
 
-METRICS, CHOICE = "metrics.jsonl", "choice/"
+CHOICE = "choice/"
 WIDTH, HEIGHT, DPI = 16, 4.2, 100  # inches; the height is a row's
 DASHES: tuple[Any, ...] = (
     *("-", "--", ":", "-."),
     *((0, dashes) for dashes in ((5, 1, 1, 1, 1, 1), (9, 3), (1, 4), (9, 2, 3, 2))),
 )
-Point = tuple[int, float]
+Point = tuple[float, float]
 Curves = dict[str, list[Point]]  # by what they are named within a run: a style, say
 
 
@@ -31,7 +32,8 @@ def plot_runs(runs: Sequence[Path], out: Path) -> None:
         out: the PNG, which is replaced where it is there.
 
     Raises:
-        FsckitError: a folder without metrics or without a line of training, or two of one name.
+        FsckitError: a folder without metrics or without a line of training, a line without numbers
+            where they belong, or two folders of one name.
     """
     records = {_name(run, runs): _read(run) for run in runs}
     panels = [
@@ -50,7 +52,20 @@ def _read(run: Path) -> list[Record]:
     records = read_metrics(run / METRICS)
     if not any("loss" in record for record in records):
         raise FsckitError(f"{run / METRICS}: this run has no line of training yet")
+    for record in records:
+        _check(record, run / METRICS)
     return records
+
+
+def _check(record: Record, path: Path) -> None:
+    """Raises FsckitError where something stands in a number's place."""
+    for title, curves in PANELS.items():
+        try:
+            curves([record])
+        except (AttributeError, TypeError, ValueError, OverflowError):
+            raise FsckitError(
+                f"{path}: what step {record['step']} has for '{title}' is no number"
+            ) from None
 
 
 def _name(run: Path, runs: Sequence[Path]) -> str:
@@ -61,11 +76,15 @@ def _name(run: Path, runs: Sequence[Path]) -> str:
     return run.name if names.count(run.name) == 1 else os.fspath(run)
 
 
+def _point(record: Record, value: Any) -> Point:
+    return float(record["step"]), float(value)
+
+
 def _one(name: str) -> Callable[[list[Record]], Curves]:
     """A number of every line of training."""
 
     def curves(records: list[Record]) -> Curves:
-        points = [(r["step"], r[name]) for r in records if r.get(name) is not None]
+        points = [_point(r, r[name]) for r in records if r.get(name) is not None]
         return {"": points} if points else {}
 
     return curves
@@ -81,7 +100,7 @@ def _several(
         for record in records:
             for key, value in record.get(name, {}).items():
                 if value is not None and wanted(key):
-                    found.setdefault(key.removeprefix(CHOICE), []).append((record["step"], value))
+                    found.setdefault(key.removeprefix(CHOICE), []).append(_point(record, value))
         return found
 
     return curves

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from fscdata.contract import FsckitError
 from fsctrain.config import Config, dump_config, load_config
+from fsctrain.files import write_whole
 from fsctrain.state import FOLDER, saved_states
 
 CHECKPOINT, BEST = "checkpoint", "best"
@@ -59,6 +64,23 @@ def find_start(folder: Path, config: Config, *, resume: bool) -> Start:
     return Start(finished=finished, resumes=True, state=states[-1] if states else None)
 
 
+@contextmanager
+def one_run_at_a_time(folder: Path) -> Iterator[None]:
+    """Raises FsckitError where another process works in a run's folder; a killed one does not."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FsckitError(
+            f"{folder}: another process is at work in it; wait for it, or give another --name"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def begin(folder: Path, config: Config, start: Start) -> None:
     """Make the folder, or take away from it what no state holds."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,14 +88,13 @@ def begin(folder: Path, config: Config, start: Start) -> None:
         for name in (METRICS, BAD_IMAGES):
             (folder / name).unlink(missing_ok=True)
     path = folder / CONFIG
-    path.write_text(
-        f"# fsctrain run --recipe {path} --name NAME\n{dump_config(config)}", encoding="utf-8"
-    )
+    write_whole(path, f"# fsctrain run --recipe {path} --name NAME\n{dump_config(config)}")
 
 
 def finish(folder: Path) -> None:
-    """Remove what a finished run no longer needs."""
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    """Remove what a finished run no longer needs, and what a killed one left half done."""
+    for left in (folder / FOLDER, *folder.glob(f"{BEST}-*"), *folder.glob(".*.tmp")):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _check_same(folder: Path, config: Config) -> None:

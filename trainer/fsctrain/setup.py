@@ -15,7 +15,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from fscdata.contract import FsckitError
-from fsctrain.config import Config
+from fsctrain.config import Config, too_long
 from fsctrain.data import BadImages, Source, open_source
 from fsctrain.distributed import Ranks
 from fsctrain.losses import load_loss
@@ -70,8 +70,7 @@ def prepare(config: Config, folder: Path, ranks: Ranks, device: torch.device) ->
     """
     precision = _precision(config, device)
     compute_loss = load_loss(config)
-    if ranks.first:
-        check_trackers(config)
+    ranks.on_first(lambda: check_trackers(config))
     torch.manual_seed(config.seed)
     clip = create_model(config.model, config.pretrained, device)
     check_towers(clip.model, clip.name, local=config.local_weight > 0)
@@ -80,6 +79,7 @@ def prepare(config: Config, folder: Path, ranks: Ranks, device: torch.device) ->
     source = open_source(config, clip, image_size(clip.model), ranks.rank, ranks.size)
     _check_negatives(config, source)
     steps = config.steps or config.epochs * source.steps_per_epoch
+    _check_schedule(config, steps, ranks)
     log.info("%s", _opening(config, clip, source, steps))
     several = f", {ranks.size} ranks" if ranks.size > 1 else ""
     log.info("%s in %s%s", device, precision, several)
@@ -105,7 +105,12 @@ def prepare(config: Config, folder: Path, ranks: Ranks, device: torch.device) ->
         scaler=scaler,
         bad_images=bad_images,
         early_stopping=early_stopping,
-        state=TrainState(clip.model, optimizer, parts),
+        state=TrainState(
+            clip.model,
+            optimizer,
+            parts,
+            belongs_to={"data": source.digest(), "precision": precision},
+        ),
         fp16=precision == "fp16",
     )
 
@@ -154,6 +159,18 @@ def _check_batch_norms(clip: Clip, config: Config, ranks: Ranks) -> None:
         raise FsckitError(
             f"model {clip.name} has batch norms, so a batch cannot be cut up; run it on one rank "
             f"without --micro-batch-size, or give --freeze-image all"
+        )
+
+
+def _check_schedule(config: Config, steps: int, ranks: Ranks) -> None:
+    for mistake in too_long(config, steps, f"the run's {steps:,} steps"):
+        raise FsckitError(mistake)
+    if config.warmup > steps and ranks.first:
+        log.warning(
+            "--warmup %s is longer than the run of %s steps, which ends before the rate is %s",
+            f"{config.warmup:,}",
+            f"{steps:,}",
+            f"{config.lr:g}",
         )
 
 

@@ -38,6 +38,8 @@ class TrainState:
         model: its trainable parameters and its buffers are saved; what is frozen is made again.
         optimizer: its moments.
         parts: the rest that has a state, by name: the scaler of float16, counts, early stopping.
+        belongs_to: what it was made with, by name, that the settings do not say: the data that was
+            found, the precision. Another run's state is not taken up.
         step: how many steps are done. The schedule and the data's cursor follow from it, since a
             batch is a function of the seed and the step.
     """
@@ -45,6 +47,7 @@ class TrainState:
     model: nn.Module
     optimizer: Optimizer
     parts: dict[str, Stateful]
+    belongs_to: dict[str, str]
     step: int = 0
 
     def save(self, run: Path, ranks: Ranks) -> Path:
@@ -57,22 +60,31 @@ class TrainState:
         """
         folder = run / FOLDER / f"step-{self.step:08}"
         generators = ranks.objects(_generators(self.model))
-        if ranks.first and not folder.exists():
-            tensors = self._tensors()
-            for rank, states in enumerate(generators):
-                tensors |= {f"generator.{rank}.{name}": state for name, state in states.items()}
-            parts = {name: part.state_dict() for name, part in self.parts.items()}
-            values = {"format": FORMAT, "step": self.step, "ranks": ranks.size, "parts": parts}
-            with whole_folder(folder) as temporary:
-                try:
-                    save_file(tensors, temporary / TENSORS)
-                except SafetensorError as error:
-                    raise FsckitError(f"{folder}: cannot be written ({error})") from None
-                (temporary / VALUES).write_text(json.dumps(values), encoding="utf-8")
-            for other in saved_states(run):
-                if other != folder:
-                    shutil.rmtree(other)
+        ranks.on_first(lambda: self._write(folder, generators))
         return folder
+
+    def _write(self, folder: Path, generators: list[dict[str, Tensor]]) -> None:
+        if folder.exists():
+            return
+        tensors = self._tensors()
+        for rank, states in enumerate(generators):
+            tensors |= {f"generator.{rank}.{name}": state for name, state in states.items()}
+        values = {
+            "format": FORMAT,
+            "step": self.step,
+            "ranks": len(generators),
+            "belongs_to": self.belongs_to,
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+        }
+        with whole_folder(folder) as temporary:
+            try:
+                save_file(tensors, temporary / TENSORS)
+            except SafetensorError as error:
+                raise FsckitError(f"{folder}: cannot be written ({error})") from None
+            (temporary / VALUES).write_text(json.dumps(values), encoding="utf-8")
+        for other in saved_states(folder.parent.parent):
+            if other != folder:
+                shutil.rmtree(other)
 
     def load(self, folder: Path, ranks: Ranks, *, any_ranks: bool = True) -> None:
         """Take up a saved state.
@@ -99,6 +111,12 @@ class TrainState:
                     f"{folder}: a run with --stream goes on with as many ranks as it had, "
                     f"{values['ranks']}, not {ranks.size}"
                 )
+            for name, mine in self.belongs_to.items():
+                if values["belongs_to"][name] != mine:
+                    raise FsckitError(
+                        f"{folder}: since it was saved the {name} has changed; bring it back, or "
+                        f"give another --name"
+                    )
             self._load_model(tensors)
             self._load_optimizer(tensors)
             for name, part in self.parts.items():

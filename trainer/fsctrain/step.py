@@ -55,6 +55,7 @@ class Gradients:
         self.config = config
         self.ranks = ranks
         self.autocast = autocast
+        self.device = model.logit_scale.device
         self.encoder: nn.Module = Encoder(model, local=config.local_weight > 0)
         if ranks.size > 1:
             with warnings.catch_warnings():
@@ -71,17 +72,19 @@ class Gradients:
         """Add to the gradients; returns this rank's part of the losses and its features.
 
         Args:
-            batch: this rank's part, on its device.
+            batch: this rank's part, on the CPU.
             rows: how many rows every rank has.
             scale: scales a loss (of float16) before it goes backward.
         """
-        parts = self._micro_batches(batch)
-        if len(parts) == 1:
-            features = self._encode(parts[0])
-            losses = self._losses(features, rows)
-            self._backward(losses["loss"], scale)
-            return losses, features
-        return self._cached(parts, rows, scale)
+        size = self.config.micro_batch_size
+        # All ranks go one way, so that their collective calls come in one order.
+        if size is not None and max(rows) > size:
+            starts = range(0, max(1, len(batch)), size)
+            return self._cached([_rows(batch, i, i + size) for i in starts], rows, scale)
+        features = self._encode(batch)
+        losses = self._losses(features, rows)
+        self._backward(losses["loss"], scale)
+        return losses, features
 
     def _cached(
         self, parts: list[Batch], rows: list[int], scale: Scale | None
@@ -89,13 +92,13 @@ class Gradients:
         states, encoded = [], []
         with torch.no_grad():
             for part in parts:
-                states.append(_random_state(part.images.device))
+                states.append(_random_state(self.device))
                 encoded.append(self._encode(part))
         features = _leaf(_concatenate(encoded))
         losses = self._losses(features, rows)
         self._backward(losses["loss"], scale)
         gradients = _split_gradients(features, [len(part) for part in parts])
-        after = _random_state(parts[0].images.device)
+        after = _random_state(self.device)
         for number, (part, state, gradient) in enumerate(
             zip(parts, states, gradients, strict=True)
         ):
@@ -114,12 +117,6 @@ class Gradients:
                 )
         _set_random_state(after)
         return losses, features
-
-    def _micro_batches(self, batch: Batch) -> list[Batch]:
-        size = self.config.micro_batch_size or len(batch)
-        if len(batch) <= size:
-            return [batch]
-        return [_rows(batch, start, start + size) for start in range(0, len(batch), size)]
 
     def _encode(self, batch: Batch) -> Features:
         with self.autocast():

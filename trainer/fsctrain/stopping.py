@@ -5,6 +5,7 @@ Ranks must agree: one that leaves while others go on has them wait for ever.
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -81,6 +82,16 @@ class Clock:
         self._last = time.monotonic()
 
 
+class _Noted(NamedTuple):
+    """A step whose numbers are on their way from the device."""
+
+    step: int
+    keys: list[str]
+    finite: Tensor  # bool [B], on the device: whether a row's features are
+    numbers: Tensor  # loss and norm, on the CPU when `copied` has happened
+    copied: torch.cuda.Event | None
+
+
 class _Broken(NamedTuple):
     """A step whose numbers are not finite: which, what of it, and this rank's samples."""
 
@@ -93,15 +104,15 @@ class _Broken(NamedTuple):
 class Health:
     """Whether the numbers of the steps are finite.
 
-    They are read a step late, when the device has long computed them: nothing waits. What is
-    saved is checked first.
+    They are read a step late, when the device has computed them while it works on the next: nothing
+    waits. What is saved is checked first.
     """
 
     def __init__(self, ranks: Ranks, *, norms: bool) -> None:
         """`norms`: whether the gradient's norm has to be finite too, which fp16's need not be."""
         self._ranks = ranks
         self._norms = norms
-        self._latest: tuple[int, list[str], Tensor, Tensor, Tensor] | None = None
+        self._latest: _Noted | None = None
         self._broken: _Broken | None = None
 
     @torch.no_grad()
@@ -119,19 +130,27 @@ class Health:
         """
         self.read()
         finite = torch.isfinite((features.images + features.texts).sum(1))  # [B]
-        self._latest = step, keys, finite, loss.detach(), grad_norm
+        on_device = torch.stack([loss.detach().float(), grad_norm.detach().float()])
+        numbers = on_device.to("cpu", non_blocking=True)
+        copied = torch.cuda.Event() if on_device.is_cuda else None  # type: ignore[no-untyped-call]
+        if copied is not None:
+            copied.record()
+        self._latest = _Noted(step, keys, finite, numbers, copied)
 
     def read(self) -> None:
         """Read the latest step's numbers; waits for the device."""
         if self._latest is None or self._broken is not None:
             return
-        step, keys, finite, loss, grad_norm = self._latest
-        if not torch.isfinite(loss):
+        step, keys, finite, numbers, copied = self._latest
+        if copied is not None:
+            copied.synchronize()
+        loss, grad_norm = numbers.tolist()
+        if not math.isfinite(loss):
             # The rows that it began with where they are known, else all.
             begun = [key for key, fine in zip(keys, finite.tolist(), strict=True) if not fine]
-            self._broken = _Broken(step, f"loss is {loss.item()}", begun, keys)
-        elif self._norms and not torch.isfinite(grad_norm):
-            self._broken = _Broken(step, f"gradient's norm is {grad_norm.item()}", [], [])
+            self._broken = _Broken(step, f"loss is {loss}", begun, keys)
+        elif self._norms and not math.isfinite(grad_norm):
+            self._broken = _Broken(step, f"gradient's norm is {grad_norm}", [], [])
         self._latest = None
 
     @property

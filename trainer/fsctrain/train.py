@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,7 +22,14 @@ from fsctrain.distributed import Ranks, open_ranks
 from fsctrain.evaluation import Evaluate, Evaluation
 from fsctrain.metrics import Metrics, Record
 from fsctrain.optim import learning_rate
-from fsctrain.run_folder import CHECKPOINT, METRICS, begin, find_start, finish
+from fsctrain.run_folder import (
+    CHECKPOINT,
+    METRICS,
+    begin,
+    find_start,
+    finish,
+    one_run_at_a_time,
+)
 from fsctrain.setup import Training, image_size, prepare
 from fsctrain.stopping import Clock, Health, Stop, StoppedError, stop_asked
 from fsctrain.trackers import open_trackers
@@ -88,41 +96,44 @@ def train(
     with ExitStack() as stack:
         ranks, device = stack.enter_context(open_ranks(config.device))
         stop = stack.enter_context(stop_asked())
-        start = ranks.objects(find_start(folder, config, resume=resume))[0]
+        find_start(folder, config, resume=resume)  # before all that takes time
         training = prepare(config, folder, ranks, device)
         state, steps, source = training.state, training.steps, training.source
+        ranks.on_first(lambda: stack.enter_context(one_run_at_a_time(folder)))
+        start = ranks.objects(find_start(folder, config, resume=resume))[0]
         if start.finished:
             log.info("%s: this run is finished", folder)
+            ranks.on_first(lambda: finish(folder))
             return _finished(folder, training)
         if start.state is not None:
             state.load(start.state, ranks, any_ranks=not config.stream)
             log.info("resumed at step %s of %s", f"{state.step:,}", f"{steps:,}")
         if config.validation is not None:
             evaluate_every = config.validate_every or source.steps_per_epoch
-            if ranks.first:
-                evaluate = Validation(training.clip, config, image_size(training.clip.model))
-        if ranks.first:
-            begin(folder, config, start)
+            size = image_size(training.clip.model)
+            evaluate = ranks.on_first(lambda: Validation(training.clip, config, size))
+        ranks.on_first(lambda: begin(folder, config, start))
         metrics = _open_metrics(stack, config, training, ranks, watch, resumes=start.resumes)
         evaluation = Evaluation(evaluate, evaluate_every, training, config, ranks, metrics)
         health = Health(ranks, norms=not training.fp16)
-        keeper = _Keeper(training, folder, ranks, health, stop, config, saved=start.state)
-        scored = state.step if start.state is not None else None
+        keeper = _Keeper(training, evaluation, ranks, health, stop, config, saved=start.state)
+        first = state.step
 
         training.clip.model.train()
         batches = source.batches(state.step, steps, pin_memory=device.type == "cuda")
         for batch, waited in _timed(batches):
             step = state.step
-            if evaluation.due(step) and step != scored:
+            # What takes long may be killed: nothing is lost then.
+            rows = keeper.agree(batch, save=evaluation.due(step) and step > first)
+            if evaluation.due(step):
                 keeper.check()
                 if evaluation.score():
                     break
-            rows = keeper.agree(batch)
 
             started = time.perf_counter()
             rate = learning_rate(step, steps, config)
             if sum(rows):  # else every picture was bad
-                losses, features = training.gradients(batch.to(device), rows, training.scaler.scale)
+                losses, features = training.gradients(batch, rows, training.scaler.scale)
                 norm = _update(training, rate, config.grad_clip_norm)
                 health.note(step, batch.keys, features, losses["loss"], norm)
                 times = {"waited": waited, "took": time.perf_counter() - started}
@@ -135,10 +146,13 @@ def train(
         training.bad_images.check_some_good()
         if state.step == steps:
             evaluation.score()
-        if ranks.first:
-            evaluation.save()
-            finish(folder)
+        ranks.on_first(partial(_close, evaluation, folder))
         return _finished(folder, training)
+
+
+def _close(evaluation: Evaluation, folder: Path) -> None:
+    evaluation.save()
+    finish(folder)
 
 
 def _open_metrics(
@@ -156,8 +170,9 @@ def _open_metrics(
     readers: list[Callable[[Record], object]] = []
     if watch is not None:
         readers.append(lambda record: watch(record, training.steps))
-    if ranks.first:
-        readers.append(stack.enter_context(open_trackers(config, folder, resumed_at)))
+    track = ranks.on_first(lambda: stack.enter_context(open_trackers(config, folder, resumed_at)))
+    if track is not None:
+        readers.append(track)
     return Metrics(
         folder / METRICS,
         config.styles,
@@ -175,7 +190,7 @@ class _Keeper:
     def __init__(
         self,
         training: Training,
-        folder: Path,
+        evaluation: Evaluation,
         ranks: Ranks,
         health: Health,
         stop: Stop,
@@ -183,21 +198,26 @@ class _Keeper:
         saved: Path | None,
     ) -> None:
         self._training = training
-        self._folder = folder
+        self._evaluation = evaluation
+        self._folder = config.out / config.name
         self._ranks = ranks
         self._health = health
         self._stop = stop
         self._clock = Clock(config.checkpoint_every, config.checkpoint_minutes)
         self._saved = saved
 
-    def agree(self, batch: Batch) -> list[int]:
+    def agree(self, batch: Batch, *, save: bool) -> list[int]:
         """Save if it is time, leave if a signal came; returns how many rows every rank has.
+
+        Args:
+            batch: this rank's part of the next step.
+            save: whether it is time anyway.
 
         Raises:
             FsckitError: a loss is not finite, too many pictures are bad.
             StoppedError: a signal came; the state is saved.
         """
-        due = self._clock.due(self._training.state.step)
+        due = save or self._clock.due(self._training.state.step)
         mine = [len(batch), len(batch.bad), self._stop.number, due, self._health.broken]
         told = self._ranks.numbers([int(number) for number in mine])  # [ranks, 5]
         if told[:, 4].any():
@@ -206,6 +226,7 @@ class _Keeper:
         if number or told[0, 3]:  # the first rank's clock is the run's
             self.check()
             self._saved = self._training.state.save(self._folder, self._ranks)
+            self._ranks.on_first(self._evaluation.forget)
             self._clock.restart()
         if number:
             raise StoppedError(number)

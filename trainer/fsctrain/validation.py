@@ -22,6 +22,7 @@ from fsctrain.benchmarks import choice_accuracy, recall_at_k
 from fsctrain.config import Config
 from fsctrain.data import TrainingData, read_data
 from fsctrain.data.images import UnreadableImageError, decode
+from fsctrain.data.loader import leave_signals_to_the_run
 from fsctrain.data.tars import Tars
 from fsctrain.model import Clip, OpenClip, embed_images, embed_texts
 
@@ -104,6 +105,7 @@ class Validation:
             batch_size=PICTURES_AT_ONCE,
             num_workers=self._workers,
             collate_fn=list,
+            worker_init_fn=leave_signals_to_the_run,
             generator=torch.Generator(),  # else it would draw from the generator of the training
             multiprocessing_context="fork" if self._workers and sys.platform == "linux" else None,
         )
@@ -168,6 +170,7 @@ class EarlyStopping:
 
     Attributes:
         best: the best score so far; None before the first.
+        best_step: the number of steps after which it was.
         since: how many scores have come since then.
     """
 
@@ -175,13 +178,16 @@ class EarlyStopping:
         """`patience`: how many scores without a better one are one too many; None: any number."""
         self._patience = patience
         self.best: float | None = None
+        self.best_step = 0
         self.since = 0
 
-    def add(self, score: float) -> bool:
-        """Take note of a score; returns whether it is the best so far."""
-        better = self.best is None or score > self.best
-        self.best, self.since = (score, 0) if better else (self.best, self.since + 1)
-        return better
+    def add(self, step: int, score: float) -> bool:
+        """Take note of a score after `step` steps; returns whether it is the best so far."""
+        if self.best is None or score > self.best:
+            self.best, self.best_step, self.since = score, step, 0
+            return True
+        self.since += 1
+        return False
 
     @property
     def stops(self) -> bool:
@@ -189,10 +195,11 @@ class EarlyStopping:
         return self._patience is not None and self.since >= self._patience
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "since": self.since}
+        return {"best": self.best, "best_step": self.best_step, "since": self.since}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.best, self.since = state["best"], state["since"]
+        self.best, self.best_step = state["best"], state["best_step"]
+        self.since = state["since"]
 
 
 def _pad(texts: list[Any]) -> Tensor:

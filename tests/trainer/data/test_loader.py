@@ -136,13 +136,6 @@ def test_from_the_middle_of_an_epoch(workers: int, data: Path, make_batches) -> 
         assert_same(one, other)
 
 
-def test_a_batch_travels_as_it_is(data: Path, make_batches) -> None:
-    batch = make_batches(data)[0]
-    there = batch.to(torch.device("cpu"))
-    assert_same(there, batch)
-    assert there.asked == 5 and there.images.is_contiguous()
-
-
 def test_two_data_sets(make_data, samples, make_batches, tmp_path: Path) -> None:
     """Each row has its own set's picture and texts; weight 2 shows other negatives each time."""
     two = make_data(samples[6:9]).rename(tmp_path / "two")

@@ -155,6 +155,27 @@ def test_class_embedding_in_the_text(make_clip) -> None:
         check_towers(clip.model, clip.name, local=False)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"init_logit_bias": -10.0}, "it has a logit bias"),
+        ({"init_logit_bias": -10.0, "custom_text": True}, "it has a logit bias"),
+        ({"text": {"scaled_cosine_attn": True}}, "cannot compute its scaled cosine attention"),
+        (
+            {
+                "vision_cfg": {"image_size": 32, "patch_size": 16, "width": 64, "layers": 1}
+                | {"scaled_cosine_attn": True}
+            },
+            "cannot compute its scaled cosine attention",
+        ),
+    ],
+)
+def test_parts_that_nothing_trains(changes: dict[str, Any], said: str, make_clip) -> None:
+    clip = make_clip(**changes)
+    with pytest.raises(FsckitError, match=rf"model.json: .*{said}"):
+        check_towers(clip.model, clip.name, local=False)
+
+
 def test_other_text_towers() -> None:
     for name in ("roberta-ViT-B-32", "coca_ViT-B-32"):
         with pytest.raises(FsckitError, match=f"model {name}: its text tower"):

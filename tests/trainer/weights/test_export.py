@@ -112,13 +112,35 @@ def test_a_checkpoint_without_its_run(small_config, make_run, tmp_path: Path) ->
 def test_metrics_that_are_none(small_config, make_run, tmp_path: Path) -> None:
     run, _ = make_run(small_config)
     path = run / "metrics.jsonl"
-    path.write_text('{"step": 1')
-    with pytest.raises(FsckitError, match=f"{path}: not a run's metrics"):
-        export(run, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    for line, said in (
+        ("[]", "line 1 is no record of metrics"),
+        ('{"step": 4, "scores": []}', "the scores of step 4 are none"),
+    ):
+        path.write_text(f"{line}\n")
+        with pytest.raises(FsckitError, match=f"{path}: {said}"):
+            export(run, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
     path.unlink()
     export(run, tmp_path / "out")
     assert "### Settings" in card(tmp_path / "out")
+
+
+def test_the_half_line_of_a_killed_run(small_config, make_run, tmp_path: Path) -> None:
+    run, _ = make_run(small_config)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "sco')
+    export(run, tmp_path / "out")
+    assert "| score | 0.5 |\n" in card(tmp_path / "out")
+
+
+def test_a_config_that_is_no_runs(small_config, make_run, tmp_path: Path) -> None:
+    """The config.yaml of a project, in which a checkpoint was laid."""
+    run, _ = make_run(small_config)
+    project = tmp_path / "project"
+    shutil.copytree(run / "checkpoint", project / "models" / "mine")
+    (project / "config.yaml").write_text("title: my project\n")
+    export(project / "models" / "mine", project / "out")
+    assert "## Training" not in card(project / "out")
 
 
 def test_push(hub: Hub, small_config, make_run, tmp_path: Path) -> None:

@@ -40,6 +40,13 @@ def main() -> None:
         _fail(f"{error.name} is not installed; run pip install 'fsckit[train]'")
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which --help does not import
+            raise
+        _fail(
+            "the GPU's memory is not enough; give a smaller --micro-batch-size, or "
+            "--grad-checkpointing"
+        )
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fscdata.contract import FsckitError
+from fsctrain.files import write_whole
 
 FEW = 10
 
@@ -86,3 +87,16 @@ class BadImages:
         self.reasons = Counter(state["reasons"])
         self._keys = set(state["keys"])
         self._bad_rows, self._rows = state["bad_rows"], state["rows"]
+        if self._writes and self.path.exists():
+            self._cut()
+
+    def _cut(self) -> None:
+        """Leave the lines of the pictures that are counted; a killed run may have named more."""
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["key"] in self._keys:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                continue  # the half line of a killed run
+        write_whole(self.path, "".join(kept))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -96,7 +97,7 @@ def load_batches(
     return run_loader(batches, steps, workers, pin_memory)
 
 
-def _leave_signals_to_the_run(worker: int) -> None:
+def leave_signals_to_the_run(worker: int) -> None:
     """A signal to the whole group is for the run; it ends its workers when its state is saved."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -112,7 +113,8 @@ def run_loader(
         sampler=steps,
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=_leave_signals_to_the_run,
+        worker_init_fn=leave_signals_to_the_run,
+        generator=torch.Generator(),  # else it would draw from the one that dropout draws from
         # A fork starts at once and shares the tables; elsewhere it is not safe.
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import blake2b
 from typing import Protocol
+
+import numpy as np
 
 from fsctrain.config import Config
 from fsctrain.data.batch import Batch
@@ -29,6 +32,10 @@ class Source(Protocol):
 
     def coverage(self) -> dict[str, float]:
         """The share of captions that have a negative of each style."""
+        ...
+
+    def digest(self) -> str:
+        """Of what was found, wherever it lies: two runs on the same data have the same."""
         ...
 
     def batches(self, first_step: int, stop_step: int, pin_memory: bool = False) -> Iterator[Batch]:
@@ -59,6 +66,14 @@ class Indexed:
 
     def coverage(self) -> dict[str, float]:
         return self._batches.data.coverage()
+
+    def digest(self) -> str:
+        data = self._batches.data
+        parts = [data.captions.ids, data.negatives.ids, data.tar, data.image_offset, *data.variants]
+        found = blake2b(digest_size=16)
+        for part in parts:
+            found.update(np.ascontiguousarray(part).data)
+        return found.hexdigest()
 
     def batches(self, first_step: int, stop_step: int, pin_memory: bool = False) -> Iterator[Batch]:
         steps = range(first_step, stop_step)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 
 import numpy as np
 from torch import Tensor
@@ -73,6 +74,10 @@ class Streamed:
             style: sum(shard.having[style] for shard in shards) / captions
             for style in self.config.styles
         }
+
+    def digest(self) -> str:
+        shards = [(data_path(s.tar).name, s.rows, s.having) for part in self.sets for s in part]
+        return blake2b(repr(shards).encode(), digest_size=16).hexdigest()
 
     def batches(self, first_step: int, stop_step: int, pin_memory: bool = False) -> Iterator[Batch]:
         steps = range(first_step, stop_step)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from tarfile import BLOCKSIZE
 
 import numpy as np
@@ -25,6 +24,7 @@ from fscdata.contract import (
     size_of,
 )
 from fsctrain.data.texts import TextReader, Texts, join_texts, text_reader
+from fsctrain.fields import place
 from fsctrain.model import Clip
 
 log = logging.getLogger("fsctrain")
@@ -140,19 +140,14 @@ def check_folders(folders: Sequence[str], weights: Sequence[float]) -> tuple[flo
         raise FsckitError(
             f"--data-weights: {len(weights)} numbers for {len(folders)} data sets; give one each"
         )
-    places = [_place(folder) for folder in folders]
-    for folder, place in zip(folders, places, strict=True):
-        if places.count(place) > 1:
+    places = [place(folder) for folder in folders]
+    for folder, where in zip(folders, places, strict=True):
+        if places.count(where) > 1:
             raise FsckitError(
                 f"--data {folder}: the data set is named twice; name it once, and set how often it "
                 f"is seen with --data-weights"
             )
     return tuple(weights) or (1.0,) * len(folders)
-
-
-def _place(folder: str) -> str:
-    path = data_path(folder)
-    return str(path.resolve() if isinstance(path, Path) else path)
 
 
 def check_context(clip: Clip, context_length: int | None) -> int:

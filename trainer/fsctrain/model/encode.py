@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import open_clip
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import TextTransformer, VisionTransformer, text_global_pool
+from open_clip.transformer import (
+    Attention,
+    TextTransformer,
+    VisionTransformer,
+    text_global_pool,
+)
 from torch import Tensor, nn
 
 from fscdata.contract import FsckitError
@@ -27,7 +33,7 @@ class _TextTower:
 
 
 def check_towers(model: OpenClip, name: str, *, local: bool) -> None:
-    """Whether the encoders below know the model's towers.
+    """Whether the encoders below and the losses know all parts of a model.
 
     Args:
         model: an open_clip model.
@@ -35,7 +41,7 @@ def check_towers(model: OpenClip, name: str, *, local: bool) -> None:
         local: whether local tokens will be asked for.
 
     Raises:
-        FsckitError: they do not; the message names the model and the tower.
+        FsckitError: they do not; the message names the model and the part.
     """
     if isinstance(model, open_clip.CustomTextCLIP):
         known = isinstance(model.text, TextTransformer) and model.text.cls_emb is None
@@ -51,6 +57,17 @@ def check_towers(model: OpenClip, name: str, *, local: bool) -> None:
         raise FsckitError(
             f"model {name}: its text tower is not causal with the feature at the end token, so "
             f"texts cannot be cut to their length; choose a model such as ViT-B-32"
+        )
+    if model.logit_bias is not None:
+        raise FsckitError(
+            f"model {name}: it has a logit bias, as models for SigLIP's loss do, which no loss of "
+            f"fsctrain uses; take init_logit_bias out of its config, or choose another model"
+        )
+    # open_clip's own computation of it takes matrices of three dimensions and gets four.
+    if any(isinstance(m, Attention) and m.scaled_cosine for m in model.modules()):
+        raise FsckitError(
+            f"model {name}: open_clip cannot compute its scaled cosine attention; take "
+            f"scaled_cosine_attn out of its config, or choose another model"
         )
     if not local:
         return
@@ -82,7 +99,7 @@ def encode_images(
         normalised, or None.
     """
     mean, std = (
-        torch.tensor(values, device=images.device).view(3, 1, 1) * 255
+        _on_device(tuple(values), images.device)
         for values in (model.visual.image_mean, model.visual.image_std)
     )
     pixels = (images - mean) / std  # [B, 3, H, W]
@@ -187,6 +204,12 @@ def embed_texts(model: OpenClip, tokens: Tensor, batch_size: int = 256) -> Tenso
         longest = int(end_positions(model, batch).max()) + 1
         parts.append(encode_texts(model, batch[:, :longest].to(device))[0].cpu())
     return torch.cat(parts)
+
+
+@cache
+def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """A channel's number each, of a pixel's 0 to 255: [3, 1, 1]. Made once: the copy waits."""
+    return torch.tensor(values, device=device).view(3, 1, 1) * 255
 
 
 def _text_tower(model: OpenClip) -> _TextTower:

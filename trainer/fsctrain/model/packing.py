@@ -35,6 +35,10 @@ class Packing:
     slots: Tensor
     ends: Tensor
 
+    def to(self, device: torch.device) -> Packing:
+        """On a device, by copies that nobody waits for."""
+        return Packing(**{k: t.to(device, non_blocking=True) for k, t in vars(self).items()})
+
 
 def pack_texts(texts: Tensor, lengths: Tensor) -> Packing:
     """Lay out rows of texts that begin alike.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from fscdata.contract import FsckitError, printable
 from fsctrain import __version__
 from fsctrain.config import Config
+from fsctrain.metrics import read_metrics
 from fsctrain.run_folder import FREE, METRICS
 from fsctrain.weights.load import Checkpoint
 
@@ -124,17 +124,13 @@ def _settings(config: Config) -> dict[str, Any]:
 def _metrics(path: Path) -> dict[str, dict[str, Any]]:
     """The last line of scores and the last of training, as far as there are any."""
     found: dict[str, dict[str, Any]] = {}
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
-            if "scores" in record:
-                found["Scores"] = {"step": record["step"], **record["scores"]}
-            else:
-                found["Last steps"] = dict(record)
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise FsckitError(f"{path}: not a run's metrics ({error})") from None
+    for record in read_metrics(path) if path.exists() else []:
+        if "scores" not in record:
+            found["Last steps"] = record
+        elif isinstance(record["scores"], dict):
+            found["Scores"] = {**record["scores"], "step": record["step"]}
+        else:
+            raise FsckitError(f"{path}: the scores of step {record['step']} are none")
     return dict(sorted(found.items(), reverse=True))  # scores first
 
 

@@ -11,7 +11,6 @@ from safetensors import SafetensorError, safe_open
 
 from fscdata.contract import FsckitError
 from fsctrain.checkpoint import (
-    CONFIG_NAME,
     LORA_CONFIG_NAME,
     LORA_NAME,
     WEIGHTS_NAME,
@@ -20,8 +19,9 @@ from fsctrain.checkpoint import (
 )
 from fsctrain.config import Config, load_config
 from fsctrain.model import Clip, create_model
+from fsctrain.model.create import CONFIG_NAME
 from fsctrain.model.lora import apply_lora, load_lora_state, merge_lora
-from fsctrain.run_folder import CHECKPOINT, CONFIG
+from fsctrain.run_folder import CHECKPOINT, CONFIG, METRICS
 
 ALPHA = "wise_ft_alpha"  # in the metadata of interpolated weights
 
@@ -73,13 +73,18 @@ def find_checkpoint(path: Path) -> Checkpoint:
             )
     elif (path / CONFIG_NAME).is_file():
         folder, parents = path, path.absolute().parents
-        run = next((parent for parent in parents[:2] if (parent / CONFIG).is_file()), None)
+        run = next((parent for parent in parents[:2] if _is_run(parent)), None)
     else:
         raise FsckitError(
             f"{path}: neither a run ({CONFIG}, {CHECKPOINT}/) nor a checkpoint's folder "
             f"({CONFIG_NAME})"
         )
     return Checkpoint(folder, run, _read_config(run / CONFIG) if run else None)
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether it is a run's: a config.yaml alone may be of any project."""
+    return all((folder / name).is_file() for name in (CONFIG, METRICS))
 
 
 def _read_config(path: Path) -> Config:
