@@ -63,7 +63,7 @@ def read_captions(path: Path) -> CaptionFile:
 
     A table (TSV, CSV, JSON lines, Parquet) has an image column, one of `IMAGE_COLUMNS`, and a
     caption column, one of `CAPTION_COLUMNS`; several rows may be of one image. A JSON file is
-    COCO's: `images` and `annotations`.
+    COCO's, `images` and `annotations`, or a list of such rows.
 
     Raises:
         FsckitError: the file is missing or empty, of no known format, or lacks such columns.
@@ -135,11 +135,21 @@ def _parsed(reader: Any, skipped: Counter[str]) -> Iterator[list[str]]:
 
 
 def _read_jsonl(path: Path, text: TextIO, file: CaptionFile) -> None:
+    _read_records(path, (_json(line) for line in text if line.strip()), file)
+
+
+def _read_json(path: Path, text: TextIO, file: CaptionFile) -> None:
+    """COCO's captions, or a list of objects: what JSON lines are too, as the Karpathy splits."""
+    content = _json(text.read())
+    if isinstance(content, list):
+        _read_records(path, content, file)
+    else:
+        _read_coco(path, content, file)
+
+
+def _read_records(path: Path, records: Iterable[object], file: CaptionFile) -> None:
     first = True
-    for line in text:
-        if not line.strip():
-            continue
-        record = _json(line)
+    for record in records:
         if not isinstance(record, dict):
             file.skipped["bad row: not a JSON object"] += 1
             continue
@@ -175,8 +185,7 @@ def _read_parquet(path: Path, file: CaptionFile) -> None:
         raise FsckitError(f"{path}: not a whole Parquet file ({why})") from None
 
 
-def _read_coco(path: Path, text: TextIO, file: CaptionFile) -> None:
-    content = _json(text.read())
+def _read_coco(path: Path, content: object, file: CaptionFile) -> None:
     record = content if isinstance(content, dict) else {}
     images, annotations = record.get("images"), record.get("annotations")
     if not isinstance(images, list) or not isinstance(annotations, list):
@@ -197,7 +206,7 @@ def _read_coco(path: Path, text: TextIO, file: CaptionFile) -> None:
             file.skipped["bad row: an annotation of no image"] += 1
 
 
-_READERS = {".tsv": _read_tsv, ".csv": _read_csv, ".jsonl": _read_jsonl, ".json": _read_coco}
+_READERS = {".tsv": _read_tsv, ".csv": _read_csv, ".jsonl": _read_jsonl, ".json": _read_json}
 
 
 def _columns(path: Path, names: Iterable[str]) -> tuple[str, str]:

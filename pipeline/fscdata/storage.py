@@ -42,7 +42,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
-        _sync_folder(path.parent)
+        sync(path.parent)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -54,9 +54,10 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def _sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk: a rename is lost with the power otherwise."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Bring a file's bytes or a folder's names to the disk: a rename is lost with the power
+    otherwise."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -205,7 +205,8 @@ def test_five_hundred_words(tmp_path: Path) -> None:
         ("c.csv", "image,words\na,b\n", "no caption column.*'image', 'words'.*sentence"),
         ("c.csv", "im\x1b[31mage,words\na,b\n", r"no image column.*im\\x1b\[31mage"),
         ("c.jsonl", '{"picture": "a"}', "no image column.*'picture'"),
-        ("c.json", '[{"image": "a", "caption": "b"}]', "not COCO captions.*jsonl"),
+        ("c.json", '[{"picture": "a"}]', "no image column.*'picture'"),
+        ("c.json", "[]", "no caption in it"),
         ("c.json", "not json", "not COCO captions"),
         ("c.parquet", "PAR1 and no more", "not a whole Parquet file"),
         ("c.parquet", "", "not a whole Parquet file"),
@@ -229,3 +230,14 @@ def test_parquet_without_the_columns(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FsckitError, match=r"c.tsv: cannot be read"):
         read_captions(tmp_path / "c.tsv")
+
+
+def test_json_may_be_a_list_of_rows_as_the_karpathy_splits_are(tmp_path: Path) -> None:
+    rows = [{"image": "val2014/a.jpg", "caption": ["One.", "Two."]}, "no row", {"image": "b.jpg"}]
+    (tmp_path / "c.json").write_text(json.dumps(rows))
+    file = read_captions(tmp_path / "c.json")
+    assert file.images == {"val2014/a.jpg": {"One.": [], "Two.": []}}
+    assert file.skipped == {
+        "bad row: not a JSON object": 1,
+        "bad row: no image or no caption field": 1,
+    }

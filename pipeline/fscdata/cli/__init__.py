@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fscdata import __version__
-from fscdata.cli import explore, lexicon
+from fscdata.cli import download, explore, lexicon
 from fscdata.cli.make_negatives import make_negatives
 from fscdata.cli.pack import pack
 from fscdata.cli.verify import verify
@@ -40,6 +40,9 @@ def fscdata(
     pass
 
 
+app.command()(download.datasets)
+app.command()(download.download)
+app.command()(download.retry)
 app.command()(pack)
 app.command()(make_negatives)
 app.command()(verify)

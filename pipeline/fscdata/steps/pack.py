@@ -1,9 +1,8 @@
-"""Local pictures and captions → webdataset shards, one sample an image with all its captions."""
+"""Pictures and captions → webdataset shards, one sample an image with all its captions."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import warnings
 from collections import Counter
@@ -11,17 +10,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import IO
 
 from fscdata.captions import read_captions
-from fscdata.contract import IMAGE_EXTENSIONS, FsckitError
+from fscdata.contract import FsckitError
+from fscdata.steps.pictures import Key, PictureFolder, Pictures
 from fscdata.storage import atomic_file, locked
 
 # PIL's formats and the extension that each has in a shard; MPO is the JPEG of many cameras.
 FORMATS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
+PER_SHARD = 10_000  # samples
 STAGING = ".packing"  # the folder that becomes `shards` once all of it is written
 
 Captions = dict[str, list[str]]  # caption → its published negatives
+Found = dict[Key, tuple[str, Captions]]  # picture → (its name in the caption file, captions)
+Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -41,8 +45,8 @@ def pack(
     dest: Path,
     images: Path,
     captions: Path,
-    samples_per_shard: int = 10_000,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    samples_per_shard: int = PER_SHARD,
+    progress: Progress = lambda done, total: None,
 ) -> PackReport:
     """Write `DEST/shards/00000.tar …` in the order of the caption file.
 
@@ -61,76 +65,63 @@ def pack(
             f"{dest}: there are shards in it; pack into another folder, or delete them first"
         )
     report = PackReport()
-    found = _find_images(images, captions, report)
+    pictures = PictureFolder(images)
+    found = _find(pictures, captions, report)
     dest.mkdir(parents=True, exist_ok=True)
-    with locked(dest), _staging(dest) as staging:
-        samples = _samples(found, report, progress)
-        _write_shards(staging, samples, samples_per_shard, len(found), report)
-        if not report.samples:
-            reasons = ", ".join(f"{reason} {n}" for reason, n in report.skipped.items())
-            raise FsckitError(
-                f"{captions}: nothing to pack with the pictures of {images}: {reasons}"
-            )
-        staging.rename(dest / "shards")
+    with locked(dest):
+        _pack(dest, pictures, found, captions, samples_per_shard, report, progress)
     return report
 
 
-def _find_images(
-    images: Path, captions: Path, report: PackReport
-) -> dict[Path, tuple[str, Captions]]:
-    """The picture of each name in the caption file: its path → (name, captions)."""
-    if not images.is_dir():
-        raise FsckitError(f"{images}: no such folder of images")
-    by_name: dict[str, list[Path]] = {}
-    for folder, _, names in os.walk(images):
-        for name in names:
-            by_name.setdefault(name, []).append(Path(folder, name))
-    if not by_name:
-        raise FsckitError(f"{images}: there is no file in this folder of images")
+def pack_pictures(
+    dest: Path,
+    pictures: Pictures[Key],
+    captions: Path,
+    progress: Progress = lambda done, total: None,
+) -> PackReport:
+    """As `pack`, of pictures that lie anywhere, for a caller who holds the lock of the data set."""
+    report = PackReport()
+    found = _find(pictures, captions, report)
+    _pack(dest, pictures, found, captions, PER_SHARD, report, progress)
+    return report
+
+
+def _find(pictures: Pictures[Key], captions: Path, report: PackReport) -> Found[Key]:
+    """The picture of each name in the caption file."""
     file = read_captions(captions)
     report.skipped.update(file.skipped)
-    found: dict[Path, tuple[str, Captions]] = {}
-    root = images.resolve()
+    found: Found[Key] = {}
     for name, own in file.images.items():
-        path = _resolve(name, images, root, by_name)
-        if isinstance(path, str):
-            report.skipped[path] += 1
+        picture = pictures.resolve(name)
+        if isinstance(picture, str):
+            report.skipped[picture] += 1
             continue
-        _, theirs = found.setdefault(path, (name, {}))  # two names may mean one picture
+        _, theirs = found.setdefault(picture, (name, {}))  # two names may mean one picture
         if twice := own.keys() & theirs.keys():
             report.skipped["duplicate row"] += len(twice)
         theirs.update(own)
-    pictures = {
-        p for ps in by_name.values() for p in ps if p.suffix[1:].lower() in IMAGE_EXTENSIONS
-    }
-    report.unnamed_images = len(pictures - found.keys())
+    report.unnamed_images = len(pictures.pictures - found.keys())
     return found
 
 
-def _resolve(name: str, images: Path, root: Path, by_name: dict[str, list[Path]]) -> Path | str:
-    """The file that a name means, or the reason why there is none.
-
-    The exact relative path, else the only file of that base name in the folder. `root` is the
-    folder with its links resolved.
-    """
-    relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts:
-        return "outside the image folder"
-    path = images / relative
-    try:
-        exact = path.is_file()
-    except (OSError, ValueError):  # too long a name, or a NUL in it
-        exact = False
-    if not exact:
-        candidates = by_name.get(relative.name, [])
-        if len(candidates) > 1:
-            return "ambiguous image name"
-        if not candidates or not candidates[0].is_file():
-            return "missing image"
-        path = candidates[0]
-    if not path.resolve().is_relative_to(root):
-        return "outside the image folder"
-    return path
+def _pack(
+    dest: Path,
+    pictures: Pictures[Key],
+    found: Found[Key],
+    captions: Path,
+    per_shard: int,
+    report: PackReport,
+    progress: Progress,
+) -> None:
+    with _staging(dest) as staging:
+        samples = _samples(pictures, found, report, progress)
+        _write_shards(staging, samples, per_shard, len(found), report)
+        if not report.samples:
+            reasons = ", ".join(f"{reason} {n}" for reason, n in report.skipped.items())
+            raise FsckitError(
+                f"{captions}: nothing to pack with the pictures of {pictures.place}: {reasons}"
+            )
+        staging.rename(dest / "shards")
 
 
 @dataclass(frozen=True)
@@ -142,39 +133,38 @@ class _Sample:
 
 
 def _samples(
-    found: dict[Path, tuple[str, Captions]],
-    report: PackReport,
-    progress: Callable[[int, int], None],
+    pictures: Pictures[Key], found: Found[Key], report: PackReport, progress: Progress
 ) -> Iterator[_Sample]:
     """The images that can be packed, in order; the others are counted by reason."""
-    for done, (path, (name, captions)) in enumerate(found.items(), 1):
-        if captions:
-            read = _read_image(path)
-            if isinstance(read, str):
-                report.skipped[read] += 1
-            else:
-                yield _Sample(name, *read, captions)
+    wanted = [picture for picture, (_, captions) in found.items() if captions]
+    without = len(found) - len(wanted)
+    if without:
+        report.skipped["no caption"] += without
+    for done, (picture, file) in enumerate(pictures.read(wanted), without + 1):
+        read = _read_image(file)
+        if isinstance(read, str):
+            report.skipped[read] += 1
         else:
-            report.skipped["no caption"] += 1
+            name, captions = found[picture]
+            yield _Sample(name, *read, captions)
         progress(done, len(found))
 
 
-def _read_image(path: Path) -> tuple[str, bytes] | str:
+def _read_image(file: IO[bytes]) -> tuple[str, bytes] | str:
     """The extension and the bytes of a picture, of which only the header is looked into."""
     from PIL import Image  # noqa: PLC0415
 
-    with path.open("rb") as file:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                extension = FORMATS[Image.open(file, formats=["JPEG", "PNG", "WEBP"]).format or ""]
-        except Image.DecompressionBombError:  # PIL's limit, 179 million pixels
-            return "image of too many pixels"
-        except Exception:
-            # PIL's parsers raise errors of any kind on a stranger's bytes; all mean the same.
-            return "unreadable image"
-        file.seek(0)
-        return extension, file.read()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            extension = FORMATS[Image.open(file, formats=["JPEG", "PNG", "WEBP"]).format or ""]
+    except Image.DecompressionBombError:  # PIL's limit, 179 million pixels
+        return "image of too many pixels"
+    except Exception:
+        # PIL's parsers raise errors of any kind on a stranger's bytes; all mean the same.
+        return "unreadable image"
+    file.seek(0)
+    return extension, file.read()
 
 
 def _write_shards(
@@ -222,7 +212,7 @@ def _staging(dest: Path) -> Iterator[Path]:
     """A folder to write in, which is gone when the block ends unless it was renamed."""
     folder = dest / STAGING
     shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
-    folder.mkdir()
+    folder.mkdir(parents=True)
     try:
         yield folder
     finally:

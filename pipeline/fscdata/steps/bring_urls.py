@@ -1,0 +1,94 @@
+"""A manifest's URL table → shards, through img2dataset."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fscdata.contract import FsckitError
+from fscdata.manifest import UrlsManifest
+from fscdata.steps.work import SOURCES, Progress, Work
+
+if TYPE_CHECKING:
+    from fscdata.download.urls import UrlOptions
+
+
+def bring_urls(work: Work, manifest: UrlsManifest) -> None:
+    """Fetch the table, try a few of its rows, and download the pictures."""
+    from fscdata.download import urls  # noqa: PLC0415
+    from fscdata.download.img2dataset_process import find_img2dataset  # noqa: PLC0415
+
+    if work.lost:
+        raise FsckitError(
+            f"{work.folder / work.lost[0]}: is lost or has changed ({len(work.lost):,} files have);"
+            f" bring it back, or download into another folder"
+        )
+    options = url_options(manifest, work.options.img2dataset)
+    find_img2dataset().check(options.arguments())  # before the first byte of a long table
+    table = work.folder / SOURCES / manifest.table.name
+    work.fetch([manifest.table], table.parent)
+    if not (work.folder / "urls").exists():  # what is gone on with was probed
+        _probe(work, table, options)
+    urls.download_table(table, work.folder, options, work.show.counter("downloading", "rows"))
+    if work.options.retries:
+        from fscdata.download.retry import retry  # noqa: PLC0415
+
+        again = work.show.counter("downloading again", "rows")
+        retry(work.folder, work.options.retries, again)
+    count_rows(work)
+
+
+def _probe(work: Work, table: Path, options: UrlOptions) -> None:
+    """Try a few rows, and stop where too few of them come."""
+    from fscdata.download.probe import probe  # noqa: PLC0415
+
+    work.show.progress(Progress("probing", "rows"))
+    found = probe(table, options)
+    reasons = ", ".join(f"{reason}: {n:,}" for reason, n in found.histogram.items())
+    work.show.say(
+        f"probe of {found.rows:,} rows: {reasons}; the table's {found.table_rows:,} would give "
+        f"about {found.expected_samples:,} samples"
+    )
+    if found.success_rate < work.options.min_success:
+        raise FsckitError(
+            f"{table}: {found.success_rate:.0%} of the {found.rows:,} rows that were tried came "
+            f"({reasons}); give a lower --min-success if that is enough"
+        )
+    work.need_space(found.expected_bytes, [])
+
+
+def url_options(manifest: UrlsManifest, given: Mapping[str, Any]) -> UrlOptions:
+    """The options of the manifest, over them those of the user."""
+    from fscdata.download.urls import UrlOptions  # noqa: PLC0415
+
+    return UrlOptions(
+        url_col=manifest.url_column,
+        caption_col=manifest.caption_column,
+        columns=None if manifest.columns is None else tuple(manifest.columns),
+        extra={**manifest.options, **given},
+    )
+
+
+def refuse_other_options(folder: Path, manifest: UrlsManifest, given: Mapping[str, Any]) -> None:
+    """Raises FsckitError where a finished data set has other pictures than the options ask for."""
+    from fscdata.download.urls import read_plan  # noqa: PLC0415
+
+    if not read_plan(folder).allows(url_options(manifest, given).arguments()):
+        raise FsckitError(
+            f"{folder}: was made with other options of img2dataset (see urls/plan.json in it); "
+            f"leave them out, or take another folder"
+        )
+
+
+def count_rows(work: Work) -> None:
+    """Bring the record up to date with the shards and what img2dataset says of its rows."""
+    from fscdata.download.url_shards import read_outcomes, shard_names  # noqa: PLC0415
+    from fscdata.download.urls import read_plan  # noqa: PLC0415
+
+    shards = work.folder / "shards"
+    failures = Counter(read_outcomes(shards, shard_names(shards)).failures.values())
+    work.count_samples(None)
+    skipped = Counter(read_plan(work.folder).skipped)
+    work.source.left_out = dict(Counter(work.source.left_out) + failures + skipped)

@@ -1,0 +1,170 @@
+"""A manifest → a data set's folder: fetched, checked, packed, recorded in `SOURCE.json`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fscdata.contract import FsckitError, access
+from fscdata.download.record import Source, read_source
+from fscdata.manifest import HuggingfaceManifest, Manifest, UrlsManifest
+from fscdata.steps.bring import bring, present
+from fscdata.steps.bring_urls import count_rows, refuse_other_options
+from fscdata.steps.work import Options, Show, Work
+from fscdata.storage import locked
+
+__all__ = ["DownloadReport", "Options", "Show", "download", "is_there", "plan", "retry"]
+
+DEFAULTS = Options()
+SILENT = Show()
+
+
+@dataclass(frozen=True)
+class DownloadReport:
+    """What there is now.
+
+    `already`: all of it was there before. `bytes` are those of the files that were brought, parts
+    that an earlier run left included.
+    """
+
+    folder: Path
+    source: Source
+    already: bool
+    bytes: int
+    seconds: float
+
+    @property
+    def shards(self) -> int:
+        return sum(name.endswith(".tar") for name in self.source.present)
+
+    def record(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "folder": str(self.folder),
+            "already": self.already,
+            "files": len(self.source.files),
+            "shards": self.shards,
+            "samples": self.source.samples,
+            "captions": self.source.captions,
+            "left_out": self.source.left_out,
+            "commit": self.source.commit,
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def download(
+    manifest: Manifest, folder: Path, options: Options = DEFAULTS, show: Show = SILENT
+) -> DownloadReport:
+    """Bring a data set into a folder; one that is there is left alone, one begun is gone on with.
+
+    Raises:
+        FsckitError: the folder holds something else, the disk is too small, a source cannot be
+            reached or gives other bytes than it should, or too few rows of a URL table come.
+    """
+    start = time.monotonic()
+    source = read_source(folder)
+    _refuse_other(folder, source, manifest)
+    lost = [] if source is None else source.missing(folder)
+    if source is not None and source.complete and not lost:
+        if isinstance(manifest, UrlsManifest) and options.img2dataset:
+            refuse_other_options(folder, manifest, options.img2dataset)
+        return DownloadReport(folder, source, True, 0, time.monotonic() - start)
+    with access(folder, "written"):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        work = Work(folder, options, show, source or Source.start(manifest), lost)
+        work.source.complete = False
+        for name in lost:
+            work.source.present.pop(name, None)
+        work.save()
+        bring(work, manifest)
+        work.tidy()
+        work.source.complete = True
+        work.save()
+    return DownloadReport(folder, work.source, False, work.bytes, time.monotonic() - start)
+
+
+def retry(folder: Path, times: int = 1, show: Show = SILENT) -> tuple[int, dict[str, int]]:
+    """Download again the rows of a URL table whose error can pass.
+
+    Returns:
+        The samples that came, and by reason the rows that did not.
+
+    Raises:
+        FsckitError: as `fscdata.download.retry.retry`; the folder was made by another command.
+    """
+    from fscdata.download import retry as rows  # noqa: PLC0415
+
+    source = read_source(folder)
+    if source is None:
+        raise FsckitError(f"{folder}: was not made by 'fscdata download'; name a folder that was")
+    with locked(folder):
+        report = rows.retry(folder, times, show.counter("downloading again", "rows"))
+        work = Work(folder, DEFAULTS, show, source)
+        count_rows(work)
+        work.save()
+    return report.successes, report.failures
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """A file to fetch; `size` in bytes, None where it is not known, rounded if not `exact`."""
+
+    name: str
+    address: str
+    size: int | None
+    exact: bool
+
+
+def plan(manifest: Manifest) -> list[PlannedFile]:
+    """What a download would fetch; of a repository its list is asked for, else nothing is.
+
+    Raises:
+        FsckitError: the hub cannot be reached or refuses.
+    """
+    if not isinstance(manifest, HuggingfaceManifest):
+        return [
+            PlannedFile(file.name, file.addresses[0], file.expected_size, file.size is not None)
+            for file in manifest.plan()
+        ]
+    from fscdata.download import huggingface  # noqa: PLC0415
+
+    repository = huggingface.list_files(manifest.repository, manifest.revision)
+    archive = manifest.caption_archive
+    names = [*manifest.shards, *manifest.files, *([archive.file] if archive else [])]
+    return [
+        PlannedFile(file.path, repository.address(file), file.size, True)
+        for file in huggingface.select(repository, present(repository, names))
+    ]
+
+
+def is_there(manifest: Manifest, folder: Path) -> bool:
+    """Whether a folder holds a finished download of the manifest."""
+    try:
+        source = read_source(folder)
+        return (
+            source is not None
+            and source.complete
+            and source.is_of(manifest)
+            and not source.missing(folder)
+        )
+    except FsckitError:
+        return False
+
+
+def _refuse_other(folder: Path, source: Source | None, manifest: Manifest) -> None:
+    """Raises FsckitError where the folder is not that of this data set."""
+    if source is None:
+        with access(folder, "read"):
+            if any(folder.glob("*.tar")) or any(folder.glob("shards/*.tar")):
+                raise FsckitError(
+                    f"{folder}: there are shards in it that 'fscdata download' did not make; take "
+                    f"another folder"
+                )
+    elif not source.is_of(manifest):
+        raise FsckitError(
+            f"{folder}: holds '{source.title}' by another manifest; take another folder"
+        )

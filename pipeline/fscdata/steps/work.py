@@ -1,0 +1,188 @@
+"""A download at work in a folder: files fetched, space looked after, the record kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from glob import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fscdata.contract import CaptionSource, FsckitError, index_tar
+from fscdata.download.record import Source, SourceFile, write_source
+from fscdata.manifest import RemoteFile
+
+if TYPE_CHECKING:
+    from fscdata.download.content import Content
+
+SOURCES = "sources"  # folder of what was fetched to make shards of
+STAGING = ".downloading"  # folder of what is not whole yet
+MARGIN = 2**28  # bytes that must stay free beside what is known to come
+_KEEP_FREE = 0.05  # and this share of them
+
+_CONTENT: dict[str, Content] = {
+    ".zip": "zip",
+    ".tar": "tar",
+    ".tgz": "tar",
+    ".gz": "tar",
+    ".json": "json",
+    ".tsv": "text",
+    ".csv": "text",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to download.
+
+    `min_success` is the share of a URL table's rows, by a probe, below which nothing more is
+    downloaded; `retries` are the rounds afterwards for rows whose error can pass; `img2dataset` are
+    options of that tool's. `keep_archives` keeps them when their pictures are packed.
+    """
+
+    min_success: float = 0.5
+    retries: int = 0
+    keep_archives: bool = False
+    img2dataset: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Progress:
+    """How far a stage is: `done` of `total` (None: not known) in `unit`s, and how many files."""
+
+    stage: str = "starting"
+    unit: str = "bytes"
+    done: int = 0
+    total: int | None = None
+    files: int = 0
+    files_total: int = 0
+
+
+@dataclass(frozen=True)
+class Show:
+    """Where a download tells how it fares: `progress` often, `say` a sentence now and then."""
+
+    progress: Callable[[Progress], None] = lambda progress: None
+    say: Callable[[str], None] = lambda sentence: None
+
+    def counter(self, stage: str, unit: str) -> Callable[[int, int], None]:
+        """For steps that tell how much of how much is done."""
+        return lambda done, total: self.progress(Progress(stage, unit, done, total))
+
+
+@dataclass
+class Work:
+    """A download into `folder`, whose lock is held.
+
+    `lost` is what a finished download's folder no longer has; `bytes` are those of the files that
+    were brought, parts that an earlier run left included.
+    """
+
+    folder: Path
+    options: Options
+    show: Show
+    source: Source
+    lost: list[str] = field(default_factory=list)
+    bytes: int = 0
+
+    def save(self) -> None:
+        write_source(self.folder, self.source)
+
+    def fetch(self, files: Sequence[RemoteFile], target: Path, more: int = 0) -> None:
+        """Fetch files over HTTP; `more` bytes will be written afterwards."""
+        if not files:
+            return
+        from fscdata.download.fetch import fetch  # noqa: PLC0415
+        from fscdata.download.patience import Patience  # noqa: PLC0415
+
+        sizes = [file.expected_size for file in files]
+        known = sum(size or 0 for size in sizes)
+        self.need_space(known + more, [target / file.name for file in files])
+        progress = Progress("fetching", "bytes", 0, None if None in sizes else known)
+        progress.files_total = len(files)
+        for file in files:
+            path = target / file.name
+            fetched = fetch(
+                file.addresses,
+                path,
+                size=file.size,
+                sha256=file.sha256,
+                expected=_CONTENT.get(path.suffix.lower()),
+                progress=self.counted(progress),
+                patience=Patience(tell=self.show.say),
+            )
+            progress.files += 1
+            self.show.progress(progress)
+            self.add(file.name, fetched)
+
+    def counted(self, progress: Progress) -> Callable[[int], None]:
+        def count(size: int) -> None:
+            progress.done += size
+            self.bytes += size
+            self.show.progress(progress)
+
+        return count
+
+    def add(self, name: str, file: Any) -> None:
+        """Record a file that one of the fetching modules describes."""
+        etag = getattr(file, "etag", None)
+        address, size, sha256 = file.address, file.size, file.sha256
+        self.source.add_file(
+            SourceFile(name=name, address=address, size=size, sha256=sha256, etag=etag)
+        )
+        self.save()
+
+    def need_space(self, size: int, there: Sequence[Path]) -> None:
+        """Raises FsckitError where the disk is too small for `size` bytes, `there` counted off."""
+        here = sum(used(path) for path in there)
+        needed = round(max(size - here, 0) * (1 + _KEEP_FREE)) + MARGIN
+        free = shutil.disk_usage(self.folder).free
+        if needed > free:
+            from rich.filesize import decimal  # noqa: PLC0415
+
+            raise FsckitError(
+                f"{self.folder}: about {decimal(needed)} are needed and {decimal(free)} are free; "
+                f"free some space or take a folder on another disk"
+            )
+
+    def keep(self, *names: str) -> None:
+        """Record that these files must be there."""
+        for name in names:
+            self.source.present[name] = (self.folder / name).stat().st_size
+
+    def keep_shards(self, dest: Path) -> None:
+        for path in sorted((dest / "shards").iterdir()):
+            if not path.name.startswith("."):
+                self.keep(path.relative_to(self.folder).as_posix())
+
+    def count_samples(self, captions: Path | None) -> None:
+        """Count what the shards hold, which every tar has to be whole for."""
+        source = CaptionSource(folder=captions)
+        left_out: Counter[str] = Counter()
+        self.source.samples = self.source.captions = 0
+        tars = sorted((self.folder / "shards").glob("*.tar"))
+        for done, tar in enumerate(tars, 1):
+            index = index_tar(tar, source)
+            self.source.samples += len(index.samples)
+            self.source.captions += sum(len(sample.captions) for sample in index.samples)
+            left_out.update(index.without)
+            self.show.progress(Progress("counting", "shards", done, len(tars)))
+        self.source.left_out = dict(left_out)
+        self.keep_shards(self.folder)
+
+    def tidy(self) -> None:
+        """Remove what only the way there needed, the locks of files included."""
+        shutil.rmtree(self.folder / STAGING, ignore_errors=True)
+        names = [*(file.name for file in self.source.files), *self.source.folders]
+        for place in (self.folder, self.folder / SOURCES, self.folder / "shards"):
+            for path in (place / name for name in names):
+                path.with_name(f".{path.name}.lock").unlink(missing_ok=True)
+
+
+def used(path: Path) -> int:
+    """Bytes that are there of a file or folder, parts under temporary names included."""
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return sum(p.stat().st_size for p in path.parent.glob(f"*{escape(path.name)}*") if p.is_file())

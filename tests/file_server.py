@@ -1,0 +1,182 @@
+"""A file server on loopback with every fault of a bad network that the tests ask for."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
+
+HTML = b"<!DOCTYPE html>\n<html><body>Sign in to the network of this hotel</body></html>"
+BLOCK = 1 << 14  # bytes sent at a time
+
+
+@dataclass(frozen=True)
+class Drop:
+    """The connection is cut after so many bytes of the body."""
+
+    after: int
+
+
+@dataclass(frozen=True)
+class Stall:
+    """Nothing more comes after so many bytes of the body; the connection stays."""
+
+    after: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Another answer than the file: a status, a page with status 200, a redirection."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class Change:
+    """From this request on the file is another."""
+
+    content: bytes
+
+
+@dataclass
+class Served:
+    """A file, how it is served, and `faults`: one a request, in turn, until there are none."""
+
+    content: bytes
+    faults: list[Drop | Stall | Answer | Change] = field(default_factory=list)
+    ranges: bool = True
+    obeys_if_range: bool = True
+    etag: str | None = ""  # "": made from the content; None: none is sent
+    length: int | None = None  # the Content-Length that is claimed, where it is a lie
+    chunked: bool = False  # sent without any Content-Length
+    pause: float = 0.0  # seconds before each block
+
+    @property
+    def tag(self) -> str | None:
+        return f'"{hashlib.md5(self.content).hexdigest()}"' if self.etag == "" else self.etag
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that came."""
+
+    path: str
+    range: str | None
+    if_range: str | None
+    headers: dict[str, str]
+
+
+class FileServer(ThreadingHTTPServer):
+    """Serves `files` by path; `asked` are the requests so far, `sent` the bytes of bodies."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.files: dict[str, Served] = {}
+        self.asked: list[Asked] = []
+        self.sent = 0
+        self.closing = Event()
+
+    def serve(self, name: str, file: Served | bytes) -> str:
+        """The address of a file that is served from now on."""
+        self.files[f"/{name}"] = file if isinstance(file, Served) else Served(file)
+        return f"{self.url}/{name}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away is no error here."""
+
+    def __enter__(self) -> FileServer:
+        Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.set()
+        self.shutdown()
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FileServer
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        self.server.asked.append(
+            Asked(
+                self.path,
+                self.headers.get("Range"),
+                self.headers.get("If-Range"),
+                dict(self.headers),
+            )
+        )
+        file = self.server.files.get(self.path.removeprefix(self.server.url))
+        if file is None:
+            return self._answer(Answer(404))
+        fault = file.faults.pop(0) if file.faults else None
+        if isinstance(fault, Answer):
+            return self._answer(fault)
+        if isinstance(fault, Change):
+            file.content = fault.content
+        start = self._start(file)
+        if start is not None and start >= len(file.content):
+            return self._answer(Answer(416, {"Content-Range": f"bytes */{len(file.content)}"}))
+        body = file.content[start or 0 :]
+        self._head(file, start, len(body))
+        if self.command == "GET":
+            self._body(file, body, fault if isinstance(fault, Drop | Stall) else None)
+
+    def _start(self, file: Served) -> int | None:
+        """The first byte that is asked for, None where the whole file is to be sent."""
+        match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if match is None or not file.ranges:
+            return None
+        wanted = self.headers.get("If-Range")
+        if wanted is not None and file.obeys_if_range and wanted != file.tag:
+            return None
+        return int(match[1])
+
+    def _head(self, file: Served, start: int | None, length: int) -> None:
+        self.send_response(200 if start is None else 206)
+        if start is not None:
+            total = len(file.content)
+            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+        if file.tag is not None:
+            self.send_header("ETag", file.tag)
+        if file.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            lie = file.length is not None and file.length - (start or 0)
+            self.send_header("Content-Length", str(lie or length))
+        self.end_headers()
+
+    def _body(self, file: Served, body: bytes, fault: Drop | Stall | None) -> None:
+        end = len(body) if fault is None else fault.after
+        for at in range(0, end, BLOCK):
+            block = body[at : min(at + BLOCK, end)]
+            time.sleep(file.pause)
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(block), block) if file.chunked else block)
+            self.server.sent += len(block)
+        if isinstance(fault, Stall):
+            self.server.closing.wait()
+        if fault is None and file.chunked:
+            self.wfile.write(b"0\r\n\r\n")
+        self.close_connection = fault is not None or file.length is not None
+
+    def _answer(self, answer: Answer) -> None:
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(answer.body)
+
+    def log_message(self, *_: object) -> None:
+        pass

@@ -1,0 +1,110 @@
+"""fscdata download and datasets, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from file_server import FileServer
+
+MANIFEST = """\
+title: Two files
+kind: files
+files:
+  - name: a.json
+    addresses: [{url}/a.json]
+    size: 6
+  - name: b.json
+    addresses: [{url}/b.json]
+captions: in a.json
+licence:
+  name: MIT
+  link: https://example.org/mit
+  terms: Keep the notice.
+citation: Nobody, 2024
+on_disk: a.json and b.json
+command: fscdata make-negatives {{folder}} --recipe svlc
+"""
+
+
+def run(*words: object, code: int = 0) -> subprocess.CompletedProcess:
+    done = subprocess.run(
+        [sys.executable, "-m", "fscdata", *(str(word) for word in words)],
+        capture_output=True,
+        text=True,
+        env={"COLUMNS": "120", "PATH": ""},
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def write(folder: Path, url: str) -> Path:
+    path = folder / "two.yaml"
+    path.write_text(MANIFEST.format(url=url))
+    return path
+
+
+def test_download_and_again(tmp_path: Path) -> None:
+    with FileServer() as server:
+        for name in ("a.json", "b.json"):
+            server.serve(name, b"[1, 2]")
+        path = write(tmp_path, server.url)
+
+        dry = run("download", path, tmp_path / "it", "--dry-run")
+        assert "MIT (https://example.org/mit). Keep the notice." in dry.stdout
+        assert "2 files, 6 bytes and 1 of unknown size" in dry.stdout
+        assert f"{server.url}/b.json" in dry.stdout
+        assert not server.asked
+        assert not (tmp_path / "it").exists()
+        planned = json.loads(run("download", path, "--dry-run", "--json").stdout)
+        assert [file["size"] for file in planned["files"]] == [6, None]
+
+        # A folder that a shell would split is quoted in what to do next.
+        done = run("download", path, "--data-root", tmp_path / "my data")
+        assert (tmp_path / "my data" / "two" / "b.json").read_bytes() == b"[1, 2]"
+        terms, progress = done.stderr.index("Keep the notice."), done.stderr.index("fetching: ")
+        assert terms < progress
+        assert "fetching: 6 bytes, 0 of 2 files" in done.stderr
+        assert "left out: nothing" in done.stdout
+        assert f"next: fscdata make-negatives '{tmp_path}/my data/two' --recipe" in done.stdout
+
+        again = run("download", path, "--data-root", tmp_path / "my data")
+        assert "is there already, 2 files" in again.stdout
+        report = json.loads(run("download", path, tmp_path / "it", "--json").stdout)
+        assert (report["already"], report["files"], report["bytes"]) == (False, 2, 12)
+        assert run("download", path, tmp_path / "it", "--quiet").stdout == ""
+
+
+def test_what_goes_wrong_is_one_sentence(tmp_path: Path) -> None:
+    with FileServer() as server:
+        path = write(tmp_path, server.url)
+        for words, sentence in [
+            (("download", "nothing"), "nothing: no such data set (there are: "),
+            (("download", path, tmp_path / "it"), "a.json"),
+            (("download", path, "memory://it"), "downloads need a local folder"),
+            (("download", path, "-o", "image_size=3"), "is fetched without img2dataset"),
+            (("download", path, "-o", "image_size"), "write it as NAME=VALUE"),
+            (("retry", tmp_path), "was not made by 'fscdata download'"),
+        ]:
+            done = run(*words, code=1)
+            assert sentence in done.stderr
+            assert done.stderr.rstrip().splitlines()[-1].startswith("fscdata: ")
+    assert not (tmp_path / "it" / "a.json").exists()
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_datasets(tmp_path: Path, as_json: bool) -> None:
+    if not as_json:
+        table = run("datasets", "--data-root", tmp_path).stdout
+        for word in ("coco", "laion-coco-100k", "archive", "about 20.1 GB", "CC BY 4.0", "no"):
+            assert word in table
+        return
+    rows = json.loads(run("datasets", "--data-root", tmp_path, "--json").stdout)
+    coco = next(row for row in rows if row["name"] == "coco")
+    assert (coco["kind"], coco["bytes"], coco["folder"]) == ("archive", 20_100_000_000, None)

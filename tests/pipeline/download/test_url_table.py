@@ -1,0 +1,109 @@
+"""Tables of addresses in their formats, and the rows of which nothing can come."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fscdata.contract import FsckitError
+from fscdata.download.url_table import Columns, read_batches, write_table
+
+CC3M = Columns(names=("caption", "url"))
+LAION = Columns("URL", "TEXT", kept=("similarity",))
+
+
+def rows(path: Path, columns: Columns) -> tuple[list[dict[str, object]], dict[str, int]]:
+    skipped: Counter[str] = Counter()
+    found = [row for batch in read_batches(path, columns, skipped) for row in batch.to_pylist()]
+    return found, dict(+skipped)
+
+
+def test_cc3m_has_no_header_and_no_quotes(tmp_path: Path) -> None:
+    table = tmp_path / "cc3m.tsv"
+    table.write_bytes(
+        b'a "big dog\thttp://a/1.jpg\n'
+        b"no tab\n"
+        b"caf\xe9\thttp://a/2.jpg\n"
+        b"\thttp://a/3.jpg\n"
+        b"nowhere\t \n"
+        b"mine\tfile:///etc/passwd\n"
+        b"old\tftp://a/4.jpg\n"
+        b"b\tHTTPS://a/5.jpg \n"
+    )
+    found, skipped = rows(table, CC3M)
+    assert found == [
+        {"table_row": 0, "url": "http://a/1.jpg", "caption": 'a "big dog'},
+        {"table_row": 7, "url": "HTTPS://a/5.jpg", "caption": "b"},
+    ]
+    assert skipped == {
+        "bad row: another number of fields than the columns": 1,
+        "bad row: not UTF-8": 1,
+        "bad row: no caption": 1,
+        "bad row: no address": 1,
+        "bad row: not an http address": 2,
+    }
+
+
+def test_csv_is_quoted_and_has_a_header(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text('id,url,caption\n7,http://a/1.jpg,"a, b"\n8,http://a/2.jpg,"lost\n')
+    found, skipped = rows(table, Columns(kept=("id",)))
+    assert found == [{"table_row": 0, "url": "http://a/1.jpg", "caption": "a, b", "id": "7"}]
+    assert skipped == {"bad row: broken quotes, or a field too long": 1}
+
+
+def test_a_folder_of_parquet_is_one_table(tmp_path: Path) -> None:
+    for part in range(2):
+        table = {
+            "URL": [f"http://a/{part}", None],
+            "TEXT": pa.array([f"c{part}", "d"], pa.large_string()),
+            "similarity": [0.5, 0.25],
+            "other": [1, 2],
+        }
+        pq.write_table(pa.table(table), tmp_path / f"part-{part}.parquet")
+    (tmp_path / "README.md").write_text("not a table")
+    found, skipped = rows(tmp_path, LAION)
+    assert found == [
+        {"table_row": 0, "url": "http://a/0", "caption": "c0", "similarity": 0.5},
+        {"table_row": 2, "url": "http://a/1", "caption": "c1", "similarity": 0.5},
+    ]
+    assert skipped == {"bad row: no address": 2}
+
+    count = write_table(tmp_path / "out", read_batches(tmp_path, LAION, Counter()))
+    assert (count, pq.read_table(tmp_path / "out").to_pylist()) == (2, found)
+
+
+def test_without_captions_a_row_needs_an_address_alone(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("url\nhttp://a/1.jpg\n")
+    found, _ = rows(tmp_path / "t.csv", Columns(caption=None))
+    assert found == [{"table_row": 0, "url": "http://a/1.jpg"}]
+
+
+def test_an_empty_table_has_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("url,caption\n")
+    assert (
+        write_table(tmp_path / "out", read_batches(tmp_path / "t.csv", Columns(), Counter())) == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns", "sentence"),
+    [
+        ("t.csv", b"link,text\n", Columns(), "no column 'url'; its columns are 'link', 'text'"),
+        ("t.csv", b"url,caption,table_row\n", Columns(kept=("table_row",)), "'table_row' is fsc"),
+        ("t.parquet", b"PAR1 but no more", LAION, "not a table that can be read"),
+        ("t.txt", b"http://a/1.jpg", CC3M, "not a table of addresses"),
+        ("t.tsv", None, CC3M, "cannot be read .No such file"),
+    ],
+)
+def test_what_is_no_such_table_is_named(
+    tmp_path: Path, name: str, content: bytes | None, columns: Columns, sentence: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(FsckitError, match=rf"{name}: {sentence}"):
+        rows(tmp_path / name, columns)

@@ -1,0 +1,143 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from fscdata.contract import FsckitError
+from fscdata.manifest import ArchiveManifest, load_manifest, shipped_manifests
+
+GOOD = """\
+title: Small
+kind: archive
+archives:
+  - name: pictures.zip
+    addresses: [https://example.org/pictures.zip, http://mirror.example.org/p.zip]
+    size: 10
+    sha256: {digest}
+caption_files:
+  - name: captions.tsv
+    addresses: [https://example.org/captions.tsv]
+    about: 5
+packs:
+  - captions: captions.tsv
+captions: the column caption
+licence:
+  name: MIT
+  link: https://example.org/licence
+  terms: Keep the notice.
+citation: Nobody, 2024
+on_disk: shards
+command: fscdata make-negatives {{folder}} --recipe svlc
+""".format(digest="a" * 64)
+
+
+def manifest(folder: Path, *changes: tuple[str, str]) -> Path:
+    text = GOOD
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    path = folder / "small.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", shipped_manifests())
+def test_every_shipped_manifest_is_valid(name: str) -> None:
+    loaded = load_manifest(name)
+    text = shipped_manifests()[name].read_text()
+    assert text.startswith(f"# fscdata download {name} DATA/{name}\n")
+    assert set(yaml.safe_load(text)) <= set(type(loaded).model_fields)
+    if loaded.command:
+        assert loaded.command.startswith("fscdata make-negatives {folder} ")
+
+
+def test_the_data_sets_that_the_recipes_name_are_shipped() -> None:
+    assert {"coco", "cc3m-100k", "laion-coco-100k", "cc3m", "sugarcrepe"} <= set(
+        shipped_manifests()
+    )
+
+
+def test_sizes_that_are_published_and_those_that_are_not(tmp_path: Path) -> None:
+    loaded = load_manifest(str(manifest(tmp_path)))
+    assert isinstance(loaded, ArchiveManifest)
+    assert [(file.name, file.expected_size) for file in loaded.plan()] == [
+        ("captions.tsv", 5),
+        ("pictures.zip", 10),
+    ]
+    assert loaded.expected_bytes == 15
+    with pytest.raises(ValidationError, match="frozen"):
+        loaded.title = "Another"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("title: Small\n", "", r"line 1: title: is missing; add it"),
+        ("title: Small\n", "title: [a]\n", r"line 1: title: is not text"),
+        ("kind: archive\n", "", "line 1: kind: is missing; write huggingface, archive"),
+        ("kind: archive\n", "kind: torrent\n", "line 2: kind: 'torrent' is none of huggingface"),
+        (
+            "    size: 10\n",
+            "    size: ten\n",
+            r"line 6: archives\.0\.size: input should be",
+        ),
+        ("    size: 10\n", "    size: -1\n", r"line 6: archives\.0\.size: .*greater than or equal"),
+        ("a" * 64, "0" * 64, r"line 7: archives\.0\.sha256: is not text; put it in quotes"),
+        ("a" * 64, "12ab", r"line 7: archives\.0\.sha256: .*match pattern"),
+        ("https://example.org/captions.tsv", "file:///etc/passwd", r"line 10: .*no http:// or"),
+        ("https://example.org/captions.tsv", "'https://'", r"addresses\.0: .*no http:// or"),
+        ("[https://example.org/captions.tsv]", "[]", r"line 10: caption_files\.0\.addresses: "),
+        ("  - captions: captions.tsv", "  - captions: ../x.tsv", r"line 13: packs\.0\.captions: "),
+        (
+            "name: pictures.zip",
+            "name: /etc/passwd",
+            r"line 4: .*leads out of the data set's folder",
+        ),
+        ("name: pictures.zip", "name: SOURCE.json", "line 4: .*the download's own record"),
+        ("  terms: Keep the notice.\n", "", r"line 15: licence\.terms: is missing"),
+        (
+            "citation: Nobody, 2024\n",
+            "citatoin: x\n",
+            r"line 1: citation: is missing.*and 1 more",
+        ),
+        ("on_disk: shards\n", "on_disk: shards\nmd5: x\n", "line 21: md5: a manifest has no such"),
+        ("on_disk: shards\n", "on_disk: shards\ntitle: B\n", "line 21: 'title' comes twice"),
+        ("title: Small\n", "title: &a Small\nnote: *a\n", "line 2: an alias; write the value out"),
+        ("title: Small\n", "title: 'Small\n", "line [0-9]+: not YAML"),
+        ("title: Small\n", "title: 2024-13-45\n", "small.yaml: not a manifest"),
+        ("title: Small\n", "title: !!python/name:os.system\n", "line 1: not YAML"),
+    ],
+)
+def test_a_mistake_names_file_line_and_field(
+    tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    path = manifest(tmp_path, (old, new))
+    with pytest.raises(FsckitError, match=words) as caught:
+        load_manifest(str(path))
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "a manifest is a mapping"),
+        (b"- a\n", "line 1: a manifest is a mapping"),
+        (b"title: \xff\n", "not UTF-8"),
+        (b"a: " + b"[" * 100_000, "line 1: nested deeper"),
+        (b"#" * (2**20 + 1), "larger than a manifest"),
+    ],
+)
+def test_what_is_no_manifest_at_all(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_bytes(content)
+    with pytest.raises(FsckitError, match=words):
+        load_manifest(str(path))
+
+
+def test_a_name_or_a_path_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FsckitError, match=r"coc: no such data set \(there are: .*coco, "):
+        load_manifest("coc")
+    with pytest.raises(FsckitError, match=r"none\.yaml: cannot be read"):
+        load_manifest(str(tmp_path / "none.yaml"))
