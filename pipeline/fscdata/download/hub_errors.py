@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 from fscdata.contract import FsckitError, printable
 
-_TOKENS = "https://huggingface.co/settings/tokens"
 _NO_RIGHT = (401, 403)
 _SETTINGS = "HF_ENDPOINT and the proxy (HTTPS_PROXY)"
 # Releases of huggingface_hub differ in the library below them.
@@ -51,7 +50,7 @@ def refusal(error: Exception, endpoint: str, revision: str, path: str = "") -> s
     if isinstance(error, errors.GatedRepoError):
         return (
             f"its owner wants to be asked for access; do so on its page at {endpoint}, then set "
-            f"HF_TOKEN to your token from {_TOKENS}, or run 'hf auth login'"
+            f"HF_TOKEN to your token from {endpoint}/settings/tokens, or run 'hf auth login'"
         )
     if isinstance(error, errors.RepositoryNotFoundError):
         return (
@@ -70,7 +69,7 @@ def refusal(error: Exception, endpoint: str, revision: str, path: str = "") -> s
     if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in _NO_RIGHT:
         return (
             f"{endpoint} answers {error.response.status_code}; set HF_TOKEN to a valid token from "
-            f"{_TOKENS}, or unset a stale one"
+            f"{endpoint}/settings/tokens, or unset a stale one"
         )
     return None
 

@@ -25,7 +25,6 @@ from fscdata.download.hub_errors import in_one_sentence, refusal, require_librar
 from fscdata.download.patience import Patience
 
 AT_ONCE = 4  # files; the hub slows down those who ask for many
-_HUB = "https://huggingface.co"
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,11 @@ def list_files(name: str, revision: str | None = None) -> Repository:
             such repository or revision.
     """
     require_library()
-    from huggingface_hub import HfApi  # noqa: PLC0415
+    from huggingface_hub import HfApi, constants  # noqa: PLC0415
     from huggingface_hub.hf_api import RepoFile  # noqa: PLC0415
 
     # The library reads it once, when it is imported.
-    endpoint = os.environ.get("HF_ENDPOINT", _HUB).rstrip("/")
+    endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
     revision = revision or "main"
     with in_one_sentence(endpoint, name, revision):
         commit = _commit(endpoint, name, revision)
