@@ -173,13 +173,14 @@ def test_from_two_ranks_to_one_and_to_four(long: Config) -> None:
 def test_a_lost_rank(long: Config) -> None:
     """torchrun ends the others, starts all again, and they go on from the last state."""
     train(named(long, "undisturbed"))
-    process = start(long, ranks=("--nproc-per-node", "2", "--max-restarts", "1"))
+    process = start(long, ranks=("--nproc-per-node", "2", "--max-restarts", "3"))
     until(lambda: steps_done(long) >= 10, process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert "resumed at step" in out
+    assert "Error: [" not in err, "what gloo says of it"
     assert [line["step"] for line in lines(long)] == list(range(1, STEPS + 1))
     assert_near(long, named(long, "undisturbed"))
 

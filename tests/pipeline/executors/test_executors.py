@@ -227,7 +227,7 @@ def command_line(pid: int) -> bytes:
 
 @pytest.mark.parametrize("name", ["ray"], indirect=True)
 def test_a_cluster_that_runs_already_is_used(name: str, tmp_path: Path) -> None:
-    ray = importlib.import_module("ray")
+    ray = importlib.import_module("fscdata.executors.ray").ray  # imported as that module has it
     address = ray.get_runtime_context().gcs_address
     out, err = driver(name, tmp_path, "Square", "1,2,3", address).communicate(timeout=60)
     assert sorted(out.splitlines()) == ["0 None 1", "1 None 1", "2 None 1"], err

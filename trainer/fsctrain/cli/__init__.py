@@ -41,12 +41,26 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which --help does not import
+        sentence = _of_torch(error)
+        if sentence is None:
             raise
-        _fail(
+        _fail(sentence)
+
+
+def _of_torch(error: RuntimeError) -> str | None:
+    """What to do about an error of torch, which is known by name: --help imports no torch."""
+    kind = type(error).__name__
+    if kind == "OutOfMemoryError":
+        return (
             "the GPU's memory is not enough; give a smaller --micro-batch-size, or "
             "--grad-checkpointing"
         )
+    if kind.startswith("Dist") or "/gloo/" in str(error):
+        return (
+            "another rank was lost or cannot be reached; with --resume and torchrun's "
+            "--max-restarts the run goes on from its last state"
+        )
+    return None
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
