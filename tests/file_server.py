@@ -173,7 +173,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body)))
+        if "Content-Length" in answer.headers:
+            self.close_connection = True  # it may be a lie
+        else:
+            self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(answer.body)

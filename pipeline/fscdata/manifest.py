@@ -6,12 +6,21 @@ finds it out and records it in the data set's `SOURCE.json`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from fscdata.contract import FsckitError, printable
 from fscdata.yaml_lines import Node, place, read_yaml
@@ -29,7 +38,7 @@ def _address(text: str) -> str:
 
 
 def _relative(text: str) -> str:
-    """A path inside the data set's folder."""
+    """A path inside the data set's folder, in its shortest form."""
     path = PurePosixPath(text)
     if not path.parts and text != ".":
         raise ValueError("the name is empty")
@@ -37,11 +46,29 @@ def _relative(text: str) -> str:
         raise ValueError(f"'{text}' leads out of the data set's folder or is no plain path")
     if path.name == SOURCE_FILE:
         raise ValueError(f"'{SOURCE_FILE}' is the name of the download's own record")
+    if any(part.startswith(".") for part in path.parts):
+        raise ValueError(f"'{text}' begins with a dot, as the download's own files do; rename it")
+    return str(path)
+
+
+def _file_name(text: str) -> str:
+    """A file, not the data set's folder itself."""
+    if text == ".":
+        raise ValueError("'.' names no file")
     return text
+
+
+def _refuse_twice(names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"'{name}' comes twice; keep one")
+        seen.add(name)
 
 
 Address = Annotated[str, AfterValidator(_address)]
 RelativePath = Annotated[str, AfterValidator(_relative)]
+FileName = Annotated[RelativePath, AfterValidator(_file_name)]
 Patterns = list[RelativePath]
 Text = Annotated[str, Field(min_length=1)]
 Bytes = Annotated[int, Field(ge=0)]
@@ -66,7 +93,7 @@ class RemoteFile(_Model):
     rounded size, for the plan alone.
     """
 
-    name: RelativePath
+    name: FileName
     addresses: Annotated[list[Address], Field(min_length=1)]
     size: Bytes | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
@@ -85,15 +112,40 @@ class Pack(_Model):
     folder, where the user has put it.
     """
 
-    captions: RelativePath
+    captions: FileName
     folder: RelativePath = "."
+
+
+def _files(files: list[RemoteFile]) -> list[RemoteFile]:
+    """Files of which each has a name of its own."""
+    _refuse_twice(file.name for file in files)
+    return files
+
+
+def _in_shards(folder: str, packs: Iterable[Pack]) -> bool:
+    """Whether a folder would be replaced when shards are made."""
+    path = PurePosixPath(folder)
+    return any(path.is_relative_to(PurePosixPath(pack.folder, "shards")) for pack in packs)
+
+
+def _packs(packs: list[Pack]) -> list[Pack]:
+    """Packs of which each has a folder of its own."""
+    _refuse_twice(pack.folder for pack in packs)
+    for pack in packs:
+        if _in_shards(pack.folder, packs):
+            raise ValueError(f"'{pack.folder}' lies in the shards of a pack; take another folder")
+    return packs
+
+
+Files = Annotated[list[RemoteFile], AfterValidator(_files)]
+Packs = Annotated[list[Pack], Field(min_length=1), AfterValidator(_packs)]
 
 
 class CaptionArchive(_Model):
     """An archive of the repository that holds `<folder>/<key>.txt`, a caption a line."""
 
-    file: RelativePath
-    folder: RelativePath
+    file: FileName
+    folder: FileName
 
 
 class _Manifest(_Model):
@@ -140,9 +192,17 @@ class ArchiveManifest(_Manifest):
     """Zips or tars of pictures, and caption files; packed while the archives are read."""
 
     kind: Literal["archive"]
-    archives: Annotated[list[RemoteFile], Field(min_length=1)]
-    caption_files: list[RemoteFile] = []
-    packs: Annotated[list[Pack], Field(min_length=1)]
+    archives: Annotated[Files, Field(min_length=1)]
+    caption_files: Files = []
+    packs: Packs
+
+    @field_validator("caption_files")
+    @classmethod
+    def _beside_the_archives(
+        cls, files: list[RemoteFile], info: ValidationInfo
+    ) -> list[RemoteFile]:
+        _files([*info.data.get("archives", []), *files])  # they lie in one folder
+        return files
 
     def plan(self) -> list[RemoteFile]:
         return [*self.caption_files, *self.archives]  # small ones first: they may be refused
@@ -173,10 +233,17 @@ class LocalManifest(_Manifest):
     """
 
     kind: Literal["local"]
+    packs: Packs
     pictures: RelativePath
     instructions: Text
-    caption_files: list[RemoteFile] = []
-    packs: Annotated[list[Pack], Field(min_length=1)]
+    caption_files: Files = []
+
+    @field_validator("pictures")
+    @classmethod
+    def _apart_from_the_shards(cls, folder: str, info: ValidationInfo) -> str:
+        if _in_shards(folder, info.data.get("packs", [])):
+            raise ValueError(f"'{folder}' is where the shards are made; take another folder")
+        return folder
 
     def plan(self) -> list[RemoteFile]:
         return self.caption_files
@@ -186,7 +253,7 @@ class FilesManifest(_Manifest):
     """Plain files, kept as they are."""
 
     kind: Literal["files"]
-    files: Annotated[list[RemoteFile], Field(min_length=1)]
+    files: Annotated[Files, Field(min_length=1)]
 
     def plan(self) -> list[RemoteFile]:
         return self.files

@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 from yaml import Node
 
-from fscdata.contract import FsckitError, printable
+from fscdata.contract import FsckitError, is_unicode, printable
 
-__all__ = ["Node", "place", "read_yaml"]
+__all__ = ["Node", "place", "read_value", "read_yaml"]
 
 LARGEST = 2**20  # bytes
 DEEPEST = 20  # lists and mappings in one another
@@ -41,10 +41,19 @@ def read_yaml(path: Path) -> tuple[Node, Any]:
         raise FsckitError(f"{path}: not UTF-8; write it anew in that") from None
 
 
+def read_value(text: str) -> Any:
+    """A single value of the command line; what YAML makes nothing of is text."""
+    try:
+        _refuse_odd("", text)
+        return yaml.safe_load(text)
+    except (FsckitError, yaml.YAMLError, ValueError):
+        return text
+
+
 def _parse(path: Path, text: str) -> tuple[Node, Any]:
     loader = yaml.SafeLoader(text)
     try:
-        _refuse_bombs(path, text)
+        _refuse_odd(path, text)
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
             raise FsckitError(f"{path}, line 1: a manifest is a mapping of fields to values")
@@ -64,13 +73,17 @@ def _parse(path: Path, text: str) -> tuple[Node, Any]:
         loader.dispose()
 
 
-def _refuse_bombs(path: Path, text: str) -> None:
-    """Raises FsckitError for small files of huge values, or that take for ever to read."""
+def _refuse_odd(path: Path | str, text: str) -> None:
+    """Raises FsckitError for small files of huge values, or on which PyYAML itself fails."""
     depth = 0
     for token in yaml.scan(text, Loader=yaml.SafeLoader):
         line = token.start_mark.line + 1
         if isinstance(token, yaml.AliasToken):
             raise FsckitError(f"{path}, line {line}: an alias; write the value out")
+        if isinstance(token, yaml.TagToken):
+            raise FsckitError(f"{path}, line {line}: a tag; write the value without")
+        if isinstance(token, yaml.ScalarToken) and not is_unicode(token.value):
+            raise FsckitError(f"{path}, line {line}: half a character (\\uD800 to \\uDFFF)")
         depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
         if depth > DEEPEST:
             raise FsckitError(f"{path}, line {line}: nested deeper than a manifest can be")

@@ -1,11 +1,22 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
 from fscdata.contract import FsckitError
-from fscdata.manifest import ArchiveManifest, load_manifest, shipped_manifests
+from fscdata.download.record import Source
+from fscdata.manifest import (
+    ArchiveManifest,
+    CaptionArchive,
+    Licence,
+    Manifest,
+    Pack,
+    RemoteFile,
+    load_manifest,
+    shipped_manifests,
+)
 
 GOOD = """\
 title: Small
@@ -95,6 +106,32 @@ def test_sizes_that_are_published_and_those_that_are_not(tmp_path: Path) -> None
             r"line 4: .*leads out of the data set's folder",
         ),
         ("name: pictures.zip", "name: SOURCE.json", "line 4: .*the download's own record"),
+        ("name: pictures.zip", "name: .fscdata.lock", "line 4: .*begins with a dot"),
+        ("name: pictures.zip", "name: .downloading/p.zip", "line 4: .*begins with a dot"),
+        ("name: pictures.zip", "name: .", r"line 4: archives\.0\.name: '\.' names no file"),
+        ("name: pictures.zip", 'name: "\\uD800"', "line 4: half a character"),
+        ("title: Small\n", 'title: "\\uDFFF"\n', "line 1: half a character"),
+        ("name: pictures.zip", "name: ./captions.tsv", "line 8: .*'captions.tsv' comes twice"),
+        (
+            "packs:\n",
+            "packs:\n  - {captions: b.tsv, folder: ./}\n",
+            r"line 13: packs\.0\.folder: the name is empty",
+        ),
+        (
+            "packs:\n",
+            "packs:\n  - {captions: b.tsv, folder: .}\n",
+            r"line 12: packs: '\.' comes twice; keep one",
+        ),
+        (
+            "packs:\n",
+            "packs:\n  - {captions: b.tsv, folder: a}\n  - {captions: c.tsv, folder: a/.}\n",
+            "line 12: packs: 'a' comes twice; keep one",
+        ),
+        (
+            "packs:\n",
+            "packs:\n  - {captions: b.tsv, folder: shards/a}\n",
+            "line 12: packs: 'shards/a' lies in the shards of a pack",
+        ),
         ("  terms: Keep the notice.\n", "", r"line 15: licence\.terms: is missing"),
         (
             "citation: Nobody, 2024\n",
@@ -106,7 +143,8 @@ def test_sizes_that_are_published_and_those_that_are_not(tmp_path: Path) -> None
         ("title: Small\n", "title: &a Small\nnote: *a\n", "line 2: an alias; write the value out"),
         ("title: Small\n", "title: 'Small\n", "line [0-9]+: not YAML"),
         ("title: Small\n", "title: 2024-13-45\n", "small.yaml: not a manifest"),
-        ("title: Small\n", "title: !!python/name:os.system\n", "line 1: not YAML"),
+        ("title: Small\n", "title: !!python/name:os.system\n", "line 1: a tag; write"),
+        ("title: Small\n", "title: !!bool x\n", "line 1: a tag; write the value without"),
     ],
 )
 def test_a_mistake_names_file_line_and_field(
@@ -141,3 +179,89 @@ def test_a_name_or_a_path_that_is_not_there(tmp_path: Path) -> None:
         load_manifest("coc")
     with pytest.raises(FsckitError, match=r"none\.yaml: cannot be read"):
         load_manifest(str(tmp_path / "none.yaml"))
+
+
+LOCAL = """\
+title: By hand
+kind: local
+pictures: {pictures}
+instructions: put them there
+packs:
+  - captions: a.json
+  - captions: b.json
+    folder: valid
+captions: in the json
+licence: {{name: MIT, link: "https://example.org/licence", terms: Keep the notice.}}
+citation: Nobody, 2024
+on_disk: shards
+"""
+
+
+@pytest.mark.parametrize("pictures", ["shards", "./shards/", "shards/deep", "valid/shards/a"])
+def test_pictures_do_not_lie_where_shards_are_made(tmp_path: Path, pictures: str) -> None:
+    path = tmp_path / "local.yaml"
+    path.write_text(LOCAL.format(pictures=pictures))
+    with pytest.raises(FsckitError, match=r"line 3: pictures: '.*' is where the shards are made"):
+        load_manifest(str(path))
+    path.write_text(LOCAL.format(pictures="shards-of-old"))
+    load_manifest(str(path))
+
+
+def test_plain_files_have_names_of_their_own(tmp_path: Path) -> None:
+    head, tail = GOOD.split("archives:\n")[0], GOOD[GOOD.index("captions: the column") :]
+    file = "  - {name: a.json, addresses: [https://example.org/a.json]}\n"
+    path = tmp_path / "files.yaml"
+    path.write_text(head.replace("archive", "files") + "files:\n" + file + tail)
+    load_manifest(str(path))
+    path.write_text(head.replace("archive", "files") + "files:\n" + 2 * file + tail)
+    with pytest.raises(FsckitError, match=r"line 3: files: 'a\.json' comes twice; keep one"):
+        load_manifest(str(path))
+
+
+def test_new_mirrors_and_other_prose_leave_a_data_set_what_it_is(tmp_path: Path) -> None:
+    source = Source.start(load_manifest(str(manifest(tmp_path))))
+    same = manifest(
+        tmp_path,
+        ("[https://example.org/captions.tsv]", "[https://a.example.org/c.tsv, http://b.org/c]"),
+        ("    about: 5\n", ""),
+        ("citation: Nobody, 2024\n", "citation: Somebody\nnote: New.\n"),
+        ("  - captions: captions.tsv", "  - captions: captions.tsv\n    folder: ."),
+    )
+    assert source.is_of(load_manifest(str(same)))
+    for change in [
+        ("    size: 10\n", "    size: 11\n"),
+        ("a" * 64, "b" * 64),
+        ("name: pictures.zip", "name: other.zip"),
+        ("  - captions: captions.tsv", "  - captions: captions.tsv\n    folder: valid"),
+    ]:
+        assert not source.is_of(load_manifest(str(manifest(tmp_path, change))))
+
+
+def test_other_files_of_a_repository_make_another_data_set(tmp_path: Path) -> None:
+    head, tail = GOOD.split("archives:\n")[0], GOOD[GOOD.index("captions: the column") :]
+    path = tmp_path / "hub.yaml"
+
+    def hub(files: str) -> Manifest:
+        more = f"repository: a/b\nfiles: {files}\n"
+        path.write_text(head.replace("archive", "huggingface") + more + tail)
+        return load_manifest(str(path))
+
+    source = Source.start(hub("[a.json]"))
+    assert source.is_of(hub("[./a.json]\nabout: 7"))
+    assert not source.is_of(hub("[b.json]"))
+
+
+def readme() -> str:
+    return (Path(__file__).parents[2] / "data_manifests" / "README.md").read_text()
+
+
+def test_the_readme_names_every_field() -> None:
+    for model in (*get_args(Manifest), RemoteFile, Pack, CaptionArchive, Licence):
+        for field in model.model_fields:
+            assert f"`{field}`" in readme(), (model, field)
+
+
+def test_the_readmes_example_is_a_manifest(tmp_path: Path) -> None:
+    path = tmp_path / "example.yaml"
+    path.write_text(readme().split("```yaml\n")[1].split("```")[0])
+    assert load_manifest(str(path)).kind == "urls"

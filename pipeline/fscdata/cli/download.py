@@ -23,6 +23,7 @@ DataRoot = Annotated[
     Path, typer.Option(help="the folder of all data sets", envvar="FSCKIT_DATA", file_okay=False)
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="print nothing but errors")]
+TermsAlone = Annotated[bool, typer.Option("--quiet", help="print nothing but the terms and errors")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object instead of the tables")]
 
 
@@ -66,7 +67,7 @@ def download(
         list[str] | None,
         typer.Option("-o", "--option", help="of a URL table: img2dataset's NAME=VALUE"),
     ] = None,
-    quiet: Quiet = False,
+    quiet: TermsAlone = False,
     as_json: AsJson = False,
 ) -> None:
     """A data set's manifest → the data set, its terms shown first."""
@@ -87,7 +88,7 @@ def download(
         _print_plan(manifest, plan(manifest), place, as_json)
         return
     options = Options(min_success, retries, keep_archives, given)
-    if not (quiet or as_json or is_there(manifest, place)):
+    if not is_there(manifest, place):
         typer.echo(_terms(manifest), err=True)
     try:
         with display(quiet or as_json) as show:
@@ -96,7 +97,7 @@ def download(
         sys.stderr.write("fscdata: stopped; the same command again goes on from here\n")
         raise
     if as_json:
-        typer.echo(json.dumps(report.record()))
+        typer.echo(json.dumps({**report.record(), "licence": manifest.licence.model_dump()}))
     elif not quiet:
         _print_report(manifest, report)
 
@@ -152,7 +153,7 @@ def retry(
 
 def _img2dataset_options(words: list[str], engine: Engine, workers: int | None) -> dict[str, Any]:
     """img2dataset's options of the command line; values are read as YAML reads them."""
-    import yaml
+    from fscdata.yaml_lines import read_value
 
     given: dict[str, Any] = {}
     if engine != Engine.MULTIPROCESSING:
@@ -163,10 +164,7 @@ def _img2dataset_options(words: list[str], engine: Engine, workers: int | None) 
         name, there, value = word.partition("=")
         if not there or not name:
             raise FsckitError(f"-o {word}: write it as NAME=VALUE, for example image_size=384")
-        try:
-            given[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            given[name] = value
+        given[name] = read_value(value)
     return given
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-Content: TypeAlias = Literal["zip", "tar", "json", "text"]  # a tar may be compressed
+# A tar may be compressed; `page` is whatever there is, a page of HTML included.
+Content: TypeAlias = Literal["zip", "tar", "json", "parquet", "text", "page"]
 
 FIRST = tarfile.BLOCKSIZE  # bytes that tell
 
@@ -24,12 +26,20 @@ def compression(first: bytes) -> str | None:
 
 
 def complaint(first: bytes, expected: Content | None) -> str | None:
-    """Why the first `FIRST` bytes of a file cannot be those of what is expected, if they cannot."""
-    if expected is None or _MAY_BE[expected](first):
+    """Why the first `FIRST` bytes of a file cannot be those of what is expected, if they cannot.
+
+    Of a file of no known content: whether they are a page of HTML.
+    """
+    if expected is None:
+        return "a page of HTML in place of a file" if _is_page(first) else None
+    if _MAY_BE[expected](first):
         return None
-    start = first.removeprefix(b"\xef\xbb\xbf").lstrip()
-    what = "a page of HTML" if start.lower().startswith(_PAGE) else "something else"
+    what = "a page of HTML" if _is_page(first) else "something else"
     return f"{what} in place of a {expected} file" if first else f"nothing in place of a {expected}"
+
+
+def _is_page(first: bytes) -> bool:
+    return first.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_PAGE)
 
 
 def _is_tar(first: bytes) -> bool:
@@ -46,9 +56,19 @@ def _is_json(first: bytes) -> bool:
     return first.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"["))
 
 
+def _is_parquet(first: bytes) -> bool:
+    return first.startswith(b"PAR1")
+
+
 def _is_text(first: bytes) -> bool:
-    start = first.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return not start.lower().startswith(_PAGE) and b"\0" not in first
+    return not _is_page(first) and b"\0" not in first
 
 
-_MAY_BE = {"zip": is_zip, "tar": _is_tar, "json": _is_json, "text": _is_text}
+_MAY_BE: dict[Content, Callable[[bytes], bool]] = {
+    "zip": is_zip,
+    "tar": _is_tar,
+    "json": _is_json,
+    "parquet": _is_parquet,
+    "text": _is_text,
+    "page": lambda first: True,
+}

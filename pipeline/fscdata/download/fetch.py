@@ -42,6 +42,7 @@ def fetch(
     *,
     size: int | None = None,
     sha256: str | None = None,
+    before: str | None = None,
     progress: Callable[[int], None] = lambda came: None,
     expected: Content | None = None,
     headers: Mapping[str, str] | None = None,
@@ -58,6 +59,8 @@ def fetch(
         addresses: http(s) addresses of one file, tried in turn.
         size: in bytes, if it is known.
         sha256: hexadecimal, if it is known; the whole file is hashed anyhow.
+        before: sha256 of what came at an earlier time, which the file need not have now; a target
+            that is there with another digest was changed since, and is replaced.
         progress: gets the bytes that came since it was last called, those that were there at first;
             fewer than none where the file begins anew.
         expected: checked on the first bytes.
@@ -70,7 +73,7 @@ def fetch(
     for address in addresses:
         _refuse_address(address)
     with alone(target), access(target, "written"), http.session(headers or {}) as session:
-        there = _there(target, size, sha256)
+        there = _there(target, size, sha256 or before)
         if there is not None:
             progress(there.size)
             return there

@@ -110,9 +110,9 @@ def strong_etag(response: requests.Response) -> str | None:
 
 
 def content_length(response: requests.Response) -> int | None:
-    """Bytes, as the server says; None where it does not."""
+    """Bytes, as the server says; None where it does not, or says what no file has."""
     length: str = response.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() else None
+    return int(length) if length.isdecimal() and len(length) < 20 else None
 
 
 def _cause(error: BaseException) -> str:

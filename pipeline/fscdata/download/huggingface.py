@@ -97,7 +97,7 @@ def select(repository: Repository, patterns: Sequence[str]) -> list[RemoteFile]:
     by_path = {file.path: file for file in repository.files}
     visible = [path for path in by_path if not _is_hidden(path)]
     chosen: dict[str, RemoteFile] = {}
-    for name in (name for pattern in patterns for name in _expand(pattern)):
+    for name in (name for pattern in patterns for name in expand(pattern)):
         paths = [name] if name in by_path else [p for p in visible if fnmatchcase(p, name)]
         if not paths:
             raise FsckitError(
@@ -221,7 +221,12 @@ def _headers() -> dict[str, str]:
     return headers
 
 
-def _expand(pattern: str) -> Iterator[str]:
+def expand(pattern: str) -> Iterator[str]:
+    """What a pattern's braces stand for.
+
+    Raises:
+        FsckitError: a brace is not closed.
+    """
     try:
         yield from braceexpand(pattern)
     except ValueError:

@@ -54,5 +54,5 @@ def seconds_asked(headers: Mapping[str, str]) -> float:
     try:
         then = parsedate_to_datetime(value)
         return max((then - datetime.now(UTC)).total_seconds(), 0.0)
-    except (ValueError, TypeError):  # no date; a date without a time zone
+    except (ValueError, TypeError, OverflowError):  # no date, or without a time zone or beyond all
         return 0.0

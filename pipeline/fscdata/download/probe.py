@@ -47,8 +47,10 @@ class Probe:
         return round(self.table_rows / self.rows * self.bytes)
 
 
-def probe(table: Path, options: UrlOptions, rows: int = 200, seed: int = 0) -> Probe:
+def probe(table: Path, folder: Path, options: UrlOptions, rows: int = 200, seed: int = 0) -> Probe:
     """Download a random sample of a table's rows, which `seed` draws, and keep nothing of it.
+
+    The work is done below `folder`, which img2dataset's workers must see from other machines too.
 
     Raises:
         FsckitError: as `urls.download_table`; the table has no row to ask for.
@@ -57,14 +59,14 @@ def probe(table: Path, options: UrlOptions, rows: int = 200, seed: int = 0) -> P
     drawn, table_rows = _draw(read_batches(table, options.table_columns(), skipped), rows, seed)
     if not table_rows:
         raise FsckitError(f"{table}: there is no row to download")
-    with tempfile.TemporaryDirectory(prefix="fscdata-probe-") as name:
-        folder = Path(name)
-        write_table(folder / "table.parquet", iter(drawn.to_batches()))
+    with tempfile.TemporaryDirectory(prefix="probe-", dir=folder) as name:
+        place = Path(name)
+        write_table(place / "table.parquet", iter(drawn.to_batches()))
         one_shard = {"number_sample_per_shard": rows}
         run = Run(
-            folder / "table.parquet",
+            place / "table.parquet",
             drawn.num_rows,
-            folder / "working",
+            place / "working",
             options.arguments() | one_shard,
         )
         run.fetch(lambda done, total: None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -12,8 +13,15 @@ from fscdata.contract import FsckitError, access
 from fscdata.manifest import SOURCE_FILE, Licence, Manifest
 from fscdata.storage import atomic_file
 
-# What a manifest says to readers; a change of the rest makes another download.
-_PROSE = {"title", "captions", "licence", "citation", "on_disk", "command", "note"}
+# What a manifest says to readers, and where its files are found; a change of the rest makes another
+# download. Of each file the name, size and digest count.
+_PROSE = ("title", "captions", "licence", "citation", "on_disk", "command", "note", "instructions")
+_PLACE = {"addresses": True, "about": True}
+_LEFT_OUT: dict[str, Any] = {
+    **dict.fromkeys((*_PROSE, "about"), True),
+    **{files: {"__all__": _PLACE} for files in ("archives", "caption_files", "files")},
+    "table": _PLACE,
+}
 
 
 class SourceFile(BaseModel):
@@ -109,7 +117,7 @@ def write_source(folder: Path, source: Source) -> None:
 
 
 def _identity(manifest: Manifest) -> dict[str, object]:
-    return manifest.model_dump(mode="json", exclude=_PROSE)
+    return manifest.model_dump(mode="json", exclude=_LEFT_OUT, exclude_defaults=True)
 
 
 def _size(path: Path) -> int | None:

@@ -58,7 +58,10 @@ def read_batches(table: Path, columns: Columns, skipped: Counter[str]) -> Iterat
                     yield _usable(batch, columns, skipped)
         except pa.ArrowException as error:
             why = printable(str(error).partition("\n")[0][:200])
-            raise FsckitError(f"{file}: not a table that can be read ({why})") from None
+            raise FsckitError(
+                f"{file}: not a table that can be read ({why}); delete it, and the "
+                f"same command fetches it again"
+            ) from None
 
 
 def write_table(path: Path, batches: Iterator[pa.RecordBatch]) -> int:

@@ -81,9 +81,15 @@ class UrlOptions:
             FsckitError: `extra` has one that fscdata sets itself, or a value of another type than
                 fscdata reads.
         """
-        for name in self.extra:
+        for name, value in self.extra.items():
             if name in _OWN:
                 raise FsckitError(f"'{name}': fscdata gives this to img2dataset itself; leave it")
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError):  # YAML reads dates, sets and .nan
+                raise FsckitError(
+                    f"{name}: '{value}' is no text, number or list; put text in quotes"
+                ) from None
         arguments = {
             "input_format": "parquet",
             "output_format": "webdataset",

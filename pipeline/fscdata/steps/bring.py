@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from fscdata.manifest import (
     LocalManifest,
     Manifest,
     Pack,
+    RemoteFile,
     UrlsManifest,
 )
 from fscdata.steps.bring_urls import bring_urls
@@ -25,7 +27,7 @@ from fscdata.steps.pictures import Key, PictureArchives, PictureFolder, Pictures
 from fscdata.steps.work import SOURCES, STAGING, Progress, Work
 
 if TYPE_CHECKING:
-    from fscdata.download.huggingface import Repository
+    from fscdata.download import huggingface as hub
 
 
 def bring(work: Work, manifest: Manifest) -> None:
@@ -55,16 +57,18 @@ def _bring_huggingface(work: Work, manifest: HuggingfaceManifest) -> None:
     )
     work.source.commit = repository.commit
     work.save()
-    shards, files = (present(repository, p) for p in (manifest.shards, manifest.files))
-    parts = [(shards, staging / "shards"), (files, folder)]
+    shards, files = choose(repository, manifest)
+    # Shards get their folder's name together; one that was lost of them comes back to its place.
+    place = folder if any((folder / "shards").glob("*")) else staging
+    parts = [(shards, place / "shards"), (files, folder)]
     if archive is not None and not (folder / archive.folder).is_dir():
-        parts.append(([archive.file], staging))
-    _stage_shards(folder)
-    wanted = [file for names, _ in parts for file in huggingface.select(repository, names)]
-    size = sum(file.size for file in wanted)
-    work.need_space(size, [staging])
+        parts.append((huggingface.select(repository, [archive.file]), staging))
+    wanted = [(target / file.path, file.size) for chosen, target in parts for file in chosen]
+    size = sum(size for _, size in wanted)
+    work.need_space(size, [path for path, _ in wanted])
     progress = Progress("fetching", "bytes", 0, size, 0, len(wanted))
-    for names, target in parts:
+    for chosen, target in parts:
+        names = [file.path for file in chosen]
         for file in huggingface.download(repository, names, target, work.counted(progress)):
             work.add(file.path, file)
             progress.files += 1
@@ -72,23 +76,45 @@ def _bring_huggingface(work: Work, manifest: HuggingfaceManifest) -> None:
         _extract(work, staging / archive.file, archive.folder)
         work.source.folders = [archive.folder]
     if shards:
-        (staging / "shards").rename(folder / "shards")
+        if place == staging:
+            (staging / "shards").rename(folder / "shards")
         work.count_samples(None if archive is None else folder / archive.folder)
-    work.keep(*(file.path for file in huggingface.select(repository, files)))
+    work.keep(*(file.path for file in files))
 
 
-def present(repository: Repository, patterns: Sequence[str]) -> list[str]:
-    """The patterns but for those with a `*` that stand for no file of the repository."""
+def choose(
+    repository: hub.Repository, manifest: HuggingfaceManifest
+) -> tuple[list[hub.RemoteFile], list[hub.RemoteFile]]:
+    """The shards and the other files that a manifest asks for.
+
+    Raises:
+        FsckitError: the repository has no such shard, none of the files or not one that has to be
+            there, or a shard lies in a folder of it.
+    """
+    shards, files = (_select(repository, p) for p in (manifest.shards, manifest.files))
+    if not shards and (manifest.shards or not files):
+        asked = ", ".join(manifest.shards or manifest.files)
+        raise FsckitError(
+            f"{repository.name}: has no file of '{asked}' at commit {repository.commit}; correct "
+            f"the manifest's {'shards' if manifest.shards else 'files'}"
+        )
+    for file in shards:
+        if "/" in file.path:
+            raise FsckitError(
+                f"{repository.name}: '{file.path}' lies in a folder, which shards must not; ask "
+                f"for it under the manifest's files, and take that folder for the data set"
+            )
+    return shards, files
+
+
+def _select(repository: hub.Repository, patterns: Sequence[str]) -> list[hub.RemoteFile]:
+    """The files of the patterns, of which those with a `*` may stand for none."""
+    from fscdata.download.huggingface import expand, select  # noqa: PLC0415
+
     paths = [file.path for file in repository.files]
-    return [p for p in patterns if "*" not in p or any(fnmatchcase(path, p) for path in paths)]
-
-
-def _stage_shards(folder: Path) -> None:
-    """Put shards of which some are lost back to where they become whole."""
-    with access(folder, "written"):
-        (folder / STAGING).mkdir(exist_ok=True)
-        if (folder / "shards").is_dir():
-            (folder / "shards").rename(folder / STAGING / "shards")
+    names = (name for pattern in patterns for name in expand(pattern))
+    there = [n for n in names if "*" not in n or any(fnmatchcase(path, n) for path in paths)]
+    return select(repository, there)
 
 
 def _extract(work: Work, archive: Path, folder: str) -> None:
@@ -108,6 +134,8 @@ def _bring_archive(work: Work, manifest: ArchiveManifest) -> None:
         shards = sum(file.expected_size or 0 for file in manifest.archives)
         work.fetch(manifest.plan(), sources, shards)
         _pack(work, captions, PictureArchives(archives))
+    else:
+        _fetch_lost(work, manifest.plan() if work.options.keep_archives else manifest.caption_files)
     if not work.options.keep_archives:
         for path in archives:
             path.unlink(missing_ok=True)
@@ -122,6 +150,8 @@ def _bring_local(work: Work, manifest: LocalManifest) -> None:
         captions = _caption_files(work, manifest)
         work.fetch(manifest.caption_files, work.folder / SOURCES)
         _pack(work, captions, PictureFolder(pictures))
+    else:
+        _fetch_lost(work, manifest.caption_files)
     _keep_sources(work, manifest)
 
 
@@ -145,10 +175,18 @@ def _caption_files(
     return places
 
 
+def _fetch_lost(work: Work, files: Sequence[RemoteFile]) -> None:
+    """Bring back those files that were recorded and are lost."""
+    lost = [file for file in files if f"{SOURCES}/{file.name}" in work.lost]
+    work.fetch(lost, work.folder / SOURCES)
+
+
 def _keep_sources(work: Work, manifest: Manifest) -> None:
     """Record the files that shards were made of, as far as they are still there."""
-    names = [f"{SOURCES}/{file.name}" for file in manifest.plan()]
-    work.keep(*(name for name in names if (work.folder / name).is_file()))
+    for name in (f"{SOURCES}/{file.name}" for file in manifest.plan()):
+        work.source.present.pop(name, None)
+        if (work.folder / name).is_file():
+            work.keep(name)
 
 
 def _unpacked(work: Work, packs: Sequence[Pack]) -> bool:
@@ -157,6 +195,9 @@ def _unpacked(work: Work, packs: Sequence[Pack]) -> bool:
     if any(name.startswith(tuple(folders)) for name in work.lost):
         work.source.packed, work.source.left_out = [], {}
         work.source.samples = work.source.captions = 0
+        for pack in packs:
+            work.forget_shards(work.folder / pack.folder)
+        work.save()  # all together: a kill from here on must not leave a pack as made
     return any(pack.folder not in work.source.packed for pack in packs)
 
 
@@ -165,7 +206,7 @@ def _pack(work: Work, packs: Sequence[tuple[Pack, Path]], pictures: Pictures[Key
         if pack.folder in work.source.packed:
             continue
         dest = work.folder / pack.folder
-        shutil.rmtree(dest / "shards", ignore_errors=True)  # of which the record knows nothing
+        _remove_shards(dest / "shards")
         show = work.show.counter(f"packing {pack.captions}", "pictures")
         report = pack_pictures(dest, pictures, captions, show)
         work.source.packed.append(pack.folder)
@@ -174,3 +215,20 @@ def _pack(work: Work, packs: Sequence[tuple[Pack, Path]], pictures: Pictures[Key
         work.source.left_out = dict(Counter(work.source.left_out) + report.skipped)
         work.keep_shards(dest)
         work.save()
+
+
+def _remove_shards(shards: Path) -> None:
+    """Remove shards that are made again, or that a killed run made and did not record.
+
+    Raises FsckitError where something else lies among them.
+    """
+    if not shards.exists():
+        return
+    with access(shards, "written"):
+        for path in shards.iterdir():
+            if not (path.is_file() and re.fullmatch(r"\d{5,}\.tar", path.name)):
+                raise FsckitError(
+                    f"{path}: was not made by 'fscdata download', and shards are to be made there; "
+                    f"move it elsewhere"
+                )
+        shutil.rmtree(shards)

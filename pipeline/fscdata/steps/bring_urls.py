@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fscdata.contract import FsckitError
+from fscdata.contract import FsckitError, access
 from fscdata.manifest import UrlsManifest
-from fscdata.steps.work import SOURCES, Progress, Work
+from fscdata.steps.work import SOURCES, STAGING, Progress, Work
 
 if TYPE_CHECKING:
     from fscdata.download.urls import UrlOptions
@@ -20,11 +20,6 @@ def bring_urls(work: Work, manifest: UrlsManifest) -> None:
     from fscdata.download import urls  # noqa: PLC0415
     from fscdata.download.img2dataset_process import find_img2dataset  # noqa: PLC0415
 
-    if work.lost:
-        raise FsckitError(
-            f"{work.folder / work.lost[0]}: is lost or has changed ({len(work.lost):,} files have);"
-            f" bring it back, or download into another folder"
-        )
     options = url_options(manifest, work.options.img2dataset)
     find_img2dataset().check(options.arguments())  # before the first byte of a long table
     table = work.folder / SOURCES / manifest.table.name
@@ -40,12 +35,25 @@ def bring_urls(work: Work, manifest: UrlsManifest) -> None:
     count_rows(work)
 
 
+def refuse_lost_shards(folder: Path, lost: Sequence[str]) -> None:
+    """Raises FsckitError where shards are lost: their URLs may give other pictures by now."""
+    shards = [name for name in lost if name.startswith("shards/")]
+    if shards:
+        raise FsckitError(
+            f"{folder / shards[0]}: is lost or has changed ({len(shards):,} files have); bring it "
+            f"back, or download into another folder"
+        )
+
+
 def _probe(work: Work, table: Path, options: UrlOptions) -> None:
     """Try a few rows, and stop where too few of them come."""
     from fscdata.download.probe import probe  # noqa: PLC0415
 
     work.show.progress(Progress("probing", "rows"))
-    found = probe(table, options)
+    staging = work.folder / STAGING
+    with access(staging, "written"):
+        staging.mkdir(exist_ok=True)
+    found = probe(table, staging, options)
     reasons = ", ".join(f"{reason}: {n:,}" for reason, n in found.histogram.items())
     work.show.say(
         f"probe of {found.rows:,} rows: {reasons}; the table's {found.table_rows:,} would give "

@@ -9,9 +9,16 @@ from typing import Any
 
 from fscdata.contract import FsckitError, access
 from fscdata.download.record import Source, read_source
-from fscdata.manifest import HuggingfaceManifest, Manifest, UrlsManifest
-from fscdata.steps.bring import bring, present
-from fscdata.steps.bring_urls import count_rows, refuse_other_options
+from fscdata.manifest import (
+    ArchiveManifest,
+    FilesManifest,
+    HuggingfaceManifest,
+    LocalManifest,
+    Manifest,
+    UrlsManifest,
+)
+from fscdata.steps.bring import bring, choose
+from fscdata.steps.bring_urls import count_rows, refuse_lost_shards, refuse_other_options
 from fscdata.steps.work import Options, Show, Work
 from fscdata.storage import locked
 
@@ -62,12 +69,11 @@ def download(
 
     Raises:
         FsckitError: the folder holds something else, the disk is too small, a source cannot be
-            reached or gives other bytes than it should, or too few rows of a URL table come.
+            reached or gives other bytes than it should, too few rows of a URL table come, shards of
+            one are lost, or there is no sample.
     """
     start = time.monotonic()
-    source = read_source(folder)
-    _refuse_other(folder, source, manifest)
-    lost = [] if source is None else source.missing(folder)
+    source, lost = _look(folder, manifest)
     if source is not None and source.complete and not lost:
         if isinstance(manifest, UrlsManifest) and options.img2dataset:
             refuse_other_options(folder, manifest, options.img2dataset)
@@ -75,16 +81,42 @@ def download(
     with access(folder, "written"):
         folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
+        source, lost = _look(folder, manifest)  # again: another run may have ended just now
         work = Work(folder, options, show, source or Source.start(manifest), lost)
+        if isinstance(manifest, UrlsManifest):
+            refuse_lost_shards(folder, lost)
         work.source.complete = False
-        for name in lost:
-            work.source.present.pop(name, None)
         work.save()
         bring(work, manifest)
+        _refuse_no_sample(work, manifest)
         work.tidy()
         work.source.complete = True
         work.save()
     return DownloadReport(folder, work.source, False, work.bytes, time.monotonic() - start)
+
+
+def _look(folder: Path, manifest: Manifest) -> tuple[Source | None, list[str]]:
+    """The record in the folder, and what is lost of what it says must be there.
+
+    Raises FsckitError where the folder is not that of this data set.
+    """
+    source = read_source(folder)
+    _refuse_other(folder, source, manifest)
+    return source, [] if source is None else source.missing(folder)
+
+
+def _refuse_no_sample(work: Work, manifest: Manifest) -> None:
+    """Raises FsckitError where a data set of shards has come to nothing."""
+    plain = isinstance(manifest, FilesManifest) or (
+        isinstance(manifest, HuggingfaceManifest) and not manifest.shards
+    )
+    if not plain and not work.source.samples:
+        reasons = ", ".join(f"{why}: {n:,}" for why, n in work.source.left_out.items())
+        raise FsckitError(
+            f"{work.folder / 'shards'}: there is not one sample with a caption in it "
+            f"({reasons or 'nothing was left out'}); correct the manifest, or run 'fscdata retry' "
+            f"where rows of a URL table failed"
+        )
 
 
 def retry(folder: Path, times: int = 1, show: Show = SILENT) -> tuple[int, dict[str, int]]:
@@ -94,19 +126,27 @@ def retry(folder: Path, times: int = 1, show: Show = SILENT) -> tuple[int, dict[
         The samples that came, and by reason the rows that did not.
 
     Raises:
-        FsckitError: as `fscdata.download.retry.retry`; the folder was made by another command.
+        FsckitError: as `fscdata.download.retry.retry`; the folder was made by another command, or
+            shards of it are lost.
     """
     from fscdata.download import retry as rows  # noqa: PLC0415
 
-    source = read_source(folder)
-    if source is None:
-        raise FsckitError(f"{folder}: was not made by 'fscdata download'; name a folder that was")
+    _made_here(folder)  # first, so that no lock is left in another folder
     with locked(folder):
+        source = _made_here(folder)
+        refuse_lost_shards(folder, source.missing(folder))
         report = rows.retry(folder, times, show.counter("downloading again", "rows"))
         work = Work(folder, DEFAULTS, show, source)
         count_rows(work)
         work.save()
     return report.successes, report.failures
+
+
+def _made_here(folder: Path) -> Source:
+    source = read_source(folder)
+    if source is None:
+        raise FsckitError(f"{folder}: was not made by 'fscdata download'; name a folder that was")
+    return source
 
 
 @dataclass(frozen=True)
@@ -134,10 +174,12 @@ def plan(manifest: Manifest) -> list[PlannedFile]:
 
     repository = huggingface.list_files(manifest.repository, manifest.revision)
     archive = manifest.caption_archive
-    names = [*manifest.shards, *manifest.files, *([archive.file] if archive else [])]
+    shards, files = choose(repository, manifest)
+    captions = huggingface.select(repository, [archive.file] if archive else [])
+    chosen = {file.path: file for file in (*shards, *files, *captions)}
     return [
         PlannedFile(file.path, repository.address(file), file.size, True)
-        for file in huggingface.select(repository, present(repository, names))
+        for file in chosen.values()
     ]
 
 
@@ -158,11 +200,15 @@ def is_there(manifest: Manifest, folder: Path) -> bool:
 def _refuse_other(folder: Path, source: Source | None, manifest: Manifest) -> None:
     """Raises FsckitError where the folder is not that of this data set."""
     if source is None:
+        packs = manifest.packs if isinstance(manifest, ArchiveManifest | LocalManifest) else []
+        shards = [folder / name / "shards" for name in (".", *(pack.folder for pack in packs))]
         with access(folder, "read"):
-            if any(folder.glob("*.tar")) or any(folder.glob("shards/*.tar")):
+            if any(folder.glob("*.tar")) or any(
+                path.is_file() or any(path.glob("*")) for path in shards
+            ):
                 raise FsckitError(
-                    f"{folder}: there are shards in it that 'fscdata download' did not make; take "
-                    f"another folder"
+                    f"{folder}: there are shards in it, or files where shards are to be, that "
+                    f"'fscdata download' did not make; take another folder"
                 )
     elif not source.is_of(manifest):
         raise FsckitError(

@@ -27,9 +27,18 @@ _CONTENT: dict[str, Content] = {
     ".tar": "tar",
     ".tgz": "tar",
     ".gz": "tar",
+    ".bz2": "tar",
+    ".xz": "tar",
     ".json": "json",
+    ".jsonl": "json",
+    ".parquet": "parquet",
     ".tsv": "text",
     ".csv": "text",
+    ".txt": "text",
+    ".html": "page",
+    ".htm": "page",
+    ".xml": "page",
+    ".svg": "page",
 }
 
 
@@ -76,7 +85,7 @@ class Show:
 class Work:
     """A download into `folder`, whose lock is held.
 
-    `lost` is what a finished download's folder no longer has; `bytes` are those of the files that
+    `lost` is what the folder no longer has of what is recorded; `bytes` are those of the files that
     were brought, parts that an earlier run left included.
     """
 
@@ -109,6 +118,7 @@ class Work:
                 path,
                 size=file.size,
                 sha256=file.sha256,
+                before=self.source_digest(file.name),
                 expected=_CONTENT.get(path.suffix.lower()),
                 progress=self.counted(progress),
                 patience=Patience(tell=self.show.say),
@@ -116,6 +126,10 @@ class Work:
             progress.files += 1
             self.show.progress(progress)
             self.add(file.name, fetched)
+
+    def source_digest(self, name: str) -> str | None:
+        """The sha256 of a file when it came, None where none of that name has come."""
+        return next((file.sha256 for file in self.source.files if file.name == name), None)
 
     def counted(self, progress: Progress) -> Callable[[int], None]:
         def count(size: int) -> None:
@@ -152,9 +166,16 @@ class Work:
         for name in names:
             self.source.present[name] = (self.folder / name).stat().st_size
 
+    def forget_shards(self, dest: Path) -> None:
+        prefix = f"{(dest / 'shards').relative_to(self.folder).as_posix()}/"
+        present = self.source.present
+        self.source.present = {n: size for n, size in present.items() if not n.startswith(prefix)}
+
     def keep_shards(self, dest: Path) -> None:
+        """Record that the shards of a folder must be there, these and no others."""
+        self.forget_shards(dest)
         for path in sorted((dest / "shards").iterdir()):
-            if not path.name.startswith("."):
+            if path.is_file() and not path.name.startswith("."):
                 self.keep(path.relative_to(self.folder).as_posix())
 
     def count_samples(self, captions: Path | None) -> None:
@@ -182,7 +203,6 @@ class Work:
 
 
 def used(path: Path) -> int:
-    """Bytes that are there of a file or folder, parts under temporary names included."""
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    return sum(p.stat().st_size for p in path.parent.glob(f"*{escape(path.name)}*") if p.is_file())
+    """Bytes that are there of a file, its parts under temporary names included."""
+    files = [path, *path.parent.glob(f".{escape(path.name)}.*")]
+    return sum(file.stat().st_size for file in files if file.is_file())

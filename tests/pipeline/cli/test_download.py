@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from file_server import FileServer
+from file_server import HTML, FileServer
+from fscdata.cli.download import Engine, _img2dataset_options
 
 MANIFEST = """\
 title: Two files
@@ -76,9 +77,55 @@ def test_download_and_again(tmp_path: Path) -> None:
 
         again = run("download", path, "--data-root", tmp_path / "my data")
         assert "is there already, 2 files" in again.stdout
-        report = json.loads(run("download", path, tmp_path / "it", "--json").stdout)
+        done = run("download", path, tmp_path / "it", "--json")
+        report = json.loads(done.stdout)
         assert (report["already"], report["files"], report["bytes"]) == (False, 2, 12)
-        assert run("download", path, tmp_path / "it", "--quiet").stdout == ""
+        assert report["licence"]["terms"] == "Keep the notice."
+        assert "Keep the notice." in done.stderr
+        done = run("download", path, tmp_path / "it", "--quiet")
+        assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_quiet_shows_the_terms_of_what_is_fetched(tmp_path: Path) -> None:
+    with FileServer() as server:
+        for name in ("a.json", "b.json"):
+            server.serve(name, b"[1, 2]")
+        done = run("download", write(tmp_path, server.url), tmp_path / "it", "--quiet")
+    terms = "Two files; licence: MIT (https://example.org/mit). Keep the notice.\n"
+    assert (done.stdout, done.stderr) == ("", terms)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("page.parquet", "HTML in place of a parquet"), ("page.bin", "HTML in place of a file")]
+    + [(name, "HTML in place of a t") for name in ("page.txt", "page.xz", "page.bz2")]
+    + [("page.jsonl", "HTML in place of a json"), ("page.html", "")],
+)
+def test_a_page_of_status_200_in_place_of_a_file(tmp_path: Path, name: str, sentence: str) -> None:
+    with FileServer() as server:
+        server.serve("a.json", b"[1, 2]")
+        server.serve(name, HTML)
+        path = write(tmp_path, server.url)
+        path.write_text(path.read_text().replace("b.json", name))
+        done = run("download", path, tmp_path / "it", code=1 if sentence else 0)
+    assert sentence in done.stderr
+    assert (tmp_path / "it" / name).exists() == (not sentence)
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("a=2024-13-45", "2024-13-45"),
+        ("a=" + "[" * 5000, "[" * 5000),
+        ("a=!!bool x", "!!bool x"),
+        ("a=*", "*"),
+        ("a=384", 384),
+        ("a=[noai, noindex]", ["noai", "noindex"]),
+        ("a='2024-01-02'", "2024-01-02"),
+    ],
+)
+def test_options_are_yaml_else_text(word: str, value: object) -> None:
+    assert _img2dataset_options([word], Engine.MULTIPROCESSING, None) == {"a": value}
 
 
 def test_what_goes_wrong_is_one_sentence(tmp_path: Path) -> None:

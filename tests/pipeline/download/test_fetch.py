@@ -315,6 +315,13 @@ def test_a_mirror_goes_on_where_the_digest_will_tell(
     assert fetched.sha256 == DIGEST and server.sent == len(DATA)
 
 
+def test_a_length_that_no_file_has(server: FileServer, tmp_path: Path, patience: Patience) -> None:
+    lie = Answer(200, {"Content-Length": "9" * 5000}, DATA)
+    file = Served(DATA, [lie])
+    fetched = fetch([server.serve("file.bin", file)], tmp_path / "file.bin", patience=patience)
+    assert (fetched.sha256, len(server.asked)) == (DIGEST, 1)
+
+
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_what_may_pass_is_asked_again(
     server: FileServer, tmp_path: Path, patience: Patience, waits: list[float], status: int
@@ -337,12 +344,13 @@ def test_retry_after_is_honoured_up_to_a_ceiling(
     server: FileServer, tmp_path: Path, waits: list[float]
 ) -> None:
     then = format_datetime(datetime.now(UTC) + timedelta(seconds=50))
-    asked = ["7", "86400", then, "soon", "0"]
+    beyond = "Fri, 01 Jan 2027 00:00:00 +99999999999999999"
+    asked = ["7", "86400", then, "soon", "0", beyond]
     file = Served(DATA, [Answer(429, {"Retry-After": value}) for value in asked])
     told: list[str] = []
     patience = Patience(longest_wait=100, sleep=waits.append, tell=told.append)
     fetch([server.serve("file.bin", file)], tmp_path / "file.bin", patience=patience)
-    assert waits[:2] == [7.0, 100.0] and 40 < waits[2] <= 50 and waits[3:] == [8.0, 16.0]
+    assert waits[:2] == [7.0, 100.0] and 40 < waits[2] <= 50 and waits[3:] == [8.0, 16.0, 32.0]
     assert told[0].endswith("/file.bin answers 429 Too Many Requests; goes on in 7 s")
 
 
@@ -353,14 +361,15 @@ def test_nobody_listens(tmp_path: Path, patience: Patience, waits: list[float]) 
     assert "cannot be reached" in sentence and "refused" in sentence and len(waits) == 3
 
 
-@pytest.mark.parametrize("expected", ["zip", "tar", "json", "text"])
+@pytest.mark.parametrize("expected", ["zip", "tar", "json", "parquet", "text", None])
 @pytest.mark.parametrize("page", [HTML, b"  \n<html><body>Sign in</body></html>"])
 def test_a_page_in_place_of_a_file_is_refused(
     server: FileServer, tmp_path: Path, expected: Any, page: bytes
 ) -> None:
     address = server.serve("file", Served(DATA, [Answer(200, {}, page)] * 2))
     sentence = refused([address], tmp_path / "file", expected=expected)
-    assert f"sends a page of HTML in place of a {expected} file" in sentence
+    what = f"a {expected} file" if expected else "a file"
+    assert f"sends a page of HTML in place of {what}" in sentence
     assert left(tmp_path) == [] and len(server.asked) == 1
 
 
@@ -369,6 +378,9 @@ def test_a_page_in_place_of_a_file_is_refused(
     [
         ("json", b'\xef\xbb\xbf {"a": 1}'),
         ("text", b"caption\turl\n"),
+        ("parquet", b"PAR1" + bytes(8) + b"PAR1"),
+        ("page", HTML),
+        (None, bytes(20)),
         ("zip", b"PK\5\6" + bytes(18)),
     ],
 )

@@ -12,6 +12,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -206,8 +207,8 @@ def children(pid: int) -> list[int]:
     return [int(own) for own, parent in pairs if int(parent) == pid]
 
 
-def test_probe_foretells_the_yield(data: Path, server: PictureServer) -> None:
-    found = probe(data.with_name("cc3m.tsv"), OPTIONS, rows=100, seed=7)
+def test_probe_foretells_the_yield(data: Path, tmp_path: Path, server: PictureServer) -> None:
+    found = probe(data.with_name("cc3m.tsv"), tmp_path, OPTIONS, rows=100, seed=7)
     assert (found.table_rows, found.rows) == (300, 100)
     assert sum(found.histogram.values()) == 100
     assert found.histogram["success"] == found.successes > 50
@@ -279,6 +280,8 @@ def test_a_missing_environment_is_named(
     ("extra", "sentence"),
     [
         ({"resize_mood": "no"}, r"'resize_mood': img2dataset 1\.\d+\.\d+ has no such option"),
+        ({"user_agent_token": date(2024, 1, 2)}, "user_agent_token: '2024-01-02' is no text"),
+        ({"timeout": float("nan")}, "timeout: 'nan' is no text, number"),
         ({"output_format": "files"}, "'output_format': fscdata gives this to img2dataset itself"),
         (
             {"save_additional_columns": ["width"]},

@@ -11,6 +11,8 @@ import sys
 import tarfile
 import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +27,8 @@ from fscdata.manifest import Manifest, load_manifest
 from fscdata.steps.download import Options, Show, download, is_there, plan, retry
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
-from fscdata.steps.work import Progress
+from fscdata.steps.work import Progress, used
+from fscdata.storage import locked
 from hub_server import HubRepository, HubServer
 from picture_server import PATIENCE, PictureServer
 from tars import img2dataset_sample, jpeg, write_tar
@@ -201,6 +204,112 @@ def test_a_lost_shard_is_made_again(tmp_path: Path) -> None:
         assert [file.etag for file in report.source.files] == first, "what is known stays known"
 
 
+def test_a_lost_shard_stays_lost_until_it_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "coco"
+    with FileServer() as server:
+        small = serve_coco(server, tmp_path)
+        download(small, data)
+        before = tree(data)
+        (data / "valid" / "shards" / "00000.tar").unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr("fscdata.steps.work.MARGIN", 10**18)
+            for _ in range(2):
+                with pytest.raises(FsckitError, match="are needed and"):
+                    download(small, data)
+        assert not is_there(small, data)
+        assert download(small, data).source.samples == PICTURES
+        assert tree(data) == before
+        assert is_there(small, data)
+
+
+def test_sources_that_were_cut_come_again(tmp_path: Path) -> None:
+    data = tmp_path / "coco"
+    kept = Options(keep_archives=True)
+    with FileServer() as server:
+        small = serve_coco(server, tmp_path)
+        download(small, data, kept)
+        before = tree(data)
+        for lost in ("sources/val2014.zip", "sources/valid_neg_clip.tsv"):
+            (data / lost).write_bytes(before[lost][:-9])
+        download(small, data, kept)
+        assert tree(data) == before
+        (data / "shards" / "00000.tar").unlink()
+        (data / "sources" / "train_neg_clip.tsv").write_bytes(b"x")
+        download(small, data, kept)
+        assert tree(data) == before
+        (data / "sources" / "val2014.zip").write_bytes(b"PK")
+        download(small, data)
+        assert is_there(small, data), "archives that are not to be kept are not missed"
+        assert tree(data) == {name: b for name, b in before.items() if not name.endswith(".zip")}
+
+
+def test_a_plain_file_that_was_changed_comes_again(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with FileServer() as server:
+        files = [
+            {"name": name, "addresses": [server.serve(name, content)]}
+            for name, content in {"a.json": b'{"a": 1}', "b.json": b'{"b": 2}'}.items()
+        ]
+        small = manifest(tmp_path, kind="files", files=files)
+        download(small, data)
+        before = tree(data)
+        (data / "a.json").write_bytes(b'{"a"')
+        (data / "b.json").write_bytes(b'{"b": 3}')
+        download(small, data)
+    assert tree(data) == before
+    assert is_there(small, data)
+
+
+@pytest.mark.parametrize("mine", ["valid/shards/00000.tar", "shards/a.jpg", "valid/shards/b.jpg"])
+def test_files_of_the_users_own_where_shards_go_stay(tmp_path: Path, mine: str) -> None:
+    data = tmp_path / "coco"
+    (data / mine).parent.mkdir(parents=True)
+    (data / mine).write_bytes(b"mine")
+    with FileServer() as server:
+        small = serve_coco(server, tmp_path)
+        with pytest.raises(FsckitError, match=r"there are shards in it, .* take another folder"):
+            download(small, data)
+        assert not server.asked
+    assert tree(data) == {mine: b"mine"}
+
+
+def test_files_of_the_users_own_that_come_later_stay(tmp_path: Path) -> None:
+    data = tmp_path / "coco"
+    mine = data / "valid" / "shards" / "a.jpg"
+    with FileServer() as server:
+        small = serve_coco(server, tmp_path)
+        download(small, data)
+        mine.write_bytes(b"mine")
+        (data / "valid" / "shards" / "00000.tar").unlink()
+        with pytest.raises(FsckitError, match=r"a\.jpg: was not made by .* move it elsewhere"):
+            download(small, data)
+        assert mine.read_bytes() == b"mine"
+        mine.unlink()
+        assert download(small, data).source.samples == PICTURES
+
+
+def test_a_record_that_another_run_wrote_just_now_is_heeded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+
+    @contextmanager
+    def late(folder: Path) -> Iterator[None]:
+        monkeypatch.setattr("fscdata.steps.download.locked", locked)
+        download(small, data)  # by another, after this one has looked
+        with locked(folder):
+            yield
+
+    with FileServer() as server:
+        address = server.serve("a.json", b"[]")
+        small = manifest(tmp_path, kind="files", files=[{"name": "a.json", "addresses": [address]}])
+        monkeypatch.setattr("fscdata.steps.download.locked", late)
+        report = download(small, data)
+    assert [file.address for file in report.source.files] == [address]
+
+
 def test_killed_five_times_equals_undisturbed(tmp_path: Path) -> None:
     data = tmp_path / "killed"
     with FileServer() as server:
@@ -355,6 +464,75 @@ def test_a_number_that_a_repository_lacks_is_an_error(
             download(small, tmp_path / "data")
 
 
+def test_a_repository_is_mended_in_its_place(
+    tmp_path: Path, hub: HubRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small, data = manifest(tmp_path, **HUB), tmp_path / "data"
+    with HubServer({"someone/subset": hub}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        download(small, data)
+        before = tree(data)
+        (data / "shards" / "00000.tar").unlink()
+        rest = tree(data)
+        with monkeypatch.context() as patch:
+            patch.setattr("fscdata.steps.work.MARGIN", 10**18)
+            with pytest.raises(FsckitError, match="are needed and"):
+                download(small, data)
+        assert tree(data) == rest, "nothing is moved before it is known that there is space"
+        hub.lost.add("00000.tar")
+        with pytest.raises(FsckitError, match=r"00000\.tar"):
+            download(small, data)
+        assert rest.items() <= tree(data).items()
+        assert not is_there(small, data)
+        hub.lost.clear()
+        sent = server.sent
+        download(small, data)
+        assert server.sent - sent == len(before["shards/00000.tar"]), "the others stay"
+    assert tree(data) == before
+    assert is_there(small, data)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"shards": ["*.tgz"]}, r"has no file of '\*\.tgz' at commit .* manifest's shards"),
+        ({"shards": ["{a,b}-*.tar"]}, r"has no file of '\{a,b\}-\*\.tar'"),
+        ({"files": ["*.jsonl"]}, r"has no file of '\*\.jsonl' at commit .* manifest's files"),
+        ({"shards": ["data/*.tar"]}, r"'data/00000\.tar' lies in a folder"),
+        ({"shards": ["*_stats.json"]}, r"shards: there is not one sample"),
+    ],
+)
+def test_a_repository_that_gives_no_shard_or_no_sample_is_an_error(
+    tmp_path: Path,
+    hub: HubRepository,
+    monkeypatch: pytest.MonkeyPatch,
+    fields: dict[str, object],
+    sentence: str,
+) -> None:
+    small = manifest(tmp_path, kind="huggingface", repository="someone/subset", **fields)
+    hub.commits[COMMIT]["data/00000.tar"] = hub.commits[COMMIT]["00000.tar"]
+    with HubServer({"someone/subset": hub}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        for _ in range(2):
+            with pytest.raises(FsckitError, match=sentence):
+                download(small, tmp_path / "data")
+    assert not is_there(small, tmp_path / "data")
+
+
+def test_braces_and_a_star_in_one_pattern(
+    tmp_path: Path, hub: HubRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["data/train-0.parquet", "data/validation-0.parquet"]
+    hub.commits[COMMIT] |= dict.fromkeys(names, b"PAR1")
+    wanted = ["data/{train,validation,test}-*.parquet"]  # a star may stand for none
+    small = manifest(tmp_path, kind="huggingface", repository="someone/subset", files=wanted)
+    with HubServer({"someone/subset": hub}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        assert [file.name for file in plan(small)] == names
+        download(small, tmp_path / "data")
+    assert list(tree(tmp_path / "data")) == names
+
+
 def test_a_url_table_and_its_retry(tmp_path: Path) -> None:
     pytest.importorskip("img2dataset")
     data = tmp_path / "data"
@@ -385,6 +563,19 @@ def test_a_url_table_and_its_retry(tmp_path: Path) -> None:
                 download(small, data, Options(img2dataset={"number_sample_per_shard": number}))
         came, failures = retry(data, 2)
         assert (came, failures) == (2, {})
+        lost = {path: path.read_bytes() for path in (data / "shards").glob("00000*")}
+        assert len(lost) == 3
+        for path in lost:
+            path.unlink()
+        for again in (lambda: download(small, data, options), lambda: retry(data)) * 2:
+            with pytest.raises(FsckitError, match=r"is lost or has changed \(3 files have\)"):
+                again()
+        for path, content in lost.items():
+            path.write_bytes(content)
+        assert download(small, data, options).already
+        (data / "sources" / "t.tsv").write_bytes(b"cut")
+        assert not download(small, data, options).already
+        assert (data / "sources" / "t.tsv").read_bytes() == table.encode()
     source = read_source(data)
     assert source is not None
     assert source.samples == 10
@@ -401,7 +592,14 @@ def test_too_few_rows_of_a_probe_stop_the_download(
     from fscdata.download.probe import Probe
 
     found = Probe(1000, 200, 98, {"HTTP 404": 100, "time-out": 2}, {}, 10_000)
-    monkeypatch.setattr("fscdata.download.probe.probe", lambda table, options: found)
+    folders = []
+
+    def probe(table: Path, folder: Path, options: object) -> Probe:
+        assert folder.is_dir()
+        folders.append(folder)
+        return found
+
+    monkeypatch.setattr("fscdata.download.probe.probe", probe)
     with FileServer() as server:
         table = {"name": "t.tsv", "addresses": [server.serve("t.tsv", b"a cat\thttp://x/\n")]}
         columns = {"columns": ["text", "url"], "url_column": "url", "caption_column": "text"}
@@ -413,6 +611,7 @@ def test_too_few_rows_of_a_probe_stop_the_download(
             FsckitError, match=r"t\.tsv: 49% of the 200 rows.*HTTP 404: 100.*--min-success"
         ):
             download(small, tmp_path / "data")
+    assert folders == [tmp_path / "data" / ".downloading"], "where other machines see it"
     assert list(tree(tmp_path / "data")) == ["sources/.t.tsv.lock", "sources/t.tsv"]
 
 
@@ -476,6 +675,12 @@ def test_a_disk_that_is_too_small_is_told_before_the_first_byte(tmp_path: Path) 
         with pytest.raises(FsckitError, match=r"about 1\.\d EB are needed and .* are free"):
             download(small, tmp_path / "data")
         assert not server.asked
+
+
+def test_a_part_of_a_file_is_counted_off_and_nothing_of_others(tmp_path: Path) -> None:
+    for name in ("a.json", "mine-a.json", ".a.json.tmp", ".a.jsonl.tmp"):
+        (tmp_path / name).write_bytes(b"x" * 10)
+    assert used(tmp_path / "a.json") == 20
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
