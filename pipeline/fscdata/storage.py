@@ -114,15 +114,24 @@ def locked(data: DataPath) -> Iterator[None]:
     if not isinstance(data, Path):
         yield
         return
-    lock = filelock.FileLock(data / ".fscdata.lock")
+    with held(data / ".fscdata.lock", data, "is at work on this folder"):
+        yield
+
+
+@contextmanager
+def held(lock_file: Path, target: Path, doing: str) -> Iterator[None]:
+    """Hold the lock of `target`, which another fscdata may hold while it is `doing` something.
+
+    Raises:
+        FsckitError: another process holds it, or its folder cannot be written.
+    """
+    lock = filelock.FileLock(lock_file)
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:
-        raise FsckitError(
-            f"{data}: another fscdata is at work on this folder; wait for it"
-        ) from None
+        raise FsckitError(f"{target}: another fscdata {doing}; wait for it") from None
     except OSError as error:
-        raise cannot_be("written", data, error) from None
+        raise cannot_be("written", target, error) from None
     try:
         yield
     finally:

@@ -15,20 +15,9 @@ import typer.main
 
 import fsctrain
 import fsctrain.train
-from fsctrain.cli import app, main
+from commands import command
+from fsctrain.cli import app
 from fsctrain.config import Config
-
-
-def command(*words: object) -> int:
-    """The exit status of `fsctrain WORDS`."""
-    argv, sys.argv = sys.argv, ["fsctrain", *map(str, words)]
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    finally:
-        sys.argv = argv
-    return 0
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from commands import command
 from fsctrain.checkpoint import save_checkpoint
-from fsctrain.cli import main
 from fsctrain.config import Config
 from fsctrain.model import OpenClip, create_model, encode_images
 from fsctrain.train import train
@@ -20,18 +20,6 @@ from fsctrain.weights import merge
 from hf_hub import Hub
 
 WEIGHTS = "open_clip_model.safetensors"
-
-
-def command(*words: object) -> int:
-    """The exit status of `fsctrain WORDS`."""
-    argv, sys.argv = sys.argv, ["fsctrain", *map(str, words)]
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    finally:
-        sys.argv = argv
-    return 0
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ class Evaluation:
 
     def score(self) -> bool:
         """Score the model; called by all ranks. Returns whether the run is to end now."""
-        return bool(self._ranks.max(torch.tensor(int(bool(self._ranks.on_first(self._score))))))
+        return bool(self._ranks.objects(self._ranks.on_first(self._score))[0])
 
     def save(self) -> None:
         """Write the run's checkpoint: the best weights where they were kept, else the last."""

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import filelock
-
-from fscdata.contract import FsckitError, cannot_be
+from fscdata.contract import access
+from fscdata.storage import held
 
 
 @contextmanager
@@ -20,15 +19,7 @@ def alone(target: Path) -> Iterator[None]:
     Raises:
         FsckitError: another process holds it, or the parent folder cannot be written.
     """
-    lock = filelock.FileLock(target.with_name(f".{target.name}.lock"))
-    try:
+    with access(target, "written"):
         target.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except filelock.Timeout:
-        raise FsckitError(f"{target}: another fscdata is fetching it; wait for it") from None
-    except OSError as error:
-        raise cannot_be("written", target, error) from None
-    try:
+    with held(target.with_name(f".{target.name}.lock"), target, "is fetching it"):
         yield
-    finally:
-        lock.release()
