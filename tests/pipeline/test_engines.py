@@ -124,7 +124,7 @@ def test_a_signal_ends_an_engine_cleanly(
         time.sleep(0.05)
     os.killpg(process.pid, number)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == code
+    assert process.returncode == code, stderr
     assert "stopped; the same command again" in stderr
     assert "Traceback" not in stderr
     assert len(tables(tmp_path)) < 400 * 4

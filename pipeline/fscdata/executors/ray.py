@@ -34,6 +34,7 @@ from fscdata.executors.base import (
 with environment({"RAY_DEDUP_LOGS_SKIP_REGEX": "."}):
     import ray
 
+SETTLE = 1.0  # seconds before a task that runs is cancelled
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
@@ -125,14 +126,21 @@ class RayCrew:
         return [(self._running.pop(ref), _reply(ref)) for ref in ready]
 
     def stop(self) -> None:
-        """Interrupt what runs, so that its clean-ups run; kill what has not ended in time."""
-        refs = list(self._running)
-        for ref in refs:
+        """Interrupt what runs, so that its clean-ups run; kill what has not ended in time.
+
+        Ray aborts the whole driver where a task is cancelled in the moment in which it ends, so
+        what ends by itself in `SETTLE` seconds may.
+        """
+        left = _wait_for(list(self._running), SETTLE)
+        for ref in reversed(left):  # those that wait for a worker first: they would get one
             ray.cancel(ref)
-        if refs:
-            _, left = ray.wait(refs, num_returns=len(refs), timeout=GRACE)
-            for ref in left:
-                ray.cancel(ref, force=True)
+        for ref in _wait_for(left, GRACE):
+            ray.cancel(ref, force=True)
+
+
+def _wait_for(refs: list[ray.ObjectRef[bytes]], seconds: float) -> list[ray.ObjectRef[bytes]]:
+    """Those that have not ended by then."""
+    return ray.wait(refs, num_returns=len(refs), timeout=seconds)[1] if refs else []
 
 
 def _reply(ref: ray.ObjectRef[bytes]) -> Reply:
