@@ -6,8 +6,9 @@ import hashlib
 import re
 import time
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from http.server import BaseHTTPRequestHandler
+
+from loopback import LoopbackServer
 
 HTML = b"<!DOCTYPE html>\n<html><body>Sign in to the network of this hotel</body></html>"
 BLOCK = 1 << 14  # bytes sent at a time
@@ -71,33 +72,21 @@ class Asked:
     headers: dict[str, str]
 
 
-class FileServer(ThreadingHTTPServer):
-    """Serves `files` by path; `asked` are the requests so far, `sent` the bytes of bodies."""
+class FileServer(LoopbackServer):
+    """Serves `files` by path; `asked` are the GETs so far, `sent` the bytes of their bodies, and
+    `asked_sizes` the paths of the HEADs, which have no faults."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
+        super().__init__(_Handler)
         self.files: dict[str, Served] = {}
         self.asked: list[Asked] = []
+        self.asked_sizes: list[str] = []
         self.sent = 0
-        self.closing = Event()
 
     def serve(self, name: str, file: Served | bytes) -> str:
         """The address of a file that is served from now on."""
         self.files[f"/{name}"] = file if isinstance(file, Served) else Served(file)
         return f"{self.url}/{name}"
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is no error here."""
-
-    def __enter__(self) -> FileServer:
-        Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.closing.set()
-        self.shutdown()
-        self.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -105,7 +94,11 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_HEAD(self) -> None:
-        self.do_GET()
+        self.server.asked_sizes.append(self.path)
+        file = self.server.files.get(self.path)
+        if file is None:
+            return self._answer(Answer(404))
+        return self._head(file, None, len(file.content))
 
     def do_GET(self) -> None:
         self.server.asked.append(
@@ -129,8 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(Answer(416, {"Content-Range": f"bytes */{len(file.content)}"}))
         body = file.content[start or 0 :]
         self._head(file, start, len(body))
-        if self.command == "GET":
-            self._body(file, body, fault if isinstance(fault, Drop | Stall) else None)
+        self._body(file, body, fault if isinstance(fault, Drop | Stall) else None)
 
     def _start(self, file: Served) -> int | None:
         """The first byte that is asked for, None where the whole file is to be sent."""

@@ -11,10 +11,12 @@ import json
 import re
 import time
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from http.server import BaseHTTPRequestHandler
+from threading import Lock
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from loopback import LoopbackServer
 
 TOKEN = "hf_of_someone_with_access"
 STALE_TOKEN = "hf_that_was_revoked"
@@ -68,13 +70,12 @@ class HubServer:
 
     def __enter__(self) -> HubServer:
         for server in (self._hub, self._store):
-            Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+            server.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         for server in (self._hub, self._store):
-            server.shutdown()
-            server.server_close()
+            server.__exit__()
 
     def asked(self, part: str, method: str = "GET") -> list[Request]:
         with self.lock:
@@ -88,14 +89,10 @@ class HubServer:
         return left > 0
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(LoopbackServer):
     def __init__(self, owner: HubServer, handler: type[BaseHTTPRequestHandler]) -> None:
-        super().__init__(("127.0.0.1", 0), handler)
+        super().__init__(handler)
         self.owner = owner
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-    def handle_error(self, *_: object) -> None:
-        """A client that was killed is no error here."""
 
 
 class _Handler(BaseHTTPRequestHandler):

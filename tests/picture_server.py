@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Lock
 
+from loopback import LoopbackServer
 from tars import jpeg
 
 PATIENCE = 2  # seconds, the time-out that tables of this server want
 HEALS_AFTER = {"unwell": 1, "busy": 1, "slow": 1, "dropped": 1, "sick": 2}  # requests
 
 
-class PictureServer(ThreadingHTTPServer):
+class PictureServer(LoopbackServer):
     """Serves /KIND/NUMBER, and counts in `requests` what was asked for.
 
     `ok` is a JPEG of its own colour. `gone` 404, `forbidden` 403, `html` a page with status 200,
@@ -24,29 +25,12 @@ class PictureServer(ThreadingHTTPServer):
     answer takes `delay` seconds.
     """
 
-    daemon_threads = True
-    request_queue_size = 64
-
     def __init__(self, heals: bool = True, delay: float = 0) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
+        super().__init__(_Handler)
         self.heals = heals
         self.delay = delay
         self.requests: Counter[str] = Counter()
         self.lock = Lock()
-        self.closing = Event()
-
-    def __enter__(self) -> PictureServer:
-        Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.closing.set()
-        self.shutdown()
-        self.server_close()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that gave up are what the tests want."""
 
 
 class _Handler(BaseHTTPRequestHandler):

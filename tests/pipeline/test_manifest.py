@@ -207,15 +207,58 @@ def test_pictures_do_not_lie_where_shards_are_made(tmp_path: Path, pictures: str
     load_manifest(str(path))
 
 
-def test_plain_files_have_names_of_their_own(tmp_path: Path) -> None:
+def of_kind(path: Path, kind: str, more: str) -> Manifest:
+    """A manifest of another kind, with the terms of the good one."""
     head, tail = GOOD.split("archives:\n")[0], GOOD[GOOD.index("captions: the column") :]
-    file = "  - {name: a.json, addresses: [https://example.org/a.json]}\n"
-    path = tmp_path / "files.yaml"
-    path.write_text(head.replace("archive", "files") + "files:\n" + file + tail)
-    load_manifest(str(path))
-    path.write_text(head.replace("archive", "files") + "files:\n" + 2 * file + tail)
-    with pytest.raises(FsckitError, match=r"line 3: files: 'a\.json' comes twice; keep one"):
-        load_manifest(str(path))
+    path.write_text(head.replace("archive", kind) + more + tail)
+    return load_manifest(str(path))
+
+
+def files_of(path: Path, name: str, address: str, more: str = "") -> Manifest:
+    rows = f"  - name: '{name}'\n    addresses: ['{address}']\n{more}"
+    return of_kind(path, "files", f"files:\n{rows}")
+
+
+def test_braces_stand_for_many_files(tmp_path: Path) -> None:
+    path = tmp_path / "many.yaml"
+    many = files_of(path, "{00..02}.json", "https://example.org/{a,b,c}/x", "    about: 7\n")
+    assert [(file.name, file.addresses, file.about) for file in many.plan()] == [
+        (f"0{i}.json", [f"https://example.org/{letter}/x"], 7) for i, letter in enumerate("abc")
+    ]
+    one = files_of(path, "a.json", "https://example.org/{a,b}.json")
+    assert one.plan()[0].addresses == ["https://example.org/{a,b}.json"]
+    for name, address, more, words in [
+        ("{0..2}.json", "https://a.org/{0..3}", "", "stands for 3 files; write an address"),
+        ("{0..2}.json", "https://a.org/0", "", "stands for 3 files; write an address"),
+        ("{0..2}.json", "https://a.org/{0..2}", "    size: 3\n", "have no one size or digest"),
+        ("{0..2.json", "https://a.org/0", "", "a brace is not closed"),
+        ("{a,a}.json", "https://a.org/{0,1}", "", "'a.json' comes twice"),
+    ]:
+        with pytest.raises(FsckitError, match=f"line 3: files: .*{words}"):
+            files_of(path, name, address, more)
+
+
+def test_a_table_is_fetched_or_lies_there(tmp_path: Path) -> None:
+    path, columns = tmp_path / "urls.yaml", "url_column: url\ncaption_column: text\n"
+    file = "table_files: [{name: a.tsv, addresses: [https://example.org/a.tsv]}]\n"
+    assert of_kind(path, "urls", file + columns).plan()[0].name == "a.tsv"
+    assert of_kind(path, "urls", "table: my/tables\n" + columns).plan() == []
+    for table, words in [
+        ("", "table: either table_files, which are fetched, or table"),
+        (file + "table: a.tsv\n", "line 4: table: either table_files"),
+        ("table: /etc/passwd\n", "line 3: table: .*leads out of"),
+        ("table: shards/a.tsv\n", "line 3: table: .*lies where the download keeps files"),
+        ("table: .\n", "line 3: table: '.' names no file"),
+    ]:
+        with pytest.raises(FsckitError, match=words):
+            of_kind(path, "urls", table + columns)
+
+
+@pytest.mark.parametrize("folder", ["shards", "sources/a", "./urls"])
+def test_captions_of_a_repository_do_not_lie_where_shards_do(tmp_path: Path, folder: str) -> None:
+    archive = f"caption_archive: {{file: a.tar, folder: {folder}}}\n"
+    with pytest.raises(FsckitError, match=r"line 4: caption_archive\.folder: .*rename it"):
+        of_kind(tmp_path / "hub.yaml", "huggingface", "repository: a/b\n" + archive)
 
 
 def test_new_mirrors_and_other_prose_leave_a_data_set_what_it_is(tmp_path: Path) -> None:
@@ -238,13 +281,8 @@ def test_new_mirrors_and_other_prose_leave_a_data_set_what_it_is(tmp_path: Path)
 
 
 def test_other_files_of_a_repository_make_another_data_set(tmp_path: Path) -> None:
-    head, tail = GOOD.split("archives:\n")[0], GOOD[GOOD.index("captions: the column") :]
-    path = tmp_path / "hub.yaml"
-
     def hub(files: str) -> Manifest:
-        more = f"repository: a/b\nfiles: {files}\n"
-        path.write_text(head.replace("archive", "huggingface") + more + tail)
-        return load_manifest(str(path))
+        return of_kind(tmp_path / "hub.yaml", "huggingface", f"repository: a/b\nfiles: {files}\n")
 
     source = Source.start(hub("[a.json]"))
     assert source.is_of(hub("[./a.json]\nabout: 7"))

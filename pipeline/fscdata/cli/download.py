@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -13,11 +12,11 @@ import typer
 from rich.console import Console
 
 from fscdata.cli.download_progress import display
+from fscdata.cli.download_report import print_plan, print_report, size_in_words, terms
 from fscdata.contract import FsckitError, data_path, printable
 
 if TYPE_CHECKING:
     from fscdata.manifest import Manifest
-    from fscdata.steps.download import DownloadReport, PlannedFile
 
 DataRoot = Annotated[
     Path, typer.Option(help="the folder of all data sets", envvar="FSCKIT_DATA", file_okay=False)
@@ -51,9 +50,13 @@ def download(
         bool, typer.Option("--keep-archives", help="keep zips whose pictures are packed")
     ] = False,
     min_success: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="of a URL table: share of the probed rows that must come"),
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="of a URL table: share of the probed rows that must come; default 0.5",
+        ),
+    ] = None,
     retries: Annotated[
         int, typer.Option(min=0, help="of a URL table: rounds for rows whose error can pass")
     ] = 0,
@@ -71,25 +74,26 @@ def download(
     as_json: AsJson = False,
 ) -> None:
     """A data set's manifest → the data set, its terms shown first."""
-    from fscdata.manifest import UrlsManifest, load_manifest
-    from fscdata.steps.download import Options, is_there, plan
+    from fscdata.manifest import load_manifest
+    from fscdata.steps.download import Options, is_there
     from fscdata.steps.download import download as step
+    from fscdata.steps.download_plan import plan
 
     manifest = load_manifest(name)
     place = data_path(folder) if folder else data_root / Path(name).stem
     if not isinstance(place, Path):
         raise FsckitError(f"{folder}: downloads need a local folder; copy it there afterwards")
     given = _img2dataset_options(option or [], engine, workers)
-    if given and not isinstance(manifest, UrlsManifest):
-        raise FsckitError(
-            f"{name}: is fetched without img2dataset; leave --engine, --workers and -o out"
-        )
+    of_a_table = bool(given) or min_success is not None or retries > 0
+    _refuse_idle_options(name, manifest, of_a_table, keep_archives)
+    options = Options(
+        Options.min_success if min_success is None else min_success, retries, keep_archives, given
+    )
     if dry_run:
-        _print_plan(manifest, plan(manifest), place, as_json)
+        print_plan(manifest, plan(manifest, options), place, as_json)
         return
-    options = Options(min_success, retries, keep_archives, given)
     if not is_there(manifest, place):
-        typer.echo(_terms(manifest), err=True)
+        typer.echo(terms(manifest), err=True)
     try:
         with display(quiet or as_json) as show:
             report = step(manifest, place, options, show)
@@ -99,7 +103,7 @@ def download(
     if as_json:
         typer.echo(json.dumps({**report.record(), "licence": manifest.licence.model_dump()}))
     elif not quiet:
-        _print_report(manifest, report)
+        print_report(manifest, report)
 
 
 def datasets(data_root: DataRoot = Path("data"), as_json: AsJson = False) -> None:
@@ -128,7 +132,7 @@ def datasets(data_root: DataRoot = Path("data"), as_json: AsJson = False) -> Non
     table = Table("name", "kind", "size", "licence", "on disk")
     table.columns[0].no_wrap = True
     for row in rows:
-        size = "?" if row["bytes"] is None else f"about {_decimal(row['bytes'])}"
+        size = "?" if row["bytes"] is None else f"about {size_in_words(row['bytes'])}"
         table.add_row(row["name"], row["kind"], size, row["licence"], row["folder"] or "no")
     Console().print(table)
 
@@ -151,9 +155,22 @@ def retry(
         typer.echo(printable(f"{folder}: {samples:,} samples more; failed: {reasons or 'nothing'}"))
 
 
+def _refuse_idle_options(
+    name: str, manifest: Manifest, of_a_table: bool, keep_archives: bool
+) -> None:
+    """Raises FsckitError where options are given that do nothing for this kind of data set."""
+    if of_a_table and manifest.kind != "urls":
+        raise FsckitError(
+            f"{name}: is no table of URLs; leave --engine, --workers, --min-success, --retries and "
+            f"-o out"
+        )
+    if keep_archives and manifest.kind != "archive":
+        raise FsckitError(f"{name}: has no archives that are packed; leave --keep-archives out")
+
+
 def _img2dataset_options(words: list[str], engine: Engine, workers: int | None) -> dict[str, Any]:
     """img2dataset's options of the command line; values are read as YAML reads them."""
-    from fscdata.yaml_lines import read_value
+    from fscdata.manifest import read_value
 
     given: dict[str, Any] = {}
     if engine != Engine.MULTIPROCESSING:
@@ -166,84 +183,3 @@ def _img2dataset_options(words: list[str], engine: Engine, workers: int | None) 
             raise FsckitError(f"-o {word}: write it as NAME=VALUE, for example image_size=384")
         given[name] = read_value(value)
     return given
-
-
-def _terms(manifest: Manifest) -> str:
-    licence = manifest.licence
-    return printable(f"{manifest.title}; licence: {licence.name} ({licence.link}). {licence.terms}")
-
-
-def _print_plan(manifest: Manifest, files: list[PlannedFile], folder: Path, as_json: bool) -> None:
-    """What --dry-run found."""
-    from rich.table import Table
-
-    from fscdata.manifest import LocalManifest
-
-    if as_json:
-        record = {
-            "folder": str(folder),
-            "files": [vars(file) for file in files],
-            "licence": manifest.licence.model_dump(),
-        }
-        typer.echo(json.dumps(record))
-        return
-    typer.echo(_terms(manifest))
-    table = Table("file", "size")
-    table.add_column("from", overflow="fold")
-    for file in files:
-        size = "?" if file.size is None else ("" if file.exact else "about ") + _decimal(file.size)
-        table.add_row(printable(file.name), size, printable(file.address))
-    if files:
-        Console().print(table)
-    known = sum(file.size or 0 for file in files)
-    unknown = sum(file.size is None for file in files)
-    sizes = [_decimal(known)] if known or not unknown else []
-    sizes += [f"{unknown:,} of unknown size"] if unknown else []
-    line = f"{_number(len(files), 'file')}, {' and '.join(sizes)}, to {folder}"
-    typer.echo(printable(f"{line}; afterwards: {manifest.on_disk}"))
-    if isinstance(manifest, LocalManifest) and not (folder / manifest.pictures).is_dir():
-        typer.echo(printable(f"{folder / manifest.pictures}: {manifest.instructions}"))
-    if manifest.note:
-        typer.echo(printable(manifest.note))
-
-
-def _print_report(manifest: Manifest, report: DownloadReport) -> None:
-    """The closing table, and what to do next."""
-    from rich.table import Table
-
-    source = report.source
-    if report.already:
-        typer.echo(printable(f"{report.folder}: is there already, {_counts(report)}"))
-    else:
-        table = Table("files", "bytes", "shards", "samples", "captions", "seconds")
-        table.add_row(
-            f"{len(source.files):,}",
-            _decimal(report.bytes),
-            *(f"{n:,}" for n in (report.shards, source.samples, source.captions)),
-            f"{report.seconds:.1f}",
-        )
-        Console().print(table)
-        reasons = sorted(source.left_out.items(), key=lambda item: -item[1])
-        left_out = ", ".join(f"{reason}: {n:,}" for reason, n in reasons) or "nothing"
-        typer.echo(printable(f"{report.folder}: {manifest.on_disk}; left out: {left_out}"))
-    if manifest.command:
-        place = shlex.quote(str(report.folder))
-        typer.echo(printable(f"next: {manifest.command.replace('{folder}', place)}"))
-
-
-def _counts(report: DownloadReport) -> str:
-    source = report.source
-    if not report.shards:
-        return _number(len(source.files), "file")
-    counts = {"shard": report.shards, "sample": source.samples, "caption": source.captions}
-    return ", ".join(_number(count, what) for what, count in counts.items())
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def _decimal(size: int) -> str:
-    from rich.filesize import decimal
-
-    return decimal(size)

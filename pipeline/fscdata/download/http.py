@@ -60,6 +60,15 @@ def ask(
         yield response
 
 
+def size_at(session: requests.Session, address: str, timeout: float) -> int | None:
+    """Bytes of a file, as its server says without sending it; None where it does not."""
+    try:
+        with session.head(address, allow_redirects=True, timeout=timeout) as response:
+            return content_length(response) if response.ok else None
+    except (requests.RequestException, ValueError, OSError):  # who fetches it, hears the reason
+        return None
+
+
 def _get(
     session: requests.Session, address: str, headers: Mapping[str, str], timeout: float
 ) -> requests.Response:

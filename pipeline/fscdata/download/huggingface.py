@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -116,11 +116,12 @@ def download(
     folder: Path,
     progress: Callable[[int], None],
     patience: Patience = PATIENCE,
-) -> list[Downloaded]:
+) -> Generator[Downloaded, None, None]:
     """Bring the files that the patterns name into a folder, under their paths in the repository.
 
-    A file that is there with its size and digest stays as it is; a part of one is gone on with.
-    `progress` is that of `fetch`, for all files together, and is called by one thread at a time.
+    Each is told of as soon as it is there whole. One that is there with its size and digest stays
+    as it is; a part of one is gone on with. `progress` is that of `fetch`, for all files together,
+    and is called by one thread at a time. Closing the generator stops the download.
 
     Raises:
         FsckitError: the hub cannot be reached or refuses, a file is not as it is listed, or the
@@ -144,7 +145,8 @@ def download(
     with ThreadPoolExecutor(AT_ONCE) as pool:
         work = [pool.submit(_bring, repository, file, folder, count, patience) for file in files]
         try:
-            return _all_or_first_error(work)
+            for future in as_completed(work):
+                yield future.result()
         finally:  # an error or Ctrl-C does not wait for gigabytes
             stopped.set()
             pool.shutdown(cancel_futures=True)
@@ -152,12 +154,6 @@ def download(
 
 class _StoppedError(Exception):
     """Ends the other files when one has failed."""
-
-
-def _all_or_first_error(work: list[Future[Downloaded]]) -> list[Downloaded]:
-    for future in wait(work, return_when=FIRST_EXCEPTION).done:
-        future.result()
-    return [future.result() for future in work]
 
 
 def _bring(

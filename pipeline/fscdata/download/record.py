@@ -19,8 +19,10 @@ _PROSE = ("title", "captions", "licence", "citation", "on_disk", "command", "not
 _PLACE = {"addresses": True, "about": True}
 _LEFT_OUT: dict[str, Any] = {
     **dict.fromkeys((*_PROSE, "about"), True),
-    **{files: {"__all__": _PLACE} for files in ("archives", "caption_files", "files")},
-    "table": _PLACE,
+    **{
+        files: {"__all__": _PLACE}
+        for files in ("archives", "caption_files", "files", "table_files")
+    },
 }
 
 

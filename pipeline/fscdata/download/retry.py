@@ -24,10 +24,11 @@ from fscdata.storage import locked
 def retry(folder: Path, times: int = 1, progress: Progress = lambda done, rows: None) -> UrlReport:
     """Download again what failed by a time-out, a 429 or 5xx, DNS or a lost connection.
 
-    The pictures go into new shards, numbered on from those that are there, so no key comes twice.
-    The Parquet of each shard says what became of its rows; hence a row that was brought back is
-    not asked for again, nor one of a retry that was killed. The report is of the rows that could
-    be asked for at the start: `successes` of them are there now.
+    The pictures go into new shards, numbered on from those that are there, so no key comes twice; a
+    shard without a picture is not kept. The Parquet of each shard says what became of its rows;
+    hence a row that was brought back is not asked for again, nor one of a retry that was killed.
+    There are so many rounds, or fewer: none after one that brings nothing. The report is of the
+    rows that could be asked for at the start: `successes` of them are there now.
 
     Raises:
         FsckitError: the folder is no finished data set of a URL table; as `urls.download_table`.
@@ -45,7 +46,9 @@ def retry(folder: Path, times: int = 1, progress: Progress = lambda done, rows: 
             if not pending:
                 break
             _fetch(folder, plan, pending, progress)
-            after = read_outcomes(shards, shard_names(shards))
+            last, after = after, read_outcomes(shards, shard_names(shards))
+            if after.successes == last.successes:
+                break
     return UrlReport(
         after.successes - before.successes,
         dict(Counter(after.failures[row] for row in _pending(before) if row in after.failures)),

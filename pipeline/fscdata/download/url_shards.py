@@ -66,11 +66,13 @@ def remove(folder: Path, name: str) -> None:
 def publish(working: Path, shards: Path) -> list[str]:
     """Move the whole shards of a working folder to the others; returns their names.
 
-    A run that was killed between two files of a shard is gone on with here.
+    Those without a picture are left behind. A run that was killed between two files of a shard is
+    gone on with here.
     """
     moved = []
     for name in shard_names(working):
-        if (shards / f"{name}.tar").exists() or is_whole(working, name):
+        moving = (shards / f"{name}.tar").exists()
+        if moving or (is_whole(working, name) and _samples(working / f"{name}.tar")):
             for ending in ENDINGS:
                 file = working / f"{name}{ending}"
                 if file.exists():

@@ -111,6 +111,9 @@ class UrlOptions:
         kept = [*self._list("save_additional_columns"), *self._list("verify_hash")[:1]]
         if box := self.extra.get("bbox_col"):
             kept.append(str(box))
+        for name in kept:
+            if name in ("url", "caption", self.url_col, self.caption_col):
+                raise FsckitError(f"'{name}': goes into every sample anyhow; keep other columns")
         return Columns(self.url_col, self.caption_col, self.columns, tuple(dict.fromkeys(kept)))
 
     def _list(self, name: str) -> list[str]:

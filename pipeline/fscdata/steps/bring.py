@@ -6,6 +6,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +50,7 @@ def bring(work: Work, manifest: Manifest) -> None:
 
 def _bring_huggingface(work: Work, manifest: HuggingfaceManifest) -> None:
     from fscdata.download import huggingface  # noqa: PLC0415
+    from fscdata.download.patience import Patience  # noqa: PLC0415
 
     folder, staging, archive = work.folder, work.folder / STAGING, manifest.caption_archive
     # A download that is gone on with stays with the commit that it was begun with.
@@ -69,9 +71,12 @@ def _bring_huggingface(work: Work, manifest: HuggingfaceManifest) -> None:
     progress = Progress("fetching", "bytes", 0, size, 0, len(wanted))
     for chosen, target in parts:
         names = [file.path for file in chosen]
-        for file in huggingface.download(repository, names, target, work.counted(progress)):
-            work.add(file.path, file)
-            progress.files += 1
+        count, patience = work.counted(progress), Patience(tell=work.show.say)
+        with closing(huggingface.download(repository, names, target, count, patience)) as came:
+            for file in came:
+                work.add(file.path, file)
+                progress.files += 1
+                work.show.progress(progress)
     if archive is not None:
         _extract(work, staging / archive.file, archive.folder)
         work.source.folders = [archive.folder]
@@ -131,8 +136,7 @@ def _bring_archive(work: Work, manifest: ArchiveManifest) -> None:
     archives = [sources / file.name for file in manifest.archives]
     if _unpacked(work, manifest.packs):
         captions = _caption_files(work, manifest)
-        shards = sum(file.expected_size or 0 for file in manifest.archives)
-        work.fetch(manifest.plan(), sources, shards)
+        work.fetch(manifest.plan(), sources, packed=manifest.archives)
         _pack(work, captions, PictureArchives(archives))
     else:
         _fetch_lost(work, manifest.plan() if work.options.keep_archives else manifest.caption_files)

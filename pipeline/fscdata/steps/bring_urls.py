@@ -18,12 +18,9 @@ if TYPE_CHECKING:
 def bring_urls(work: Work, manifest: UrlsManifest) -> None:
     """Fetch the table, try a few of its rows, and download the pictures."""
     from fscdata.download import urls  # noqa: PLC0415
-    from fscdata.download.img2dataset_process import find_img2dataset  # noqa: PLC0415
 
-    options = url_options(manifest, work.options.img2dataset)
-    find_img2dataset().check(options.arguments())  # before the first byte of a long table
-    table = work.folder / SOURCES / manifest.table.name
-    work.fetch([manifest.table], table.parent)
+    options = check_options(manifest, work.options.img2dataset)  # before a long table comes
+    table = _table(work, manifest)
     if not (work.folder / "urls").exists():  # what is gone on with was probed
         _probe(work, table, options)
     urls.download_table(table, work.folder, options, work.show.counter("downloading", "rows"))
@@ -33,6 +30,22 @@ def bring_urls(work: Work, manifest: UrlsManifest) -> None:
         again = work.show.counter("downloading again", "rows")
         retry(work.folder, work.options.retries, again)
     count_rows(work)
+
+
+def _table(work: Work, manifest: UrlsManifest) -> Path:
+    """The table's file, or the folder of its files, when they are there."""
+    if manifest.table is not None:
+        table = work.folder / manifest.table
+        if not table.exists():
+            raise FsckitError(
+                f"{table}: is not there; put the table there, or give its addresses in the "
+                f"manifest's table_files"
+            )
+        return table
+    sources = work.folder / SOURCES
+    work.fetch(manifest.table_files, sources)
+    files = manifest.table_files
+    return sources / files[0].name if len(files) == 1 else sources
 
 
 def refuse_lost_shards(folder: Path, lost: Sequence[str]) -> None:
@@ -67,7 +80,19 @@ def _probe(work: Work, table: Path, options: UrlOptions) -> None:
     work.need_space(found.expected_bytes, [])
 
 
-def url_options(manifest: UrlsManifest, given: Mapping[str, Any]) -> UrlOptions:
+def check_options(manifest: UrlsManifest, given: Mapping[str, Any]) -> UrlOptions:
+    """The options, of the manifest and the user.
+
+    Raises FsckitError where img2dataset is missing or does not take them.
+    """
+    from fscdata.download.img2dataset_process import find_img2dataset  # noqa: PLC0415
+
+    options = _url_options(manifest, given)
+    find_img2dataset().check(options.arguments())
+    return options
+
+
+def _url_options(manifest: UrlsManifest, given: Mapping[str, Any]) -> UrlOptions:
     """The options of the manifest, over them those of the user."""
     from fscdata.download.urls import UrlOptions  # noqa: PLC0415
 
@@ -83,7 +108,7 @@ def refuse_other_options(folder: Path, manifest: UrlsManifest, given: Mapping[st
     """Raises FsckitError where a finished data set has other pictures than the options ask for."""
     from fscdata.download.urls import read_plan  # noqa: PLC0415
 
-    if not read_plan(folder).allows(url_options(manifest, given).arguments()):
+    if not read_plan(folder).allows(_url_options(manifest, given).arguments()):
         raise FsckitError(
             f"{folder}: was made with other options of img2dataset (see urls/plan.json in it); "
             f"leave them out, or take another folder"

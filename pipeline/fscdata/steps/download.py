@@ -17,12 +17,16 @@ from fscdata.manifest import (
     Manifest,
     UrlsManifest,
 )
-from fscdata.steps.bring import bring, choose
-from fscdata.steps.bring_urls import count_rows, refuse_lost_shards, refuse_other_options
-from fscdata.steps.work import Options, Show, Work
+from fscdata.steps.bring import bring
+from fscdata.steps.bring_urls import (
+    count_rows,
+    refuse_lost_shards,
+    refuse_other_options,
+)
+from fscdata.steps.work import SOURCES, Options, Show, Work
 from fscdata.storage import locked
 
-__all__ = ["DownloadReport", "Options", "Show", "download", "is_there", "plan", "retry"]
+__all__ = ["DownloadReport", "Options", "Show", "download", "is_there", "retry"]
 
 DEFAULTS = Options()
 SILENT = Show()
@@ -75,8 +79,7 @@ def download(
     start = time.monotonic()
     source, lost = _look(folder, manifest)
     if source is not None and source.complete and not lost:
-        if isinstance(manifest, UrlsManifest) and options.img2dataset:
-            refuse_other_options(folder, manifest, options.img2dataset)
+        _refuse_too_late(folder, manifest, options)
         return DownloadReport(folder, source, True, 0, time.monotonic() - start)
     with access(folder, "written"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -103,6 +106,25 @@ def _look(folder: Path, manifest: Manifest) -> tuple[Source | None, list[str]]:
     source = read_source(folder)
     _refuse_other(folder, source, manifest)
     return source, [] if source is None else source.missing(folder)
+
+
+def _refuse_too_late(folder: Path, manifest: Manifest, options: Options) -> None:
+    """Raises FsckitError where options ask for what a finished data set does not have."""
+    if isinstance(manifest, UrlsManifest):
+        if options.img2dataset:
+            refuse_other_options(folder, manifest, options.img2dataset)
+        if options.retries:
+            raise FsckitError(
+                f"{folder}: is there already; 'fscdata retry {folder} --times {options.retries}' "
+                f"tries again what failed"
+            )
+    elif isinstance(manifest, ArchiveManifest) and options.keep_archives:
+        for file in manifest.archives:
+            if not (folder / SOURCES / file.name).is_file():
+                raise FsckitError(
+                    f"{folder / SOURCES / file.name}: was removed when it was packed; leave "
+                    f"--keep-archives out, or take another folder"
+                )
 
 
 def _refuse_no_sample(work: Work, manifest: Manifest) -> None:
@@ -147,40 +169,6 @@ def _made_here(folder: Path) -> Source:
     if source is None:
         raise FsckitError(f"{folder}: was not made by 'fscdata download'; name a folder that was")
     return source
-
-
-@dataclass(frozen=True)
-class PlannedFile:
-    """A file to fetch; `size` in bytes, None where it is not known, rounded if not `exact`."""
-
-    name: str
-    address: str
-    size: int | None
-    exact: bool
-
-
-def plan(manifest: Manifest) -> list[PlannedFile]:
-    """What a download would fetch; of a repository its list is asked for, else nothing is.
-
-    Raises:
-        FsckitError: the hub cannot be reached or refuses.
-    """
-    if not isinstance(manifest, HuggingfaceManifest):
-        return [
-            PlannedFile(file.name, file.addresses[0], file.expected_size, file.size is not None)
-            for file in manifest.plan()
-        ]
-    from fscdata.download import huggingface  # noqa: PLC0415
-
-    repository = huggingface.list_files(manifest.repository, manifest.revision)
-    archive = manifest.caption_archive
-    shards, files = choose(repository, manifest)
-    captions = huggingface.select(repository, [archive.file] if archive else [])
-    chosen = {file.path: file for file in (*shards, *files, *captions)}
-    return [
-        PlannedFile(file.path, repository.address(file), file.size, True)
-        for file in chosen.values()
-    ]
 
 
 def is_there(manifest: Manifest, folder: Path) -> bool:

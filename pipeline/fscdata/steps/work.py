@@ -99,17 +99,20 @@ class Work:
     def save(self) -> None:
         write_source(self.folder, self.source)
 
-    def fetch(self, files: Sequence[RemoteFile], target: Path, more: int = 0) -> None:
-        """Fetch files over HTTP; `more` bytes will be written afterwards."""
+    def fetch(
+        self, files: Sequence[RemoteFile], target: Path, packed: Sequence[RemoteFile] = ()
+    ) -> None:
+        """Fetch files over HTTP; what is in those of `packed` will be written once more."""
         if not files:
             return
         from fscdata.download.fetch import fetch  # noqa: PLC0415
         from fscdata.download.patience import Patience  # noqa: PLC0415
 
-        sizes = [file.expected_size for file in files]
-        known = sum(size or 0 for size in sizes)
+        sizes = self._sizes(files, target)
+        known = sum(size or 0 for size in sizes.values())
+        more = sum(sizes[file.name] or 0 for file in packed)
         self.need_space(known + more, [target / file.name for file in files])
-        progress = Progress("fetching", "bytes", 0, None if None in sizes else known)
+        progress = Progress("fetching", "bytes", 0, None if None in sizes.values() else known)
         progress.files_total = len(files)
         for file in files:
             path = target / file.name
@@ -126,6 +129,24 @@ class Work:
             progress.files += 1
             self.show.progress(progress)
             self.add(file.name, fetched)
+
+    def _sizes(self, files: Sequence[RemoteFile], target: Path) -> dict[str, int | None]:
+        """Bytes of files by name: those that are there or published, else what their servers say,
+        else about so many; None where nobody knows."""
+        from fscdata.download.partial import Partial  # noqa: PLC0415
+        from fscdata.download.sizes import ask_sizes  # noqa: PLC0415
+
+        sizes = {file.name: file.size for file in files}
+        for file in files:
+            path = target / file.name
+            if file.size is None and path.is_file():
+                sizes[file.name] = path.stat().st_size
+            elif file.size is None and (origin := Partial(path).origin):
+                sizes[file.name] = origin.total
+        unknown = [file for file in files if sizes[file.name] is None]
+        for file, size in zip(unknown, ask_sizes(unknown), strict=True):
+            sizes[file.name] = size or file.about
+        return sizes
 
     def source_digest(self, name: str) -> str | None:
         """The sha256 of a file when it came, None where none of that name has come."""

@@ -59,19 +59,19 @@ def test_download_and_again(tmp_path: Path) -> None:
 
         dry = run("download", path, tmp_path / "it", "--dry-run")
         assert "MIT (https://example.org/mit). Keep the notice." in dry.stdout
-        assert "2 files, 6 bytes and 1 of unknown size" in dry.stdout
+        assert "2 files, 12 bytes, to" in dry.stdout
         assert f"{server.url}/b.json" in dry.stdout
         assert not server.asked
         assert not (tmp_path / "it").exists()
         planned = json.loads(run("download", path, "--dry-run", "--json").stdout)
-        assert [file["size"] for file in planned["files"]] == [6, None]
+        assert [file["size"] for file in planned["files"]] == [6, 6]
 
         # A folder that a shell would split is quoted in what to do next.
         done = run("download", path, "--data-root", tmp_path / "my data")
         assert (tmp_path / "my data" / "two" / "b.json").read_bytes() == b"[1, 2]"
         terms, progress = done.stderr.index("Keep the notice."), done.stderr.index("fetching: ")
         assert terms < progress
-        assert "fetching: 6 bytes, 0 of 2 files" in done.stderr
+        assert "fetching: 6 bytes of 12 bytes, 0 of 2 files" in done.stderr
         assert "left out: nothing" in done.stdout
         assert f"next: fscdata make-negatives '{tmp_path}/my data/two' --recipe" in done.stdout
 
@@ -135,7 +135,12 @@ def test_what_goes_wrong_is_one_sentence(tmp_path: Path) -> None:
             (("download", "nothing"), "nothing: no such data set (there are: "),
             (("download", path, tmp_path / "it"), "a.json"),
             (("download", path, "memory://it"), "downloads need a local folder"),
-            (("download", path, "-o", "image_size=3"), "is fetched without img2dataset"),
+            (("download", path, "-o", "image_size=3"), "is no table of URLs; leave --engine"),
+            (
+                ("download", path, "--min-success", "0.5"),
+                "--min-success, --retries and -o out",
+            ),
+            (("download", path, "--keep-archives"), "has no archives that are packed"),
             (("download", path, "-o", "image_size"), "write it as NAME=VALUE"),
             (("retry", tmp_path), "was not made by 'fscdata download'"),
         ]:

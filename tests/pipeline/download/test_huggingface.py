@@ -35,7 +35,7 @@ from fscdata.contract import FsckitError
 from fscdata.download import huggingface
 try:
     repository = huggingface.list_files({NAME!r})
-    huggingface.download(repository, ["*.tar"], Path(sys.argv[1]), lambda n: None)
+    list(huggingface.download(repository, ["*.tar"], Path(sys.argv[1]), lambda n: None))
 except FsckitError as error:
     sys.exit(str(error))
 """
@@ -95,10 +95,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def bring(
-    folder: Path, *patterns: str, progress: Callable[[int], object] = int
+    folder: Path,
+    *patterns: str,
+    progress: Callable[[int], object] = int,
+    revision: str | None = None,
 ) -> list[Downloaded]:
-    repository = huggingface.list_files(NAME)
-    return huggingface.download(repository, patterns or ["*.tar"], folder, progress, QUICK)
+    repository = huggingface.list_files(NAME, revision)
+    came = huggingface.download(repository, patterns or ["*.tar"], folder, progress, QUICK)
+    return sorted(came, key=lambda file: file.path)  # they come as they are done
 
 
 def there(folder: Path) -> dict[str, bytes]:
@@ -162,7 +166,7 @@ def test_what_is_missing_short_or_other_is_brought_again(hub: HubServer, folder:
 
 
 def test_a_branch_that_moved_on(hub: HubServer, folder: Path) -> None:
-    huggingface.download(huggingface.list_files(NAME, "v1"), ["*.tar"], folder, int, QUICK)
+    bring(folder, revision="v1")
     bring(folder)
     assert there(folder) == tars(hub)
 
@@ -214,9 +218,8 @@ def test_an_interrupt_ends_it_at_once(hub: HubServer, folder: Path) -> None:
 def test_progress_counts_what_was_there(hub: HubServer, folder: Path) -> None:
     hub.drops = 1000
     with pytest.raises(FsckitError, match="breaks off"):
-        huggingface.download(
-            huggingface.list_files(NAME), ["*.tar"], folder, int, replace(QUICK, attempts=1)
-        )
+        once = replace(QUICK, attempts=1)
+        list(huggingface.download(huggingface.list_files(NAME), ["*.tar"], folder, int, once))
     hub.drops = 0
     seen: list[int] = []
     bring(folder, progress=seen.append)
@@ -315,10 +318,10 @@ def test_a_list_that_is_not_kept(hub: HubServer, folder: Path) -> None:
     repository.lost = set()
     repository.commits[NEW]["00001.tar"] = tar("other", size=100_000)
     with pytest.raises(FsckitError, match=r"00001\.tar: .* bytes, not 2"):
-        huggingface.download(listed, ["*.tar"], folder, int, QUICK)
+        list(huggingface.download(listed, ["*.tar"], folder, int, QUICK))
     repository.commits[NEW]["00001.tar"] = tar("other")
     with pytest.raises(FsckitError, match=r"00001\.tar: .* sha256"):
-        huggingface.download(listed, ["*.tar"], folder, int, QUICK)
+        list(huggingface.download(listed, ["*.tar"], folder, int, QUICK))
     assert not (folder / "00001.tar").exists()
 
 
@@ -368,4 +371,4 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch, folder: Path) -> N
     with pytest.raises(FsckitError, match=r"pip install 'fsckit\[download\]'"):
         huggingface.list_files(NAME)
     with pytest.raises(FsckitError, match=r"pip install 'fsckit\[download\]'"):
-        huggingface.download(Repository("", NAME, NEW, ()), [], folder, int)
+        list(huggingface.download(Repository("", NAME, NEW, ()), [], folder, int))

@@ -143,6 +143,13 @@ def test_retry_brings_back_what_could_be(copy: Path, server: PictureServer) -> N
     assert asked["unwell"] == asked["slow"] == asked["dropped"] == asked["busy"] == twice
     assert asked["sick"] == asked["broken"] == asked["stuck"] == thrice
 
+    asked_before = server.requests.copy()
+    # What is left is dead: one round, and no shard without a picture.
+    again = retry(copy, times=3)
+    assert (again.successes, again.shards) == (0, 0)
+    assert again.failures == first.failures
+    assert server.requests.total() == sum(asked_before.values()) + sum(first.failures.values())
+
     # A retry that was killed while it moved its last shard.
     working = copy / "urls" / "working"
     working.mkdir()
@@ -283,6 +290,7 @@ def test_a_missing_environment_is_named(
         ({"user_agent_token": date(2024, 1, 2)}, "user_agent_token: '2024-01-02' is no text"),
         ({"timeout": float("nan")}, "timeout: 'nan' is no text, number"),
         ({"output_format": "files"}, "'output_format': fscdata gives this to img2dataset itself"),
+        ({"save_additional_columns": ["url"]}, "'url': goes into every sample anyhow"),
         (
             {"save_additional_columns": ["width"]},
             "no column 'width'; its columns are 'caption', 'u",

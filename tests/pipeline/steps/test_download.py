@@ -1,4 +1,4 @@
-"""Manifests of every kind, fetched from real servers on loopback."""
+"""Archives, plain files and pictures of a person's own → data sets, from servers on loopback."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 import zipfile
 from collections.abc import Iterator
@@ -17,93 +16,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
 from captions import TEMPLATES
-from file_server import HTML, Drop, FileServer, Served
-from fscdata.contract import CaptionSource, FsckitError, index_tar, shard_paths
+from file_server import HTML, Answer, Drop, FileServer, Served
+from fscdata.contract import FsckitError, index_tar, shard_paths
 from fscdata.download.record import read_source
-from fscdata.manifest import Manifest, load_manifest
-from fscdata.steps.download import Options, Show, download, is_there, plan, retry
+from fscdata.steps.download import Options, Show, download, is_there
+from fscdata.steps.download_plan import plan
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
 from fscdata.steps.work import Progress, used
 from fscdata.storage import locked
-from hub_server import HubRepository, HubServer
-from picture_server import PATIENCE, PictureServer
+from manifests import PICTURES, manifest, serve_coco, tree
 from tars import img2dataset_sample, jpeg, write_tar
-
-TERMS = {
-    "title": "Small",
-    "captions": "in the table",
-    "licence": {"name": "MIT", "link": "https://example.org/mit", "terms": "Keep the notice."},
-    "citation": "Nobody, 2024",
-    "on_disk": "shards",
-}
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-PICTURES = 12
-
-
-def manifest(folder: Path, **fields: object) -> Manifest:
-    """A manifest as a user would write it."""
-    path = folder / "small.yaml"
-    path.write_text(yaml.safe_dump({**TERMS, **fields}))
-    return load_manifest(str(path))
-
-
-def coco_zip(split: str, numbers: range) -> bytes:
-    """A zip in COCO's layout: a folder of JPEGs."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(f"{split}/", b"")
-        archive.writestr("readme.bin", bytes(range(256)) * 1000)
-        for i in numbers:
-            colour = (i * 19 % 256, 255 - i * 7 % 256, 90)
-            archive.writestr(f"{split}/COCO_{split}_{i:012d}.jpg", jpeg(colour))
-    return buffer.getvalue()
-
-
-def neg_clip(rows: list[tuple[str, int]]) -> bytes:
-    """A table in NegCLIP's layout: (split, number) a row."""
-    lines = ["\ttitle\tfilepath\tneg_caption\tneg_image"]
-    for row, (split, i) in enumerate(rows):
-        path = f"coco/{split}/COCO_{split}_{i:012d}.jpg"
-        negative = f"not {TEMPLATES[i]}".replace("'", "")
-        lines.append(f"{row}\t{TEMPLATES[i]}\t{path}\t['{negative}']\t[0]")
-    return ("\n".join(lines) + "\n").encode()
-
-
-def serve_coco(server: FileServer, folder: Path) -> Manifest:
-    """A small COCO behind the server, and its manifest."""
-    half = PICTURES // 2
-    rows = [("train2014", i) for i in range(half)] + [("val2014", i) for i in range(half, PICTURES)]
-    contents = {
-        "train2014.zip": coco_zip("train2014", range(half)),
-        "val2014.zip": coco_zip("val2014", range(half, PICTURES + 1)),
-        "train_neg_clip.tsv": neg_clip([*rows[:-2], ("train2014", 99)]),
-        "valid_neg_clip.tsv": neg_clip(rows[-2:]),
-    }
-    files = [
-        {"name": name, "addresses": [server.serve(name, content)]}
-        for name, content in contents.items()
-    ]
-    return manifest(
-        folder,
-        kind="archive",
-        archives=files[:2],
-        caption_files=files[2:],
-        packs=[{"captions": "train_neg_clip.tsv"},
-               {"captions": "valid_neg_clip.tsv", "folder": "valid"}],
-    )  # fmt: skip
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """What a data set consists of, but for its record, which has a date."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in ("SOURCE.json", ".fscdata.lock")
-    }
 
 
 def test_a_coco_zip_becomes_shards_that_make_negatives_takes(tmp_path: Path) -> None:
@@ -134,25 +59,25 @@ def test_a_coco_zip_becomes_shards_that_make_negatives_takes(tmp_path: Path) -> 
     assert made.negatives["negclip"] >= 8
 
 
-def test_fsctrain_runs_on_it(tmp_path: Path) -> None:
+def test_both_commands_work_on_it(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from fsctrain.config import load_config
-    from fsctrain.train import train
-
-    data = tmp_path / "coco"
-    with FileServer() as server:
-        download(serve_coco(server, tmp_path), data)
-    for folder in (data, data / "valid"):
-        make_negatives(folder, Settings("imported"))
+    data, valid = tmp_path / "coco", tmp_path / "coco" / "valid"
     tiny = Path(__file__).parents[2] / "trainer" / "tiny.json"
-    settings = {
-        "data": data, "out": tmp_path / "runs", "model": str(tiny), "pretrained": "none",
-        "batch_size": 5, "steps": 2, "device": "cpu", "workers": 0, "styles": ["imported"],
-        "validation": data / "valid",
-    }  # fmt: skip
-    run = train(load_config("negclip", settings))
-    assert run.steps == 2
-    assert run.checkpoint.is_file()
+    with FileServer() as server:
+        serve_coco(server, tmp_path)
+        for words in (
+            ["fscdata", "download", tmp_path / "small.yaml", data],
+            ["fscdata", "make-negatives", data, "--recipe", "fsc-clip,imported"],
+            ["fscdata", "make-negatives", valid, "--recipe", "imported"],
+            ["fsctrain", "run", "--recipe", "negclip", "--data", data, "--out", tmp_path / "runs",
+             "--model", tiny, "--pretrained", "none", "--batch-size", "5", "--steps", "2",
+             "--device", "cpu", "--workers", "0", "--validation", valid],
+        ):  # fmt: skip
+            command = [sys.executable, "-m", *(str(word) for word in words)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+    [weights] = (tmp_path / "runs").glob("*/checkpoint/open_clip_model.safetensors")
+    assert weights.stat().st_size > 0
 
 
 def test_the_record_says_where_it_is_from_and_under_which_terms(tmp_path: Path) -> None:
@@ -161,8 +86,8 @@ def test_the_record_says_where_it_is_from_and_under_which_terms(tmp_path: Path) 
         download(small, tmp_path / "coco")
         record = json.loads((tmp_path / "coco" / "SOURCE.json").read_text())
         assert record["complete"] is True
-        assert record["licence"] == TERMS["licence"]
-        assert record["citation"] == TERMS["citation"]
+        assert record["licence"]["terms"] == small.licence.terms
+        assert record["citation"] == small.citation
         assert [file["name"] for file in record["files"]] == [f.name for f in small.plan()]
         for file in record["files"]:
             served = server.files[f"/{file['name']}"]
@@ -364,257 +289,6 @@ def test_plain_files_from_the_mirror_that_has_them(tmp_path: Path) -> None:
         assert any("goes on in" in sentence for sentence in said)
 
 
-def hub_files(samples: int = 3) -> dict[str, bytes]:
-    """A repository as CC3M-100K's: two tars, what img2dataset has beside them, an archive."""
-    files = {".gitattributes": b"*.tar lfs\n"}
-    captions = io.BytesIO()
-    with tarfile.open(fileobj=captions, mode="w:gz") as archive:
-        for shard in range(2):
-            members = []
-            for i in range(samples):
-                key = f"{shard:05d}{i:04d}"
-                members += img2dataset_sample(key, f"web text {i}")
-                text = TEMPLATES[shard * samples + i].encode()
-                info = tarfile.TarInfo(f"coca_captions/{key}.txt")
-                info.size = len(text)
-                archive.addfile(info, io.BytesIO(text))
-            buffer = io.BytesIO()
-            with tarfile.open(fileobj=buffer, mode="w") as tar:
-                for name, content in members:
-                    info = tarfile.TarInfo(name)
-                    info.size = len(content)
-                    tar.addfile(info, io.BytesIO(content))
-            files[f"{shard:05d}.tar"] = buffer.getvalue()
-            files[f"{shard:05d}_stats.json"] = json.dumps({"successes": samples}).encode()
-    return files | {"coca_captions.tar.gz": captions.getvalue()}
-
-
-HUB = {
-    "kind": "huggingface",
-    "repository": "someone/subset",
-    "shards": ["{00000..00001}.tar", "*.parquet", "*_stats.json"],
-    "caption_archive": {"file": "coca_captions.tar.gz", "folder": "coca_captions"},
-}
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> HubRepository:
-    for name in ("HF_TOKEN", "HF_ENDPOINT"):
-        monkeypatch.delenv(name, raising=False)
-    return HubRepository({COMMIT: hub_files()}, {"main": COMMIT})
-
-
-def test_a_repository_of_tars_with_captions_of_its_own(
-    tmp_path: Path, hub: HubRepository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    small, data = manifest(tmp_path, **HUB), tmp_path / "data"
-    with HubServer({"someone/subset": hub}) as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        sizes = {file.name: file.size for file in plan(small)}
-        seen: list[Progress] = []
-        report = download(small, data, show=Show(lambda p: seen.append(replace(p))))
-        asked = len(server.asked("/", "GET"))
-        assert download(small, data).already
-        assert len(server.asked("/", "GET")) == asked
-    files = hub_files()
-    del files[".gitattributes"]
-    assert sizes == {name: len(content) for name, content in files.items()}
-    assert sorted(name for name in tree(data) if "captions" not in name) == [
-        "shards/00000.tar", "shards/00000_stats.json", "shards/00001.tar",
-        "shards/00001_stats.json",
-    ]  # fmt: skip
-    assert report.source.commit == COMMIT
-    assert (report.source.samples, report.source.captions) == (6, 6)
-    fetching = [p for p in seen if p.stage == "fetching"]
-    assert fetching[-1].done == fetching[-1].total == sum(sizes.values())
-
-    source = CaptionSource(folder=data / "coca_captions")
-    made = make_negatives(data, Settings("negclip", captions=source))
-    assert (made.captions, made.failed) == (6, {})
-
-
-def test_an_incomplete_repository_is_noticed_and_gone_on_with(
-    tmp_path: Path, hub: HubRepository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    small, data = manifest(tmp_path, **HUB), tmp_path / "data"
-    hub.lost.add("00001.tar")
-    with HubServer({"someone/subset": hub}) as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        with pytest.raises(FsckitError, match=r"00001\.tar"):
-            download(small, data)
-        assert not (data / "shards").exists()
-        hub.lost.clear()
-        hub.commits["f" * 40] = {"00000.tar": b""}
-        hub.revisions["main"] = "f" * 40
-        assert download(small, data).source.commit == COMMIT, "begun with it, finished with it"
-        (data / "shards" / "00000.tar").write_bytes(b"cut")
-        report = download(small, data)
-    assert not report.already
-    assert report.source.samples == 6
-    assert index_tar(data / "shards" / "00000.tar").samples[0].key == "000000000"
-
-
-def test_a_number_that_a_repository_lacks_is_an_error(
-    tmp_path: Path, hub: HubRepository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    small = manifest(tmp_path, **HUB | {"shards": ["{00000..00002}.tar"]})
-    with HubServer({"someone/subset": hub}) as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        with pytest.raises(FsckitError, match=r"has no '00002\.tar'"):
-            download(small, tmp_path / "data")
-
-
-def test_a_repository_is_mended_in_its_place(
-    tmp_path: Path, hub: HubRepository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    small, data = manifest(tmp_path, **HUB), tmp_path / "data"
-    with HubServer({"someone/subset": hub}) as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        download(small, data)
-        before = tree(data)
-        (data / "shards" / "00000.tar").unlink()
-        rest = tree(data)
-        with monkeypatch.context() as patch:
-            patch.setattr("fscdata.steps.work.MARGIN", 10**18)
-            with pytest.raises(FsckitError, match="are needed and"):
-                download(small, data)
-        assert tree(data) == rest, "nothing is moved before it is known that there is space"
-        hub.lost.add("00000.tar")
-        with pytest.raises(FsckitError, match=r"00000\.tar"):
-            download(small, data)
-        assert rest.items() <= tree(data).items()
-        assert not is_there(small, data)
-        hub.lost.clear()
-        sent = server.sent
-        download(small, data)
-        assert server.sent - sent == len(before["shards/00000.tar"]), "the others stay"
-    assert tree(data) == before
-    assert is_there(small, data)
-
-
-@pytest.mark.parametrize(
-    ("fields", "sentence"),
-    [
-        ({"shards": ["*.tgz"]}, r"has no file of '\*\.tgz' at commit .* manifest's shards"),
-        ({"shards": ["{a,b}-*.tar"]}, r"has no file of '\{a,b\}-\*\.tar'"),
-        ({"files": ["*.jsonl"]}, r"has no file of '\*\.jsonl' at commit .* manifest's files"),
-        ({"shards": ["data/*.tar"]}, r"'data/00000\.tar' lies in a folder"),
-        ({"shards": ["*_stats.json"]}, r"shards: there is not one sample"),
-    ],
-)
-def test_a_repository_that_gives_no_shard_or_no_sample_is_an_error(
-    tmp_path: Path,
-    hub: HubRepository,
-    monkeypatch: pytest.MonkeyPatch,
-    fields: dict[str, object],
-    sentence: str,
-) -> None:
-    small = manifest(tmp_path, kind="huggingface", repository="someone/subset", **fields)
-    hub.commits[COMMIT]["data/00000.tar"] = hub.commits[COMMIT]["00000.tar"]
-    with HubServer({"someone/subset": hub}) as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        for _ in range(2):
-            with pytest.raises(FsckitError, match=sentence):
-                download(small, tmp_path / "data")
-    assert not is_there(small, tmp_path / "data")
-
-
-def test_braces_and_a_star_in_one_pattern(
-    tmp_path: Path, hub: HubRepository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = ["data/train-0.parquet", "data/validation-0.parquet"]
-    hub.commits[COMMIT] |= dict.fromkeys(names, b"PAR1")
-    wanted = ["data/{train,validation,test}-*.parquet"]  # a star may stand for none
-    small = manifest(tmp_path, kind="huggingface", repository="someone/subset", files=wanted)
-    with HubServer({"someone/subset": hub}) as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        assert [file.name for file in plan(small)] == names
-        download(small, tmp_path / "data")
-    assert list(tree(tmp_path / "data")) == names
-
-
-def test_a_url_table_and_its_retry(tmp_path: Path) -> None:
-    pytest.importorskip("img2dataset")
-    data = tmp_path / "data"
-    with FileServer() as files, PictureServer() as pictures:
-        kinds = ["ok"] * 8 + ["gone"] * 2 + ["sick"] * 2
-        table = "".join(
-            f"{TEMPLATES[i]}\t{pictures.url}/{kind}/{i}\n" for i, kind in enumerate(kinds)
-        )
-        small = manifest(
-            tmp_path,
-            kind="urls",
-            table={"name": "t.tsv", "addresses": [files.serve("t.tsv", table.encode())]},
-            columns=["caption", "url"],
-            url_column="url",
-            caption_column="caption",
-            options={"timeout": PATIENCE, "number_sample_per_shard": 6},
-        )
-        said: list[str] = []
-        options = Options(img2dataset={"processes_count": 1})
-        report = download(small, data, options, Show(say=said.append))
-        assert "probe of 12 rows: success: 8" in said[0]
-        assert report.source.samples + sum(report.source.left_out.values()) == 12
-        assert report.source.samples == 8
-        assert download(small, data, options).already
-        assert download(small, data, Options(img2dataset={"timeout": 9})).already
-        for number, before in ((3, "other options"), (0, "not a positive number")):
-            with pytest.raises(FsckitError, match=before):
-                download(small, data, Options(img2dataset={"number_sample_per_shard": number}))
-        came, failures = retry(data, 2)
-        assert (came, failures) == (2, {})
-        lost = {path: path.read_bytes() for path in (data / "shards").glob("00000*")}
-        assert len(lost) == 3
-        for path in lost:
-            path.unlink()
-        for again in (lambda: download(small, data, options), lambda: retry(data)) * 2:
-            with pytest.raises(FsckitError, match=r"is lost or has changed \(3 files have\)"):
-                again()
-        for path, content in lost.items():
-            path.write_bytes(content)
-        assert download(small, data, options).already
-        (data / "sources" / "t.tsv").write_bytes(b"cut")
-        assert not download(small, data, options).already
-        assert (data / "sources" / "t.tsv").read_bytes() == table.encode()
-    source = read_source(data)
-    assert source is not None
-    assert source.samples == 10
-    assert sum(source.left_out.values()) == 2
-    assert is_there(small, data)
-    made = make_negatives(data, Settings("negclip"))
-    assert (made.captions, made.failed) == (10, {})
-
-
-def test_too_few_rows_of_a_probe_stop_the_download(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("img2dataset")
-    from fscdata.download.probe import Probe
-
-    found = Probe(1000, 200, 98, {"HTTP 404": 100, "time-out": 2}, {}, 10_000)
-    folders = []
-
-    def probe(table: Path, folder: Path, options: object) -> Probe:
-        assert folder.is_dir()
-        folders.append(folder)
-        return found
-
-    monkeypatch.setattr("fscdata.download.probe.probe", probe)
-    with FileServer() as server:
-        table = {"name": "t.tsv", "addresses": [server.serve("t.tsv", b"a cat\thttp://x/\n")]}
-        columns = {"columns": ["text", "url"], "url_column": "url", "caption_column": "text"}
-        small = manifest(tmp_path, kind="urls", table=table, **columns)
-        with pytest.raises(FsckitError, match=r"'image_sise': img2dataset .* has no such option"):
-            download(small, tmp_path / "data", Options(img2dataset={"image_sise": 3}))
-        assert not server.asked, "before the first byte"
-        with pytest.raises(
-            FsckitError, match=r"t\.tsv: 49% of the 200 rows.*HTTP 404: 100.*--min-success"
-        ):
-            download(small, tmp_path / "data")
-    assert folders == [tmp_path / "data" / ".downloading"], "where other machines see it"
-    assert list(tree(tmp_path / "data")) == ["sources/.t.tsv.lock", "sources/t.tsv"]
-
-
 def test_pictures_that_a_person_has_to_ask_for(tmp_path: Path) -> None:
     data = tmp_path / "data"
     rows = [{"image": f"{i}.jpg", "caption": TEMPLATES[5 * i : 5 * i + 5]} for i in range(3)]
@@ -664,17 +338,41 @@ def test_captions_that_nobody_gives_are_told_before_the_first_byte(tmp_path: Pat
         assert not server.asked
 
 
-def test_a_disk_that_is_too_small_is_told_before_the_first_byte(tmp_path: Path) -> None:
+@pytest.mark.parametrize("known_by", ["size", "about", "server"])
+def test_a_disk_that_is_too_small_is_told_before_the_first_byte(
+    tmp_path: Path, known_by: str
+) -> None:
     with FileServer() as server:
-        address = server.serve("a.bin", b"abc")
-        small = manifest(
-            tmp_path,
-            kind="files",
-            files=[{"name": "a.bin", "addresses": [address], "about": 10**18}],
-        )
+        said = {"length": 10**18} if known_by == "server" else {"chunked": True}
+        file = {"name": "a.bin", "addresses": [server.serve("a.bin", Served(b"abc", **said))]}
+        if known_by != "server":
+            file[known_by] = 10**18
+        small = manifest(tmp_path, kind="files", files=[file])
         with pytest.raises(FsckitError, match=r"about 1\.\d EB are needed and .* are free"):
             download(small, tmp_path / "data")
         assert not server.asked
+
+
+def test_sizes_that_nobody_publishes_are_asked_for(tmp_path: Path) -> None:
+    """So there is a total from the start, and pictures that are packed count twice."""
+    seen: list[Progress] = []
+    with FileServer() as server:
+        small = serve_coco(server, tmp_path)
+        sizes = {name.strip("/"): len(file.content) for name, file in server.files.items()}
+        assert {file.name: (file.size, file.exact) for file in plan(small, Options())} == {
+            name: (size, True) for name, size in sizes.items()
+        }
+        server.files["/val2014.zip"].chunked = True
+        assert [file.size for file in plan(small, Options()) if not file.exact] == [None]
+        server.files["/val2014.zip"].chunked = False
+        server.files["/val2014.zip"].faults = [Drop(1 << 15), Answer(404)]
+        with pytest.raises(FsckitError, match=r"val2014\.zip: cannot be fetched"):
+            download(small, tmp_path / "coco", show=Show(lambda p: seen.append(replace(p))))
+        fetching = [p for p in seen if p.stage == "fetching"]
+        assert {p.total for p in fetching} == {sum(sizes.values())}
+        asked = len(server.asked_sizes)
+        download(small, tmp_path / "coco")
+        assert len(server.asked_sizes) == asked, "what is there, whole or in part, is known"
 
 
 def test_a_part_of_a_file_is_counted_off_and_nothing_of_others(tmp_path: Path) -> None:
