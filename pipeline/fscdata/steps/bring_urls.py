@@ -25,7 +25,7 @@ def bring_urls(work: Work, manifest: UrlsManifest) -> None:
         _probe(work, table, options)
     urls.download_table(table, work.folder, options, work.show.counter("downloading", "rows"))
     if work.options.retries:
-        from fscdata.download.retry import retry  # noqa: PLC0415
+        from fscdata.download.urls.retry import retry  # noqa: PLC0415
 
         again = work.show.counter("downloading again", "rows")
         retry(work.folder, work.options.retries, again)
@@ -60,7 +60,7 @@ def refuse_lost_shards(folder: Path, lost: Sequence[str]) -> None:
 
 def _probe(work: Work, table: Path, options: UrlOptions) -> None:
     """Try a few rows, and stop where too few of them come."""
-    from fscdata.download.probe import probe  # noqa: PLC0415
+    from fscdata.download.urls.probe import probe  # noqa: PLC0415
 
     work.show.progress(Progress("probing", "rows"))
     staging = work.folder / STAGING
@@ -85,7 +85,7 @@ def check_options(manifest: UrlsManifest, given: Mapping[str, Any]) -> UrlOption
 
     Raises FsckitError where img2dataset is missing or does not take them.
     """
-    from fscdata.download.img2dataset_process import find_img2dataset  # noqa: PLC0415
+    from fscdata.download.urls.img2dataset_process import find_img2dataset  # noqa: PLC0415
 
     options = _url_options(manifest, given)
     find_img2dataset().check(options.arguments())
@@ -117,8 +117,8 @@ def refuse_other_options(folder: Path, manifest: UrlsManifest, given: Mapping[st
 
 def count_rows(work: Work) -> None:
     """Bring the record up to date with the shards and what img2dataset says of its rows."""
-    from fscdata.download.url_shards import read_outcomes, shard_names  # noqa: PLC0415
     from fscdata.download.urls import read_plan  # noqa: PLC0415
+    from fscdata.download.urls.shards import read_outcomes, shard_names  # noqa: PLC0415
 
     shards = work.folder / "shards"
     failures = Counter(read_outcomes(shards, shard_names(shards)).failures.values())

@@ -148,10 +148,10 @@ def retry(folder: Path, times: int = 1, show: Show = SILENT) -> tuple[int, dict[
         The samples that came, and by reason the rows that did not.
 
     Raises:
-        FsckitError: as `fscdata.download.retry.retry`; the folder was made by another command, or
-            shards of it are lost.
+        FsckitError: as `fscdata.download.urls.retry.retry`; the folder was made by another command,
+            or shards of it are lost.
     """
-    from fscdata.download import retry as rows  # noqa: PLC0415
+    from fscdata.download.urls import retry as rows  # noqa: PLC0415
 
     _made_here(folder)  # first, so that no lock is left in another folder
     with locked(folder):

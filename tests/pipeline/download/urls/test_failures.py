@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fscdata.download.url_failures import can_pass, reason_of
+from fscdata.download.urls.failures import can_pass, reason_of
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fscdata.contract import FsckitError, access
-from fscdata.download.url_failures import can_pass
-from fscdata.download.url_run import Progress, Run
-from fscdata.download.url_shards import Outcomes, publish, read_outcomes, shard_names
-from fscdata.download.url_table import BATCH, ROW, write_table
 from fscdata.download.urls import Plan, UrlReport, read_plan
+from fscdata.download.urls.failures import can_pass
+from fscdata.download.urls.run import Progress, Run
+from fscdata.download.urls.shards import Outcomes, publish, read_outcomes, shard_names
+from fscdata.download.urls.table import BATCH, ROW, write_table
 from fscdata.storage import locked
 
 

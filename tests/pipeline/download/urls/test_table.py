@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fscdata.contract import FsckitError
-from fscdata.download.url_table import Columns, read_batches, write_table
+from fscdata.download.urls.table import Columns, read_batches, write_table
 
 CC3M = Columns(names=("caption", "url"))
 LAION = Columns("URL", "TEXT", kept=("similarity",))

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fscdata.contract import IMAGE_EXTENSIONS, FsckitError, entries, printable
-from fscdata.download.url_failures import reason_of
-from fscdata.download.url_table import ROW
+from fscdata.download.urls.failures import reason_of
+from fscdata.download.urls.table import ROW
 
 # The Parquet tells which rows are done, so it gets its place after the tar with their pictures.
 ENDINGS = (".tar", "_stats.json", ".parquet")

@@ -20,10 +20,10 @@ import pytest
 pytest.importorskip("img2dataset")
 
 from fscdata.contract import FsckitError, shard_paths
-from fscdata.download.img2dataset_process import PYTHON_VARIABLE
-from fscdata.download.probe import probe
-from fscdata.download.retry import retry
 from fscdata.download.urls import UrlOptions, download_table
+from fscdata.download.urls.img2dataset_process import PYTHON_VARIABLE
+from fscdata.download.urls.probe import probe
+from fscdata.download.urls.retry import retry
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
 from picture_server import KINDS, PATIENCE, PictureServer, write_cc3m_table
@@ -310,7 +310,7 @@ def test_retry_wants_a_finished_download(tmp_path: Path) -> None:
 
 
 def test_a_damaged_tar_is_not_whole(copy: Path) -> None:
-    from fscdata.download.url_shards import is_whole
+    from fscdata.download.urls.shards import is_whole
 
     shards = copy / "shards"
     assert is_whole(shards, "00001", 60)

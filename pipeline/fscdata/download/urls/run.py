@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fscdata.contract import FsckitError, access
-from fscdata.download.img2dataset_process import find_img2dataset, last_line, run
-from fscdata.download.url_shards import ENDINGS, is_whole, remove, shard_name
+from fscdata.download.urls.img2dataset_process import find_img2dataset, last_line, run
+from fscdata.download.urls.shards import ENDINGS, is_whole, remove, shard_name
 
 Progress = Callable[[int, int], None]  # rows done, rows in all; it hears of whole shards
 

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from fscdata.contract import FsckitError
-from fscdata.download.url_run import Run
-from fscdata.download.url_shards import read_outcomes, shard_names
-from fscdata.download.url_table import read_batches, write_table
 from fscdata.download.urls import UrlOptions
+from fscdata.download.urls.run import Run
+from fscdata.download.urls.shards import read_outcomes, shard_names
+from fscdata.download.urls.table import read_batches, write_table
 
 
 @dataclass(frozen=True)
