@@ -1,32 +1,42 @@
-"""Flickr8k's 1,000 pictures over a bad network on loopback, as one zip and as a hub's tars.
+"""1,000 pictures over a bad network on loopback, and one large file beside a bare download of it.
 
-    python bench/downloads.py flickr8k-1k
+    python bench/downloads.py
 
-The folder has `images/` and `captions.tsv`. The zip's server drops two connections in the middle
-and answers 503 once; the hub answers 503 three times and drops six contents at their half. Each is
-downloaded twice, and what the servers sent is counted.
+The pictures are Flickr8k's where they lie beside the checkout, else made ones; they come as one zip
+with a table, and as a hub's tars. The zip's server drops two connections in the middle and answers
+503 once; the hub answers 503 three times and drops six contents at their half. Each is downloaded
+twice, and what the servers sent is counted. The large file comes from a server of its own process,
+in turns with `requests` writing what comes to a file; the last line has the ratio of their speeds.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import subprocess
 import sys
 import tempfile
 import time
 import zipfile
 from pathlib import Path
+from statistics import median
 
+import requests
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from file_server import Answer, Drop, FileServer, Served
+from fscdata.download.fetch import fetch
 from fscdata.manifest import Manifest, load_manifest
 from fscdata.steps.download import download
 from fscdata.steps.pack import pack
 from hub_server import HubRepository, HubServer
+from tars import jpeg
 
+FLICKR8K = Path(__file__).parents[2] / "shared" / "data" / "flickr8k-1k"
+LARGE = 2**28  # bytes
+ROUNDS = 5
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -86,10 +96,58 @@ def hub(flickr: Path, folder: Path) -> None:
         print(f"tars of {total:,} bytes, {server.sent:,} sent, the same bytes: {same}")
 
 
+def pictures(folder: Path) -> Path:
+    """A folder with `images/` and `captions.tsv`."""
+    if FLICKR8K.is_dir():
+        return FLICKR8K
+    (folder / "images").mkdir(parents=True)
+    for i in range(1000):
+        (folder / "images" / f"{i}.jpg").write_bytes(jpeg((i % 256, i // 256, 90)))
+    rows = "".join(f"{i}.jpg\tPicture {i}.\n" for i in range(1000))
+    (folder / "captions.tsv").write_text(f"image\tcaption\n{rows}")
+    return folder
+
+
+def beside_a_bare_download(folder: Path) -> None:
+    (folder / "large").write_bytes(os.urandom(LARGE))
+    serve = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
+    with subprocess.Popen(
+        [*serve, "--directory", folder],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        port = server.stdout.readline().split("port ")[1].split()[0]
+        address = f"http://127.0.0.1:{port}/large"
+        seconds: dict[str, list[float]] = {"bare": [], "ours": []}
+        for i in range(ROUNDS):
+            start = time.perf_counter()
+            bare(address, folder / f"bare{i}")
+            middle = time.perf_counter()
+            fetch([address], folder / f"ours{i}")
+            seconds["bare"].append(middle - start)
+            seconds["ours"].append(time.perf_counter() - middle)
+            for name in ("bare", "ours"):
+                (folder / f"{name}{i}").unlink()
+        server.terminate()
+    for name, each in seconds.items():
+        print(f"{name}: {LARGE / median(each) / 1e6:,.0f} MB/s")
+    print(f"download-vs-bare {median(seconds['bare']) / median(seconds['ours']):.2f}")
+
+
+def bare(address: str, target: Path) -> None:
+    with requests.get(address, stream=True, timeout=60) as response, target.open("wb") as file:
+        for block in response.iter_content(2**18):
+            file.write(block)
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
-        archive(Path(sys.argv[1]), Path(name))
-        hub(Path(sys.argv[1]), Path(name))
+        source = pictures(Path(name, "pictures"))
+        archive(source, Path(name))
+        hub(source, Path(name))
+        beside_a_bare_download(Path(name))
 
 
 if __name__ == "__main__":

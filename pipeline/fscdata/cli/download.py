@@ -90,6 +90,8 @@ def download(
         Options.min_success if min_success is None else min_success, retries, keep_archives, given
     )
     if dry_run:
+        if not as_json:
+            typer.echo(terms(manifest))
         print_plan(manifest, plan(manifest, options), place, as_json)
         return
     if not is_there(manifest, place):
