@@ -102,7 +102,7 @@ def write_tar(path: Path, samples: list[Sample]) -> None:
 
 
 def write_tables(
-    data: Path, tar: Path, samples: list[Sample], tokenizer: str | None = "clip-bpe"
+    data: Path, tar: Path, samples: list[Sample], tokenizer: str | None = "clip-bpe", seed: int = 0
 ) -> None:
     """The samples table of a tar and, for each style, its negatives table."""
     index = index_tar(tar)
@@ -149,6 +149,7 @@ def write_tables(
             caption_source="default",
             tokenizer=tokenizer,
             style=style,
+            seed=seed if style else None,
         )
         shard = ShardRecord(
             tar=tar.name,
@@ -163,13 +164,17 @@ def write_tables(
 
 
 def write_data(
-    data: Path, samples: list[Sample], per_shard: int = 5, tokenizer: str | None = "clip-bpe"
+    data: Path,
+    samples: list[Sample],
+    per_shard: int = 5,
+    tokenizer: str | None = "clip-bpe",
+    seed: int = 0,
 ) -> Path:
     for number, start in enumerate(range(0, len(samples), per_shard)):
         part = samples[start : start + per_shard]
         tar = data / "shards" / f"{number:05}.tar"
         write_tar(tar, part)
-        write_tables(data, tar, part, tokenizer)
+        write_tables(data, tar, part, tokenizer, seed)
     return data
 
 

@@ -298,10 +298,18 @@ def test_dropout_goes_on_where_it_was(long: Config, tmp_path: Path) -> None:
         assert_same_run(config, named(config, f"undisturbed-{workers}"))
 
 
-def test_a_state_knows_its_data(long: Config, samples: list, make_data) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("changed", ["caption", "negatives"])
+def test_a_state_knows_its_data(
+    stream: bool, changed: str, long: Config, samples: list, make_data
+) -> None:
+    long = long.model_copy(update={"stream": stream})
     stopped_at(5, long)
-    samples[3].captions = ["a picture of something else"]
-    make_data(samples)
+    if changed == "caption":
+        samples[3].captions = ["a picture of something else"]
+    else:
+        samples[4].negatives["colour"][0].reverse()
+    make_data(samples, seed=int(changed == "negatives"))
     with pytest.raises(FsckitError, match="step-00000003: since it was saved the data has changed"):
         train(long, resume=True)
 

@@ -52,7 +52,9 @@ from fscdata.contract.tar import (
     CaptionSource,
     TarIndex,
     TarSample,
+    captions_inside,
     index_tar,
+    split_member,
 )
 from fscdata.contract.text import is_unicode, printable
 
@@ -76,6 +78,7 @@ __all__ = [
     "at_once",
     "cannot_be",
     "caption_hash",
+    "captions_inside",
     "check_unique",
     "data_path",
     "entries",
@@ -98,6 +101,7 @@ __all__ = [
     "samples_schema",
     "shard_paths",
     "size_of",
+    "split_member",
     "styles_present",
     "write_metadata",
 ]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import tarfile
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,10 +129,8 @@ def _read_members(
                 f"{path}: the member name '{printable(name)}' is not UTF-8; rename it and pack the "
                 f"tar again"
             )
-        folder, slash, base = name.rpartition("/")
-        stem, _, extension = base.partition(".")
-        extension = extension.lower()
-        if not member.isfile() or not stem or not extension:
+        key, extension = split_member(name)
+        if not member.isfile() or not key or not extension:
             continue  # folders, links and files that belong to no sample
         if "." in extension:
             if extension.rpartition(".")[2] in (*IMAGE_EXTENSIONS, "json", "txt"):
@@ -140,7 +139,6 @@ def _read_members(
                     f"cuts names; rename it and pack the tar again"
                 )
             continue
-        key = folder + slash + stem
         if key != previous and key in groups:
             raise FsckitError(f"{path}: the key '{printable(key)}' comes twice in this tar")
         previous = key
@@ -159,6 +157,25 @@ def _read_members(
                 group.json = data
             else:
                 group.text = data
+
+
+def split_member(name: str) -> tuple[str, str]:
+    """A member's key and its extension in lower case, cut where webdataset cuts; the key is empty
+    where a file belongs to no sample."""
+    folder, slash, base = name.rpartition("/")
+    stem, _, extension = base.partition(".")
+    return folder + slash + stem if stem else "", extension.lower()
+
+
+def captions_inside(
+    key: str, members: Mapping[str, bytes], source: CaptionSource
+) -> dict[int, str]:
+    """A sample's captions by their indices, from its members by extension."""
+    json, text = (
+        content if content is None or len(content) <= MAX_TEXT_BYTES else None
+        for content in (members.get("json"), members.get("txt"))
+    )
+    return dict(_captions(key, _Group(json=json, text=text), source)[0])
 
 
 def _check_end(tar: tarfile.TarFile) -> None:

@@ -111,7 +111,7 @@ def test_any_number_of_ranks_and_workers(ranks, workers, data: Path, make_batche
     for step, together in enumerate(zip(*parts, strict=True)):
         whole = alone[step]
         assert [key for part in together for key in part.keys] == whole.keys
-        assert sum(part.asked for part in together) == whole.asked == len(whole)
+        assert sum(map(len, together)) == len(whole)
         assert torch.equal(torch.cat([part.images for part in together]), whole.images)
         for name in ("tokens", "negative_tokens", "negative_mask"):
             joined = [getattr(part, name) for part in together]
@@ -123,7 +123,7 @@ def test_any_number_of_ranks_and_workers(ranks, workers, data: Path, make_batche
 def test_a_rank_without_a_row(data: Path, make_batches) -> None:
     """The epoch's last batch has two rows, for four ranks."""
     batch = make_batches(data, rank=0, ranks=4)[2]
-    assert len(batch) == batch.asked == 0 and batch.images.shape == (0, 3, 32, 32)
+    assert len(batch) == 0 and batch.images.shape == (0, 3, 32, 32)
     assert batch.tokens.shape == (0, 2) and batch.negative_tokens.shape == (0, 2, 2)
     assert batch.negative_mask.shape == (0, 2)
 
@@ -180,7 +180,7 @@ def test_bad_pictures_are_replaced(make_data, samples, make_batches) -> None:
         [(flat[6], "damaged image")],
         [],
     ]
-    assert [batch.asked for batch in found] == [5, 5, 2]
+    assert [len(batch) for batch in found] == [5, 5, 2]
     stand_in = found[0].keys.index(flat[11])
     own = found[2].keys.index(flat[11])
     length = min(found[0].tokens.shape[1], found[2].tokens.shape[1])
@@ -198,7 +198,7 @@ def test_a_batch_of_bad_pictures_only(make_data, samples, make_batches) -> None:
         sample.image = b"nothing"
     batch = make_batches(make_data(samples))[0]
     assert len(batch) == 0 and batch.images.shape == (0, 3, 32, 32)
-    assert batch.asked == 5 and len(batch.bad) == 5 * 11
+    assert len(batch.bad) == 5 * 11
     assert batch.negative_tokens.shape[:2] == batch.negative_mask.shape == (0, 2)
 
 

@@ -22,13 +22,14 @@ TRIES = 10
 class Batch:
     """B rows and their negatives of N styles; texts are padded with 0 to the longest, L >= 2.
 
+    B is less than what was wanted where no replacement of a bad picture was found.
+
     Attributes:
         images: uint8 [B, 3, H, W], the channels last in memory.
         tokens: int64 [B, L].
         negative_tokens: int64 [B, N, L], all 0 where there is no negative.
         negative_mask: bool [B, N], whether there is one that differs from the caption.
         keys: the samples' keys.
-        asked: rows that there should be; B is less where no replacement of a bad picture was found.
         bad: the pictures that could not be used, each with its reason.
     """
 
@@ -37,7 +38,6 @@ class Batch:
     negative_tokens: Tensor
     negative_mask: Tensor
     keys: list[str]
-    asked: int
     bad: list[BadImage] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -54,7 +54,6 @@ class Batch:
             change(self.negative_tokens),
             change(self.negative_mask),
             self.keys,
-            self.asked,
             self.bad,
         )
 
@@ -103,7 +102,7 @@ def make_batch(
                 good.append(row)
                 break
     keys = [row.data.key(row.row) for row in good]
-    return Batch(images[: len(good)], *_texts(good, styles), keys, len(draws), bad)
+    return Batch(images[: len(good)], *_texts(good, styles), keys, bad)
 
 
 def _texts(rows: list[Row], styles: int) -> tuple[Tensor, Tensor, Tensor]:

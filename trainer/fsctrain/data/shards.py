@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Container, Generator
+from collections.abc import Container, Generator, Iterator
 from dataclasses import dataclass
 
 from fscdata.contract import (
     IMAGE_EXTENSIONS,
+    CaptionSource,
     DataPath,
     Dataset,
     FsckitError,
+    Metadata,
     access,
     at_once,
+    captions_inside,
     data_path,
     negatives_path,
     open_binary,
@@ -20,7 +23,21 @@ from fscdata.contract import (
     read_table,
     refuse_changed,
     samples_path,
+    split_member,
 )
+
+TEXTS = ("json", "txt")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample as it comes: its picture, and its captions by their indices; None for these where
+    the table took captions from elsewhere.
+    """
+
+    key: str
+    image: bytes
+    captions: dict[int, str] | None
 
 
 @dataclass(frozen=True)
@@ -32,12 +49,16 @@ class Shard:
         tar: where it lies.
         rows: its captions.
         having: for each style the captions that have a negative.
+        caption_source: of its samples table.
+        made: how each of its tables was made, and from what.
     """
 
     data: str
     tar: str
     rows: int
     having: dict[str, int]
+    caption_source: str
+    made: list[Metadata]
 
     def tables(self) -> Dataset[DataPath]:
         """Its tables alone.
@@ -55,26 +76,47 @@ class Shard:
             tokenizer=None,
         )
 
-    def pictures(self, keys: Container[str]) -> Generator[tuple[str, bytes], None, None]:
-        """The pictures of some samples with their keys, in the order of the tar.
+    def samples(self, keys: Container[str]) -> Generator[Sample, None, None]:
+        """Some samples, in the order of the tar, of which no more is read than it takes.
 
         Raises:
             FsckitError: the tar cannot be read, or is damaged.
         """
-        # Only here: it is slow to import.
-        from webdataset.tariterators import base_plus_ext, tar_file_iterator  # noqa: PLC0415
-
-        def selected(name: str) -> bool:
-            key, extension = base_plus_ext(name)
-            return key in keys and extension.lower() in IMAGE_EXTENSIONS
-
         tar = data_path(self.tar)
+        source = CaptionSource.inside_tar(self.caption_source)
         try:
-            with access(tar, "read"), open_binary(tar) as file:
-                for member in tar_file_iterator(file, skip_meta=None, select_files=selected):
-                    yield base_plus_ext(member["fname"])[0], member["data"]
+            with (
+                access(tar, "read"),
+                open_binary(tar) as file,
+                tarfile.open(fileobj=file, mode="r|") as members,
+            ):
+                for key, contents in _groups(members, keys, TEXTS if source else ()):
+                    images = [contents[name] for name in contents if name in IMAGE_EXTENSIONS]
+                    captions = captions_inside(key, contents, source) if source else None
+                    if images:
+                        yield Sample(key, images[0], captions)
         except (tarfile.TarError, EOFError):
             raise FsckitError(f"{tar}: the tar is damaged; fetch or pack it again") from None
+
+
+def _groups(
+    tar: tarfile.TarFile, keys: Container[str], texts: tuple[str, ...]
+) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Keys, and the contents of their pictures and texts by extension."""
+    group: dict[str, bytes] = {}
+    last = ""
+    for member in tar:
+        tar.members = []  # type: ignore[attr-defined]  # it keeps all, which nobody needs
+        key, extension = split_member(member.name)
+        if key != last and group:
+            yield last, group
+            group = {}
+        last = key
+        if member.isfile() and key in keys and extension in (*IMAGE_EXTENSIONS, *texts):
+            content = tar.extractfile(member)
+            group[extension] = content.read() if content else b""
+    if group:
+        yield last, group
 
 
 def open_shards(data: DataPath, styles: tuple[str, ...]) -> tuple[list[Shard], str | None]:
@@ -95,7 +137,9 @@ def open_shards(data: DataPath, styles: tuple[str, ...]) -> tuple[list[Shard], s
             of_style = list(footers.negatives[style].values())[number].shard
             having[style] = of_style.captions - sum(of_style.without.values())
         if metadata.shard.rows:
-            shards.append(Shard(str(data), str(tar), metadata.shard.rows, having))
+            made = [metadata, *(list(of.values())[number] for of in footers.negatives.values())]
+            source = metadata.provenance.caption_source
+            shards.append(Shard(str(data), str(tar), metadata.shard.rows, having, source, made))
     if not shards:
         raise FsckitError(
             f"{data}: its samples tables hold no caption; there is nothing to train on"

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import blake2b
 
 import numpy as np
+import pyarrow as pa
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from fscdata.contract import FsckitError, data_path, printable
+from fscdata.contract import FsckitError, caption_hash, data_path, printable
 from fsctrain.config import Config
 from fsctrain.data.batch import Batch, Row, make_batch
 from fsctrain.data.images import CROPS, Buffer, Draws, crop_draws
 from fsctrain.data.loader import run_loader
 from fsctrain.data.order import Integers, Order, check_weights
 from fsctrain.data.pieces import Piece, Share, mixed, share
-from fsctrain.data.shards import Shard, open_shards
+from fsctrain.data.shards import Sample, Shard, open_shards
 from fsctrain.data.tables import check_context, check_folders, join_tables
 from fsctrain.data.texts import TextReader, text_reader
 from fsctrain.model import Clip
@@ -76,8 +78,8 @@ class Streamed:
         }
 
     def digest(self) -> str:
-        shards = [(data_path(s.tar).name, s.rows, s.having) for part in self.sets for s in part]
-        return blake2b(repr(shards).encode(), digest_size=16).hexdigest()
+        made = [asdict(table) for part in self.sets for shard in part for table in shard.made]
+        return blake2b(json.dumps(made).encode(), digest_size=16).hexdigest()
 
     def batches(self, first_step: int, stop_step: int, pin_memory: bool = False) -> Iterator[Batch]:
         steps = range(first_step, stop_step)
@@ -120,22 +122,36 @@ class Streamed:
         """Those rows of a piece, counted from its start, in the order of the tar."""
         number = np.searchsorted(self.firsts, piece.shard, side="right") - 1
         shard = self.sets[number][piece.shard - self.firsts[number]]
-        data = join_tables(
-            data_path(shard.data), shard.tables(), self.texts[number], self.context_length
-        )
+        tables = shard.tables()
+        data = join_tables(data_path(shard.data), tables, self.texts[number], self.context_length)
         rows = defaultdict(list)
         for row in wanted.tolist():
             rows[data.key(piece.start + row)].append(row)
-        with closing(shard.pictures(rows.keys())) as pictures:
-            for key, image in pictures:
-                for row in rows.pop(key):
-                    yield row, Row(data, piece.start + row, piece.turn, partial(bytes, image))
+        with closing(shard.samples(rows.keys())) as samples:
+            for sample in samples:
+                for row in rows.pop(sample.key):
+                    _refuse_other_caption(shard, sample, tables.samples[0], piece.start + row)
+                    read = partial(bytes, sample.image)
+                    yield row, Row(data, piece.start + row, piece.turn, read)
                 if not rows:
                     return
         raise FsckitError(
             f"{shard.tar}: has no picture of sample '{printable(next(iter(rows)))}', which its "
             f"table has: the tar changed since; run 'fscdata make-negatives {shard.data} --recipe "
             f"RECIPE --overwrite'"
+        )
+
+
+def _refuse_other_caption(shard: Shard, sample: Sample, table: pa.Table, row: int) -> None:
+    """Raises FsckitError where a table's row has another caption than the tar."""
+    if sample.captions is None:
+        return
+    caption = sample.captions.get(table["caption_index"][row].as_py())
+    if caption is None or caption_hash(caption) != table["caption_hash"][row].as_py():
+        raise FsckitError(
+            f"{shard.tar}: the caption hash of sample '{printable(sample.key)}' does not match its "
+            f"table: the tar changed since; run 'fscdata make-negatives {shard.data} --recipe "
+            f"RECIPE'"
         )
 
 
