@@ -157,7 +157,7 @@ def test_files_that_are_not_ours(data: Path) -> None:
     path.write_bytes(b"PAR1 garbage PAR1")
     with pytest.raises(FsckitError, match="not a Parquet file"):
         read_table(path)
-    with pytest.raises(FsckitError, match=r"missing; run 'fscdata make-neg.* --recipe RECIPE'"):
+    with pytest.raises(FsckitError, match=r"missing; run 'fscdata verify .* --repair'"):
         read_metadata(path.with_name("nothing.parquet"))
 
 

@@ -207,7 +207,7 @@ def test_what_is_not_there(server: S3Server, local: Path) -> None:
         connect(data)
     put(local, data, "*.parquet")
     negatives_path(data, "negclip", "00001").unlink()
-    with pytest.raises(FsckitError, match=r"negclip/00001.parquet: missing; run 'fscdata make-neg"):
+    with pytest.raises(FsckitError, match=r"negclip/00001.parquet: missing; run 'fscdata verify"):
         open_dataset(data, STYLES)
 
 

@@ -92,6 +92,21 @@ def test_mistakes(words: list[str], said: str, capsys, tmp_path, monkeypatch) ->
     assert captured.out == "" and not list(tmp_path.iterdir())
 
 
+def test_weights_before_that_are_others(config: Config, tmp_path: Path, capsys) -> None:
+    base = tmp_path / "base.safetensors"
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        weights = save_checkpoint(tmp_path / str(seed), create_model(config.model, "none"))
+        base.write_bytes(weights.read_bytes())
+        if seed == 0:
+            run = train(config.model_copy(update={"pretrained": str(base)})).folder
+    assert command("interpolate", run, "--alpha", "0.5") == 1
+    said = capsys.readouterr().err
+    assert "fine-tuned from other weights than the pretrained ones that were found" in said
+    right = tmp_path / "0" / WEIGHTS
+    assert command("interpolate", run, "--alpha", "0.5", "--pretrained", right) == 0
+
+
 def test_the_merged_model_is_the_trained_one(config: Config, tmp_path: Path) -> None:
     """What the loop computed with is what the merged folder computes.
 

@@ -111,7 +111,6 @@ def test_wrong_values(option: str, value: object, words: str) -> None:
         ({"validation": "./x/"}, "--validation ./x/ is trained on too"),
         ({"validation": str(Path("x").absolute())}, f"--validation {Path('x').absolute()} is"),
         ({"data": "s3://b/x", "validation": "s3://b/x/"}, "--validation s3://b/x/ is trained on"),
-        ({"device": "cpu", "precision": "fp16"}, "--precision fp16 needs a GPU"),
     ],
 )
 def test_settings_that_do_not_go_together(settings: dict[str, object], words: str) -> None:

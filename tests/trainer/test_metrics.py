@@ -123,6 +123,13 @@ def test_ranks_write_the_line_of_one(tmp_path: Path) -> None:
     assert not (tmp_path / "1.jsonl").exists()
 
 
+def test_a_full_disk() -> None:
+    metrics = make(Path("/dev/full"))
+    step(metrics, 1.0, [[True, None]])
+    with pytest.raises(FsckitError, match=r"/dev/full: cannot be written .*No space left"):
+        metrics.log(1, 0, 0.1)
+
+
 def test_resumed(tmp_path: Path) -> None:
     """The lines of steps that come again go, the torn last one too; each step is there once.
 

@@ -20,7 +20,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fscdata.contract import FsckitError
+from fsctrain.checkpoint import save_checkpoint
 from fsctrain.config import Config
+from fsctrain.model import create_model
 from fsctrain.state import saved_states
 from fsctrain.train import train
 
@@ -195,7 +197,7 @@ def test_nan_on_one_rank(long: Config) -> None:
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode != 0, done
-    assert "the loss is nan at step" in done.stderr
+    assert "the loss is nan at step" in done.stderr, done.stderr
     (sentence,) = {
         line.partition(": ")[2] for line in done.stderr.splitlines() if "the loss is" in line
     }
@@ -310,7 +312,20 @@ def test_a_state_knows_its_data(
     else:
         samples[4].negatives["colour"][0].reverse()
     make_data(samples, seed=int(changed == "negatives"))
-    with pytest.raises(FsckitError, match="step-00000003: since it was saved the data has changed"):
+    with pytest.raises(FsckitError, match="step-00000003: since it was saved the data changed"):
+        train(long, resume=True)
+
+
+def test_a_state_knows_the_weights_that_it_began_with(long: Config, tmp_path: Path) -> None:
+    base = tmp_path / "base.safetensors"
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        weights = save_checkpoint(tmp_path / str(seed), create_model(long.model, "none"))
+        base.write_bytes(weights.read_bytes())
+        long = long.model_copy(update={"pretrained": str(base), "lora_rank": 2})
+        if seed == 0:
+            stopped_at(5, long)
+    with pytest.raises(FsckitError, match="since it was saved the weights that it began with ch"):
         train(long, resume=True)
 
 

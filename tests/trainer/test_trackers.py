@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from fscdata.contract import FsckitError
-from fsctrain.config import Config
+from fsctrain.config import Config, dump_config
 from fsctrain.trackers import Record, open_trackers
 
 TRAINING: list[Record] = [
@@ -74,21 +76,23 @@ def test_wandb_offline(config: Config, tmp_path: Path, monkeypatch: pytest.Monke
         assert word in logged
 
 
-def test_wandb_lets_nobody_in(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wandb = pytest.importorskip("wandb")
-
-    def init(**_: object) -> None:
-        raise wandb.errors.UsageError("No API key configured.\nmore")
-
-    monkeypatch.setattr(wandb, "init", init)
-    settings = config.model_copy(update={"wandb": True})
-    with (
-        pytest.raises(FsckitError, match=r"--wandb: .*\(No API key configured\.\); run 'wandb"),
-        open_trackers(settings, tmp_path),
-    ):
-        pass
+def test_wandb_lets_nobody_in(config: Config, tmp_path: Path) -> None:
+    """Nothing is left in the way of the same run without it."""
+    pytest.importorskip("wandb")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(dump_config(config))
+    command = [sys.executable, "-m", "fsctrain", "run", "--recipe", str(recipe)]
+    done = subprocess.run(
+        [*command, "--wandb"],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "--wandb: Weights & Biases refuses (" in done.stderr
+    assert "run 'wandb login', or set WANDB_MODE=offline" in done.stderr
+    subprocess.run(command, check=True, capture_output=True)
 
 
 @pytest.mark.parametrize(

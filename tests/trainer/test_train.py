@@ -154,7 +154,8 @@ def test_too_many_bad_pictures(config: Config, make_data, samples) -> None:
         sample.image = b"<html>"
     make_data(samples)
     with pytest.raises(
-        FsckitError, match=r"bad_images.jsonl: 30 of the first 33 rows.*11.*more than 1%.*--max-bad"
+        FsckitError,
+        match=r"bad_images.jsonl: 30 of the first 33 rows.*11.*more than 0.01.*--max-bad",
     ):
         train(config)
     assert not (config.out / "test" / "checkpoint").exists()
@@ -177,6 +178,17 @@ def test_loss_that_is_not_finite(config: Config) -> None:
         train(config.model_copy(update={"lr": 1e30, "steps": 20}))
     assert "\n" not in str(error.value)
     assert not (config.out / "test" / "checkpoint").exists()
+    found = records(config.out / "test")  # JSON, which has no NaN
+    assert found[0]["loss"] > 0 and found[-1]["loss"] is None
+
+
+def test_data_that_is_not_there_is_told_before_weights_are_fetched(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fsctrain.setup.create_model", pytest.fail)
+    for change in ({"data": ("nowhere",)}, {"validation": "nowhere"}):
+        with pytest.raises(FsckitError, match=r"nowhere: no such folder"):
+            train(config.model_copy(update=change))
 
 
 def test_a_folder_that_is_there(config: Config) -> None:

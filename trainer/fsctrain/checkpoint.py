@@ -24,6 +24,7 @@ from fsctrain.model.lora import base_state, lora_state, lora_updates
 WEIGHTS_NAME = "open_clip_model.safetensors"
 LORA_NAME = "lora.safetensors"
 LORA_CONFIG_NAME = "lora_config.json"
+BASE_DIGEST = "base_digest"  # in the metadata of whole weights
 
 
 class LoraConfig(BaseModel):
@@ -44,7 +45,12 @@ class LoraConfig(BaseModel):
 
 
 def save_checkpoint(
-    folder: Path, clip: Clip, *, pretrained: str | None = None, seed: int = 0
+    folder: Path,
+    clip: Clip,
+    *,
+    base_digest: str | None = None,
+    pretrained: str | None = None,
+    seed: int = 0,
 ) -> Path:
     """Write a model into a new folder; returns the weights' path.
 
@@ -52,7 +58,7 @@ def save_checkpoint(
     `open_clip.create_model("local-dir:FOLDER")` reads it, and so does
     `open_clip.create_model(NAME, pretrained=PATH)`. Of a model with LoRA only the updates are
     written, with what is needed to find their base again: `pretrained` and `seed`, as the model
-    was made with them.
+    was made with them. `base_digest` is `weights_digest` of what a whole one was trained from.
 
     Raises:
         FsckitError: the weights cannot be written: a full disk, say.
@@ -61,7 +67,8 @@ def save_checkpoint(
     updates = lora_updates(clip.model)
     if not updates:
         with whole_folder(folder) as temporary:
-            write_weights(temporary, clip, clip.model.state_dict())
+            metadata = {BASE_DIGEST: base_digest} if base_digest else {}
+            write_weights(temporary, clip, clip.model.state_dict(), metadata)
         return folder / WEIGHTS_NAME
     if pretrained is None:
         raise ValueError("a LoRA checkpoint names the weights that it belongs to: pretrained")
@@ -75,9 +82,9 @@ def save_checkpoint(
         seed=seed,
         base_digest=weights_digest(base_state(clip.model)),
     ).model_dump()
-    metadata = {name: str(value) for name, value in config.items()}
+    of_lora = {name: str(value) for name, value in config.items()}
     with whole_folder(folder) as temporary:
-        _write(temporary, clip, LORA_NAME, lora_state(clip.model), metadata)
+        _write(temporary, clip, LORA_NAME, lora_state(clip.model), of_lora)
         _write_json(temporary / LORA_CONFIG_NAME, config)
     return folder / LORA_NAME
 

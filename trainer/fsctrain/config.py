@@ -188,8 +188,6 @@ def _mistakes(config: Config) -> Iterator[str]:
             yield f"{option} {value} needs a data set to validate on; name it with --validation"
     if c.validation is not None and place(c.validation) in map(place, c.data):
         yield f"--validation {c.validation} is trained on too; name another data set"
-    if c.device == "cpu" and c.precision == "fp16":
-        yield "--precision fp16 needs a GPU; give bf16 or fp32 with --device cpu"
 
 
 def too_long(config: Config, steps: int, run: str) -> Iterator[str]:

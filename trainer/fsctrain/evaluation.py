@@ -91,5 +91,11 @@ class Evaluation:
     def _save(self, folder: Path) -> None:
         if folder.exists():  # a resumed run scores a step again
             shutil.rmtree(folder)
-        config = self._config
-        save_checkpoint(folder, self._training.clip, pretrained=config.pretrained, seed=config.seed)
+        config, training = self._config, self._training
+        save_checkpoint(
+            folder,
+            training.clip,
+            base_digest=training.base_digest,
+            pretrained=config.pretrained,
+            seed=config.seed,
+        )

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fscdata.contract import FsckitError
+from fscdata.contract import FsckitError, access
 from fsctrain.files import write_whole
 from fsctrain.losses import Features
 
@@ -141,7 +141,7 @@ class Metrics:
             "epoch": epoch,
             **{name: loss / steps for name, loss in zip(names, losses, strict=True)},
             "lr": lr,
-            "grad_norm": norm / rank_steps if math.isfinite(norm) else None,
+            "grad_norm": norm / rank_steps,
             "logit_scale": float(self._logit_scale),
             "with_negatives": with_negatives / max(rows, 1),
             "prefers_true": {
@@ -160,9 +160,22 @@ class Metrics:
             self._write({"step": step, "scores": scores})
 
     def _write(self, record: Record) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        record = _finite(record)
+        with access(self._path, "written"), self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, allow_nan=False) + "\n")
         self._watch(record)
+
+
+def _finite(record: Record) -> Record:
+    """The record with None for each number that is not finite: JSON has none of these."""
+    return {
+        name: _finite(value)
+        if isinstance(value, dict)
+        else None
+        if isinstance(value, float) and not math.isfinite(value)
+        else value
+        for name, value in record.items()
+    }
 
 
 def read_metrics(path: Path) -> list[Record]:

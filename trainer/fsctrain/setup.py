@@ -14,7 +14,8 @@ from open_clip.transformer import CustomResidualAttentionBlock
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from fscdata.contract import FsckitError
+from fscdata.contract import FsckitError, data_path, shard_paths
+from fsctrain.checkpoint import weights_digest
 from fsctrain.config import Config, too_long
 from fsctrain.data import BadImages, Source, open_source
 from fsctrain.distributed import Ranks
@@ -40,6 +41,7 @@ class Training:
 
     Attributes:
         clip: the model, frozen and given its LoRA as the settings say.
+        base_digest: `weights_digest` of what it was before.
         source: the data.
         steps: how many there are in all.
         gradients: computes a step's.
@@ -51,6 +53,7 @@ class Training:
     """
 
     clip: Clip
+    base_digest: str
     source: Source
     steps: int
     gradients: Gradients
@@ -71,8 +74,10 @@ def prepare(config: Config, folder: Path, ranks: Ranks, device: torch.device) ->
     precision = _precision(config, device)
     compute_loss = load_loss(config)
     ranks.on_first(lambda: check_trackers(config))
+    _check_folders(config)  # before weights are fetched
     torch.manual_seed(config.seed)
     clip = create_model(config.model, config.pretrained, device)
+    base_digest = weights_digest(clip.model.state_dict())
     check_towers(clip.model, clip.name, local=config.local_weight > 0)
     _check_batch_norms(clip, config, ranks)
     _choose_trained(clip.model, config)
@@ -98,6 +103,7 @@ def prepare(config: Config, folder: Path, ranks: Ranks, device: torch.device) ->
     autocast = partial(_autocast, device, precision)
     return Training(
         clip=clip,
+        base_digest=base_digest,
         source=source,
         steps=steps,
         gradients=Gradients(clip.model, compute_loss, config, ranks, autocast),
@@ -109,7 +115,11 @@ def prepare(config: Config, folder: Path, ranks: Ranks, device: torch.device) ->
             clip.model,
             optimizer,
             parts,
-            belongs_to={"data": source.digest(), "precision": precision},
+            belongs_to={
+                "data": source.digest(),
+                "weights that it began with": base_digest,
+                "precision": precision,
+            },
         ),
         fp16=precision == "fp16",
     )
@@ -139,6 +149,12 @@ def _set_grad_checkpointing(model: OpenClip) -> None:
             "norms of their own in attention; leave it out"
         )
     model.set_grad_checkpointing()
+
+
+def _check_folders(config: Config) -> None:
+    """Raises FsckitError where a data set is not there, or has no tar."""
+    for folder in (*config.data, *([config.validation] if config.validation else [])):
+        shard_paths(data_path(folder))
 
 
 def _precision(config: Config, device: torch.device) -> str:

@@ -114,8 +114,8 @@ class TrainState:
             for name, mine in self.belongs_to.items():
                 if values["belongs_to"][name] != mine:
                     raise FsckitError(
-                        f"{folder}: since it was saved the {name} has changed; bring it back, or "
-                        f"give another --name"
+                        f"{folder}: since it was saved the {name} changed; bring back what "
+                        f"there was, or give another --name"
                     )
             self._load_model(tensors)
             self._load_optimizer(tensors)

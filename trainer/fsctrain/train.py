@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from fscdata.contract import FsckitError
 from fsctrain.checkpoint import loading_line, weights_name
 from fsctrain.config import Config
 from fsctrain.data import Batch
@@ -170,7 +172,13 @@ def _open_metrics(
     readers: list[Callable[[Record], object]] = []
     if watch is not None:
         readers.append(lambda record: watch(record, training.steps))
-    track = ranks.on_first(lambda: stack.enter_context(open_trackers(config, folder, resumed_at)))
+    try:
+        opened = open_trackers(config, folder, resumed_at)
+        track = ranks.on_first(lambda: stack.enter_context(opened))
+    except FsckitError:
+        if not resumes:  # the folder of a run that never began would be in the way of the next
+            ranks.on_first(lambda: shutil.rmtree(folder))
+        raise
     if track is not None:
         readers.append(track)
     return Metrics(

@@ -161,7 +161,7 @@ def _parquet(path: DataPath) -> Iterator[pq.ParquetFile]:
                 )
                 _ = file.schema_arrow.names  # decoded, or found not to be text
             except FileNotFoundError:
-                raise FsckitError(f"{path}: missing; run {command_for(path)}") from None
+                raise FsckitError(f"{path}: missing; run {_command_to_bring_back(path)}") from None
         yield file
 
 
@@ -178,8 +178,18 @@ def _intact(path: DataPath, otherwise: str) -> Iterator[None]:
 def command_for(path: DataPath, options: str = "") -> str:
     """The command that makes a table, in quotes."""
     style = "RECIPE" if path.parent.name == "samples" else path.parent.name
-    data = path.parents[1] if path.parent.name == "samples" else path.parents[2]
-    return f"'fscdata make-negatives {data} --recipe {style}{options}'"
+    return f"'fscdata make-negatives {_data_of(path)} --recipe {style}{options}'"
+
+
+def _command_to_bring_back(path: DataPath) -> str:
+    """In quotes too; the tables of other shards know how this one was made."""
+    if any(path.parent.glob("*.parquet")):
+        return f"'fscdata verify {_data_of(path)} --repair'"
+    return command_for(path)
+
+
+def _data_of(path: DataPath) -> DataPath:
+    return path.parents[1] if path.parent.name == "samples" else path.parents[2]
 
 
 def _again(path: DataPath) -> str:

@@ -82,12 +82,17 @@ class _ConsoleHandler(logging.Handler):
 def _brief(record: dict[str, Any]) -> str:
     """A record of the metrics on one line."""
     if "scores" in record:
-        return " ".join(f"{name} {score:.3f}" for name, score in record["scores"].items())
-    parts = [f"{k} {record[k]:.4f}" for k in ("loss", "clip", "global", "local") if k in record]
+        return " ".join(f"{name} {_number(score, 3)}" for name, score in record["scores"].items())
+    losses = [name for name in ("loss", "clip", "global", "local") if name in record]
+    parts = [f"{name} {_number(record[name], 4)}" for name in losses]
     parts += [
         f"prefers_true[{k}] {v:.2f}" for k, v in record["prefers_true"].items() if v is not None
     ]
     return f"epoch {record['epoch']} {' '.join(parts)} {record['samples_per_second']:.1f} samples/s"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "not finite" if value is None else f"{value:.{digits}f}"
 
 
 def _flags() -> list[inspect.Parameter]:

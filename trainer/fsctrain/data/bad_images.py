@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fscdata.contract import FsckitError
+from fscdata.contract import FsckitError, access
 from fsctrain.files import write_whole
 
 FEW = 10
@@ -55,14 +55,14 @@ class BadImages:
             self._keys.add(image.key)
             self.reasons[image.reason] += 1
             if self._writes:
-                with self.path.open("a", encoding="utf-8") as file:
+                with access(self.path, "written"), self.path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(asdict(image)) + "\n")
         enough = not self.limit or len(self._keys) > FEW
         if enough and self._bad_rows > self.limit * self._rows:
             raise FsckitError(
                 f"{self.path}: {self._bad_rows} of the first {self._rows} rows have a picture "
-                f"that cannot be used ({self.summary()}), more than {self.limit:.0%}; mend or "
-                f"leave out the samples named there, or raise --max-bad"
+                f"that cannot be used ({self.summary()}), more than {self.limit:g} of them; "
+                f"mend or leave out the samples named there, or raise --max-bad"
             )
 
     def check_some_good(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from fscdata.contract import FsckitError
-from fsctrain.checkpoint import write_weights
+from fsctrain.checkpoint import weights_digest, write_weights
 from fsctrain.files import whole_folder
 from fsctrain.weights.load import (
     ALPHA,
@@ -78,7 +78,8 @@ def mix(
 
 
 def parse_alphas(text: str) -> list[Decimal]:
-    """`0.5`, `0.3,0.5`, or `start:stop:step` with the stop included: `0:1:0.1` is eleven numbers.
+    """`0.5`, `0.3,0.5`, or `start:stop:step`: `0:1:0.1` is eleven numbers, the stop included
+    where a step meets it.
 
     Raises:
         FsckitError: no such words, or numbers that are not from 0 to 1 in steps of 0.0001 or more.
@@ -113,6 +114,11 @@ def _before(
         raise FsckitError(
             f"{checkpoint.folder}: fine-tuned from another model than the pretrained weights are "
             f"of; give the right ones with --pretrained"
+        )
+    if checkpoint.base_digest not in (None, weights_digest(state)):
+        raise FsckitError(
+            f"{checkpoint.folder}: fine-tuned from other weights than the pretrained ones that "
+            f"were found; give the right ones with --pretrained"
         )
     return state
 

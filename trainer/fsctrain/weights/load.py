@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from fscdata.contract import FsckitError
 from fsctrain.checkpoint import (
+    BASE_DIGEST,
     LORA_CONFIG_NAME,
     LORA_NAME,
     WEIGHTS_NAME,
@@ -47,10 +48,18 @@ class Checkpoint:
     @property
     def alpha(self) -> str | None:
         """The share of the fine-tuned weights, where these are interpolated."""
+        return self._metadata().get(ALPHA)
+
+    @property
+    def base_digest(self) -> str | None:
+        """The `weights_digest` of what it was trained from, where that is known."""
+        return self._metadata().get(BASE_DIGEST)
+
+    def _metadata(self) -> dict[str, str]:
         path = self.folder / (LORA_NAME if self.lora else WEIGHTS_NAME)
         try:
             with safe_open(path, "pt") as file:
-                return (file.metadata() or {}).get(ALPHA)
+                return file.metadata() or {}
         except (SafetensorError, OSError) as error:
             raise FsckitError(f"{path}: not a safetensors file ({error})") from None
 

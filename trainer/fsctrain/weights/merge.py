@@ -32,5 +32,5 @@ def merge(path: Path, out: Path | None = None, pretrained: str | None = None) ->
     folder = out or checkpoint.folder.parent / "merged"
     refuse_to_overwrite(folder)
     clip = load_tuned(checkpoint, pretrained)
-    weights = save_checkpoint(folder, clip)
+    weights = save_checkpoint(folder, clip, base_digest=checkpoint.base_digest)
     return weights, loading_line(clip, weights)

@@ -102,7 +102,7 @@ def run(
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=_DEFAULTS | os.environ | _ENVIRONMENT,
+            env=_DEFAULTS | {"PYSPARK_PYTHON": tool.python} | os.environ | _ENVIRONMENT,
             start_new_session=True,  # a group of its own, to be ended with all its workers
             bufsize=0,
         ) as process,

@@ -19,18 +19,6 @@ from pathlib import Path
 from typing import Any
 
 
-class _NoTorch:
-    """Hides torch, which webdataset imports where it is and img2dataset has no use for.
-
-    It is half of the start of every process, and most of its memory.
-    """
-
-    @staticmethod
-    def find_spec(name: str, path: object = None, target: object = None) -> None:
-        if name == "torch":
-            raise ModuleNotFoundError(name)
-
-
 def describe() -> dict[str, Any]:
     """img2dataset's version and options, and the engines that it finds; nothing if it is missing.
 
@@ -69,6 +57,8 @@ def main() -> None:
     import_module("img2dataset").download(**arguments)
 
 
-sys.meta_path.insert(0, _NoTorch())  # here, since a worker runs this file too before it begins
+# webdataset imports torch where it is, and img2dataset has no use for it: half of the start of every
+# process, and most of its memory. Set here, since a worker runs this file too before it begins.
+sys.modules["torch"] = None  # type: ignore[assignment]
 if __name__ == "__main__":
     main()
