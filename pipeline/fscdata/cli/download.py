@@ -131,8 +131,9 @@ def datasets(data_root: DataRoot = Path("data"), as_json: AsJson = False) -> Non
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    table = Table("name", "kind", "size", "licence", "on disk")
+    table = Table("name", "kind", "size", "licence")
     table.columns[0].no_wrap = True
+    table.add_column("on disk", overflow="fold")
     for row in rows:
         size = "?" if row["bytes"] is None else f"about {size_in_words(row['bytes'])}"
         table.add_row(row["name"], row["kind"], size, row["licence"], row["folder"] or "no")

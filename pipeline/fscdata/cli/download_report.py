@@ -80,9 +80,21 @@ def print_report(manifest: Manifest, report: DownloadReport) -> None:
         reasons = sorted(source.left_out.items(), key=lambda item: -item[1])
         left_out = ", ".join(f"{reason}: {n:,}" for reason, n in reasons) or "nothing"
         typer.echo(printable(f"{report.folder}: {manifest.on_disk}; left out: {left_out}"))
+    if manifest.kind == "urls":
+        _name_what_may_come(report)
     if manifest.command:
         place = shlex.quote(str(report.folder))
         typer.echo(printable(f"next: {manifest.command.replace('{folder}', place)}"))
+
+
+def _name_what_may_come(report: DownloadReport) -> None:
+    """Rows that failed and may not fail another time, and the command that tries."""
+    from fscdata.download.urls.failures import can_pass
+
+    rows = sum(n for reason, n in report.source.left_out.items() if can_pass(reason))
+    if rows:
+        again = f"fscdata retry {shlex.quote(str(report.folder))}"
+        typer.echo(printable(f"{_number(rows, 'row')} may come another time: {again}"))
 
 
 def _counts(report: DownloadReport) -> str:

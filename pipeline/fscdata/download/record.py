@@ -91,6 +91,7 @@ class Source(BaseModel):
             if known.sha256 == file.sha256 and file.address is None:
                 file = known
         self.files.append(file)
+        self.files.sort(key=lambda file: file.name)  # of a hub they come as they are done
 
 
 def read_source(folder: Path) -> Source | None:

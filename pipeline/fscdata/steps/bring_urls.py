@@ -23,12 +23,13 @@ def bring_urls(work: Work, manifest: UrlsManifest) -> None:
     table = _table(work, manifest)
     if not (work.folder / "urls").exists():  # what is gone on with was probed
         _probe(work, table, options)
-    urls.download_table(table, work.folder, options, work.show.counter("downloading", "rows"))
+    count = work.show.counter("downloading", "rows")
+    work.bytes += urls.download_table(table, work.folder, options, count).bytes
     if work.options.retries:
         from fscdata.download.urls.retry import retry  # noqa: PLC0415
 
         again = work.show.counter("downloading again", "rows")
-        retry(work.folder, work.options.retries, again)
+        work.bytes += retry(work.folder, work.options.retries, again).bytes
     count_rows(work)
 
 

@@ -37,7 +37,7 @@ class DownloadReport:
     """What there is now.
 
     `already`: all of it was there before. `bytes` are those of the files that were brought, parts
-    that an earlier run left included.
+    that an earlier run left included, and of the shards that img2dataset made.
     """
 
     folder: Path

@@ -88,7 +88,7 @@ def test_the_record_says_where_it_is_from_and_under_which_terms(tmp_path: Path) 
         assert record["complete"] is True
         assert record["licence"]["terms"] == small.licence.terms
         assert record["citation"] == small.citation
-        assert [file["name"] for file in record["files"]] == [f.name for f in small.plan()]
+        assert [file["name"] for file in record["files"]] == sorted(f.name for f in small.plan())
         for file in record["files"]:
             served = server.files[f"/{file['name']}"]
             assert file["address"] == f"{server.url}/{file['name']}"

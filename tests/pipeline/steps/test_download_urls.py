@@ -41,6 +41,8 @@ def test_a_url_table_and_its_retry(tmp_path: Path) -> None:
         assert "probe of 12 rows: success: 8" in said[0]
         assert report.source.samples + sum(report.source.left_out.values()) == 12
         assert report.source.samples == 8
+        tars = sum(path.stat().st_size for path in (data / "shards").glob("*.tar"))
+        assert report.bytes == len(table) + tars
         assert download(small, data, options).already
         assert download(small, data, Options(img2dataset={"timeout": 9})).already
         for number, before in ((3, "other options"), (0, "not a positive number")):
@@ -100,7 +102,9 @@ def test_too_few_rows_of_a_probe_stop_the_download(tmp_path: Path) -> None:
             FsckitError, match=r"t\.tsv: 43% of the 7 rows.*HTTP 404: 4.*--min-success"
         ):
             download(small, data)
-        assert sorted(tree(data)) == ["sources/.t.tsv.lock", "sources/t.tsv"]
+        assert sorted(tree(data)) == [
+            ".downloading/probe.log", "sources/.t.tsv.lock", "sources/t.tsv",
+        ]  # fmt: skip
         assert download(small, data, Options(min_success=0.4)).source.samples == 3
         with pytest.raises(FsckitError, match=r"'fscdata retry .*data --times 2' tries again"):
             download(small, data, Options(retries=2))

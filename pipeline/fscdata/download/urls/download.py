@@ -52,7 +52,9 @@ def download_table(
         plan = make_plan(table, folder, options)
         if not shards.exists():
             free = {name: v for name, v in options.arguments().items() if name in FREE}
-            run = Run(urls / "table.parquet", plan.rows, urls / "working", plan.arguments | free)
+            log = urls / "img2dataset.log"
+            arguments = plan.arguments | free
+            run = Run(urls / "table.parquet", plan.rows, urls / "working", log, arguments)
             run.fetch(progress)
             with access(shards, "written"):
                 run.working.rename(shards)

@@ -23,7 +23,7 @@ _POLL = 0.5  # seconds between two looks at what is done
 _ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "OMP_NUM_THREADS": "1"}
 # Without an address Ray would join whatever cluster was last begun on this machine, or wait for it
 # for ever where that one is gone; a user who wants a cluster names it in the same variable.
-_DEFAULTS = {"RAY_ADDRESS": "local"}
+_DEFAULTS = {"RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,10 @@ class Probe:
 
 
 def probe(table: Path, folder: Path, options: UrlOptions, rows: int = 200, seed: int = 0) -> Probe:
-    """Download a random sample of a table's rows, which `seed` draws, and keep nothing of it.
+    """Download a random sample of a table's rows, which `seed` draws, and keep none of it.
 
-    The work is done below `folder`, which img2dataset's workers must see from other machines too.
+    The work is done below `folder`, which img2dataset's workers must see from other machines too;
+    what it printed stays there in `probe.log`.
 
     Raises:
         FsckitError: as `urls.download_table`; the table has no row to ask for.
@@ -67,6 +68,7 @@ def probe(table: Path, folder: Path, options: UrlOptions, rows: int = 200, seed:
             place / "table.parquet",
             drawn.num_rows,
             place / "working",
+            folder / "probe.log",
             options.arguments() | one_shard,
         )
         run.fetch(lambda done, total: None)

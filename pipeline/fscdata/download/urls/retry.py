@@ -68,7 +68,14 @@ def _fetch(folder: Path, plan: Plan, rows: list[int], progress: Progress) -> Non
     urls, shards = folder / "urls", folder / "shards"
     table = urls / "retry.parquet"
     count = write_table(table, _rows(urls / "table.parquet", rows))
-    run = Run(table, count, urls / "working", plan.arguments, int(shard_names(shards)[-1]) + 1)
+    run = Run(
+        table,
+        count,
+        urls / "working",
+        urls / "img2dataset.log",
+        plan.arguments,
+        first=int(shard_names(shards)[-1]) + 1,
+    )
     try:
         run.fetch(progress)
     finally:

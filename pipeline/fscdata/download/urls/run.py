@@ -18,17 +18,15 @@ Progress = Callable[[int, int], None]  # rows done, rows in all; it hears of who
 
 @dataclass(frozen=True)
 class Run:
-    """img2dataset writes the shards of a table's `rows` into `working`, numbered from `first`."""
+    """img2dataset writes the shards of a table's `rows` into `working`, numbered from `first`, and
+    what it prints into `log`."""
 
     table: Path
     rows: int
     working: Path
+    log: Path
     arguments: dict[str, Any]
     first: int = 0
-
-    @property
-    def log(self) -> Path:
-        return self.working.with_name("img2dataset.log")
 
     @property
     def expected(self) -> dict[str, int]:

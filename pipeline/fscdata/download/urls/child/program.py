@@ -57,8 +57,8 @@ def main() -> None:
     import_module("img2dataset").download(**arguments)
 
 
-# webdataset imports torch where it is, and img2dataset has no use for it: half of the start of every
-# process, and most of its memory. Set here, since a worker runs this file too before it begins.
+# webdataset imports torch where it is, and img2dataset has no use for it: half of the start of
+# every process, and most of its memory. Here, since a worker runs this file too before it begins.
 sys.modules["torch"] = None  # type: ignore[assignment]
 if __name__ == "__main__":
     main()
