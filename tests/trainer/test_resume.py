@@ -316,6 +316,19 @@ def test_a_state_knows_its_data(
         train(long, resume=True)
 
 
+def test_a_state_knows_its_validation_data(long: Config, samples: list, make_data) -> None:
+    folder = Path(copied(long))
+    long = long.model_copy(update={"validation": str(folder), "validate_every": 10})
+    stopped_at(5, long)
+    shutil.rmtree(folder)
+    caption, samples[3].captions = samples[3].captions, ["a picture of something else"]
+    shutil.copytree(make_data(samples), folder)
+    samples[3].captions = caption
+    make_data(samples)
+    with pytest.raises(FsckitError, match="since it was saved the validation data changed"):
+        train(long, resume=True)
+
+
 def test_a_state_knows_the_weights_that_it_began_with(long: Config, tmp_path: Path) -> None:
     base = tmp_path / "base.safetensors"
     for seed in (0, 1):

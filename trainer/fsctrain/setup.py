@@ -28,7 +28,7 @@ from fsctrain.run_folder import BAD_IMAGES
 from fsctrain.state import Stateful, TrainState
 from fsctrain.step import Gradients
 from fsctrain.trackers import check_trackers
-from fsctrain.validation import EarlyStopping
+from fsctrain.validation import EarlyStopping, validation_digest
 
 log = logging.getLogger("fsctrain")
 
@@ -74,7 +74,7 @@ def prepare(config: Config, folder: Path, ranks: Ranks, device: torch.device) ->
     precision = _precision(config, device)
     compute_loss = load_loss(config)
     ranks.on_first(lambda: check_trackers(config))
-    _check_folders(config)  # before weights are fetched
+    belongs_to = _look_at_folders(config)  # before weights are fetched
     torch.manual_seed(config.seed)
     clip = create_model(config.model, config.pretrained, device)
     base_digest = weights_digest(clip.model.state_dict())
@@ -115,7 +115,8 @@ def prepare(config: Config, folder: Path, ranks: Ranks, device: torch.device) ->
             clip.model,
             optimizer,
             parts,
-            belongs_to={
+            belongs_to=belongs_to
+            | {
                 "data": source.digest(),
                 "weights that it began with": base_digest,
                 "precision": precision,
@@ -151,10 +152,16 @@ def _set_grad_checkpointing(model: OpenClip) -> None:
     model.set_grad_checkpointing()
 
 
-def _check_folders(config: Config) -> None:
-    """Raises FsckitError where a data set is not there, or has no tar."""
-    for folder in (*config.data, *([config.validation] if config.validation else [])):
+def _look_at_folders(config: Config) -> dict[str, str]:
+    """The digest of the validation data, if there are any.
+
+    Raises FsckitError where a data set is not there, or has no tar.
+    """
+    for folder in config.data:
         shard_paths(data_path(folder))
+    if config.validation is None:
+        return {}
+    return {"validation data": validation_digest(config.validation)}
 
 
 def _precision(config: Config, device: torch.device) -> str:

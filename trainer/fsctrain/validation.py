@@ -17,18 +17,31 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from fscdata.contract import FsckitError, data_path, styles_present
+from fscdata.contract import FsckitError, data_path, open_footers, styles_present
 from fsctrain.benchmarks import choice_accuracy, recall_at_k
 from fsctrain.config import Config
 from fsctrain.data import TrainingData, read_data
 from fsctrain.data.images import UnreadableImageError, decode
 from fsctrain.data.loader import leave_signals_to_the_run
+from fsctrain.data.shards import digest_of
 from fsctrain.data.tars import Tars
 from fsctrain.model import Clip, OpenClip, embed_images, embed_texts
 
 log = logging.getLogger("fsctrain")
 
 PICTURES_AT_ONCE = 256
+
+
+def validation_digest(folder: str) -> str:
+    """Of a data set to validate on: scores of another cannot be compared.
+
+    Raises:
+        FsckitError: as `open_footers`.
+    """
+    data = data_path(folder)
+    footers = open_footers(data, styles_present(data))
+    negatives = (table for tables in footers.negatives.values() for table in tables.values())
+    return digest_of([*footers.samples.values(), *negatives])
 
 
 class Validation:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import tarfile
-from collections.abc import Container, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Generator, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
 
 from fscdata.contract import (
     IMAGE_EXTENSIONS,
@@ -117,6 +119,12 @@ def _groups(
             group[extension] = content.read() if content else b""
     if group:
         yield last, group
+
+
+def digest_of(tables: Iterable[Metadata]) -> str:
+    """Of how tables were made, and from what, wherever they lie."""
+    made = [asdict(table) for table in tables]
+    return blake2b(json.dumps(made).encode(), digest_size=16).hexdigest()
 
 
 def open_shards(data: DataPath, styles: tuple[str, ...]) -> tuple[list[Shard], str | None]:

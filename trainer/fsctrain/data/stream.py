@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +20,7 @@ from fsctrain.data.images import CROPS, Buffer, Draws, crop_draws
 from fsctrain.data.loader import run_loader
 from fsctrain.data.order import Integers, Order, check_weights
 from fsctrain.data.pieces import Piece, Share, mixed, share
-from fsctrain.data.shards import Sample, Shard, open_shards
+from fsctrain.data.shards import Sample, Shard, digest_of, open_shards
 from fsctrain.data.tables import check_context, check_folders, join_tables
 from fsctrain.data.texts import TextReader, text_reader
 from fsctrain.model import Clip
@@ -78,8 +76,7 @@ class Streamed:
         }
 
     def digest(self) -> str:
-        made = [asdict(table) for part in self.sets for shard in part for table in shard.made]
-        return blake2b(json.dumps(made).encode(), digest_size=16).hexdigest()
+        return digest_of(table for part in self.sets for shard in part for table in shard.made)
 
     def batches(self, first_step: int, stop_step: int, pin_memory: bool = False) -> Iterator[Batch]:
         steps = range(first_step, stop_step)
