@@ -92,7 +92,9 @@ def download(
     if dry_run:
         if not as_json:
             typer.echo(terms(manifest))
-        print_plan(manifest, plan(manifest, options), place, as_json)
+        with display(quiet or as_json) as show:
+            files = plan(manifest, options, show)
+        print_plan(manifest, files, place, as_json)
         return
     if not is_there(manifest, place):
         typer.echo(terms(manifest), err=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fscdata.contract import FsckitError, printable
@@ -38,6 +39,26 @@ def in_one_sentence(endpoint: str, name: str, revision: str) -> Iterator[None]:
         if reason is None:
             raise
         raise FsckitError(f"{printable(name)}: {reason}") from None
+
+
+@contextmanager
+def waits_told(tell: Callable[[str], None]) -> Iterator[None]:
+    """What the library says of its waits goes to `tell`, and not to stderr across a bar."""
+    logger = logging.getLogger("huggingface_hub")
+    before, logger.handlers = logger.handlers, [_Teller(tell)]
+    try:
+        yield
+    finally:
+        logger.handlers = before
+
+
+class _Teller(logging.Handler):
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell(record.getMessage())
 
 
 def refusal(error: Exception, endpoint: str, revision: str, path: str = "") -> str | None:

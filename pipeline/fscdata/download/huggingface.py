@@ -21,7 +21,7 @@ from braceexpand import braceexpand
 
 from fscdata.contract import FsckitError, printable
 from fscdata.download.fetch import PATIENCE, fetch
-from fscdata.download.hub_errors import in_one_sentence, refusal, require_library
+from fscdata.download.hub_errors import in_one_sentence, refusal, require_library, waits_told
 from fscdata.download.patience import Patience
 
 AT_ONCE = 4  # files; the hub slows down those who ask for many
@@ -60,8 +60,12 @@ class Downloaded:
     sha256: str
 
 
-def list_files(name: str, revision: str | None = None) -> Repository:
+def list_files(
+    name: str, revision: str | None = None, tell: Callable[[str], None] = lambda sentence: None
+) -> Repository:
     """The files of the repository `OWNER/NAME` at a commit, branch or tag (main, if None).
+
+    `tell` hears of waits for a busy hub.
 
     Raises:
         FsckitError: the library is not installed, the hub cannot be reached or refuses, there is no
@@ -74,7 +78,7 @@ def list_files(name: str, revision: str | None = None) -> Repository:
     # The library reads it once, when it is imported.
     endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
     revision = revision or "main"
-    with in_one_sentence(endpoint, name, revision):
+    with in_one_sentence(endpoint, name, revision), waits_told(tell):
         commit = _commit(endpoint, name, revision)
         tree = HfApi(endpoint).list_repo_tree(
             name, repo_type="dataset", revision=commit, recursive=True

@@ -55,7 +55,7 @@ def _bring_huggingface(work: Work, manifest: HuggingfaceManifest) -> None:
     folder, staging, archive = work.folder, work.folder / STAGING, manifest.caption_archive
     # A download that is gone on with stays with the commit that it was begun with.
     repository = huggingface.list_files(
-        manifest.repository, work.source.commit or manifest.revision
+        manifest.repository, work.source.commit or manifest.revision, work.show.say
     )
     work.source.commit = repository.commit
     work.save()

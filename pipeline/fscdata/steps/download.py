@@ -23,13 +23,12 @@ from fscdata.steps.bring_urls import (
     refuse_lost_shards,
     refuse_other_options,
 )
-from fscdata.steps.work import SOURCES, Options, Show, Work
+from fscdata.steps.work import SILENT, SOURCES, Options, Show, Work
 from fscdata.storage import locked
 
 __all__ = ["DownloadReport", "Options", "Show", "download", "is_there", "retry"]
 
 DEFAULTS = Options()
-SILENT = Show()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fscdata.manifest import HuggingfaceManifest, Manifest, UrlsManifest
 from fscdata.steps.bring import choose
 from fscdata.steps.bring_urls import check_options
-from fscdata.steps.work import Options
+from fscdata.steps.work import SILENT, Options, Show
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class PlannedFile:
     exact: bool
 
 
-def plan(manifest: Manifest, options: Options) -> list[PlannedFile]:
+def plan(manifest: Manifest, options: Options, show: Show = SILENT) -> list[PlannedFile]:
     """What a download would fetch; a hub is asked for its list, servers for unpublished sizes.
 
     Raises:
@@ -28,7 +28,7 @@ def plan(manifest: Manifest, options: Options) -> list[PlannedFile]:
             the options.
     """
     if isinstance(manifest, HuggingfaceManifest):
-        return _plan_repository(manifest)
+        return _plan_repository(manifest, show)
     if isinstance(manifest, UrlsManifest):
         check_options(manifest, options.img2dataset)
     from fscdata.download.sizes import ask_sizes  # noqa: PLC0415
@@ -44,10 +44,10 @@ def plan(manifest: Manifest, options: Options) -> list[PlannedFile]:
     return planned
 
 
-def _plan_repository(manifest: HuggingfaceManifest) -> list[PlannedFile]:
+def _plan_repository(manifest: HuggingfaceManifest, show: Show) -> list[PlannedFile]:
     from fscdata.download import huggingface  # noqa: PLC0415
 
-    repository = huggingface.list_files(manifest.repository, manifest.revision)
+    repository = huggingface.list_files(manifest.repository, manifest.revision, show.say)
     archive = manifest.caption_archive
     shards, files = choose(repository, manifest)
     captions = huggingface.select(repository, [archive.file] if archive else [])

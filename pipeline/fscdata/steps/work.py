@@ -81,6 +81,9 @@ class Show:
         return lambda done, total: self.progress(Progress(stage, unit, done, total))
 
 
+SILENT = Show()
+
+
 @dataclass
 class Work:
     """A download into `folder`, whose lock is held.

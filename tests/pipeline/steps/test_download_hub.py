@@ -65,7 +65,10 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> HubRepository:
 
 
 def test_a_repository_of_tars_with_captions_of_its_own(
-    tmp_path: Path, hub: HubRepository, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    hub: HubRepository,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     small, data = manifest(tmp_path, **HUB), tmp_path / "data"
     with HubServer({"someone/subset": hub}) as server:
@@ -79,7 +82,7 @@ def test_a_repository_of_tars_with_captions_of_its_own(
             seen.append(replace(progress))
             recorded.append(len(json.loads((data / "SOURCE.json").read_bytes())["files"]))
 
-        server.drops = 1
+        server.unavailable, server.drops = 1, 1
         report = download(small, data, show=Show(look, said.append))
         asked = len(server.asked("/", "GET"))
         assert download(small, data).already
@@ -97,9 +100,12 @@ def test_a_repository_of_tars_with_captions_of_its_own(
     assert fetching[-1].done == fetching[-1].total == sum(sizes.values())
     assert sorted({p.files for p in fetching}) == [0, 1, 2, 3, 4, 5]
     assert all(files >= p.files for p, files in zip(fetching, recorded, strict=False))
-    [waits] = said
-    assert "breaks off" in waits
-    assert "goes on in 1 s" in waits
+    busy, wait, broken = said
+    assert busy.startswith("HTTP Error 503 thrown while requesting GET http://127.0.0.1")
+    assert wait.startswith("Retrying in 1s")
+    assert "breaks off" in broken
+    assert broken.endswith("goes on in 1 s")
+    assert capfd.readouterr() == ("", "")
 
     source = CaptionSource(folder=data / "coca_captions")
     made = make_negatives(data, Settings("negclip", captions=source))
