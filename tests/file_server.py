@@ -56,6 +56,7 @@ class Served:
     length: int | None = None  # the Content-Length that is claimed, where it is a lie
     chunked: bool = False  # sent without any Content-Length
     pause: float = 0.0  # seconds before each block
+    told: int | None = None  # the length that a HEAD is told, where it is a lie; 0: no answer
 
     @property
     def tag(self) -> str | None:
@@ -98,7 +99,10 @@ class _Handler(BaseHTTPRequestHandler):
         file = self.server.files.get(self.path)
         if file is None:
             return self._answer(Answer(404))
-        return self._head(file, None, len(file.content))
+        if file.told == 0:
+            self.server.closing.wait()
+            return None
+        return self._head(file, None, file.told or len(file.content))
 
     def do_GET(self) -> None:
         self.server.asked.append(

@@ -233,6 +233,14 @@ def test_braces_stand_for_many_files(tmp_path: Path) -> None:
         ("{0..2}.json", "https://a.org/{0..2}", "    size: 3\n", "have no one size or digest"),
         ("{0..2.json", "https://a.org/0", "", "a brace is not closed"),
         ("{a,a}.json", "https://a.org/{0,1}", "", "'a.json' comes twice"),
+        ("{/etc/a,b}.json", "https://a.org/{0,1}", "", "leads out of the data set's folder"),
+        ("{.,b}{.,c}/x", "https://a.org/{0..3}", "", "leads out of the data set's folder"),
+        ("{.,b}./x.json", "https://a.org/{0,1}", "", "leads out of the data set's folder"),
+        ("{SOURCE,b}.json", "https://a.org/{0,1}", "", "is the name of the download's own record"),
+        ("{.fscdata,b}.lock", "https://a.org/{0,1}", "", "begins with a dot"),
+        ("{a,b}.json", "https://{a.org,}/x", "", "no http:// or https:// address"),
+        ("{0..999999999}.json", "https://a.org/0", "", "stands for more than 100,000 files"),
+        ("{0..999}{0..999}.json", "https://a.org/0", "", "stands for more than 100,000 files"),
     ]:
         with pytest.raises(FsckitError, match=f"line 3: files: .*{words}"):
             files_of(path, name, address, more)
@@ -249,6 +257,8 @@ def test_a_table_is_fetched_or_lies_there(tmp_path: Path) -> None:
         ("table: /etc/passwd\n", "line 3: table: .*leads out of"),
         ("table: shards/a.tsv\n", "line 3: table: .*lies where the download keeps files"),
         ("table: .\n", "line 3: table: '.' names no file"),
+        ("table: {name: a.tsv}\n", "line 3: table: is not text; write one value"),
+        (file.replace("a.tsv,", "a.tsv.gz,"), "line 3: table_files: 'a.tsv.gz' is no table"),
     ]:
         with pytest.raises(FsckitError, match=words):
             of_kind(path, "urls", table + columns)

@@ -81,6 +81,9 @@ def prepare(config: Config, folder: Path, ranks: Ranks, device: torch.device) ->
     check_towers(clip.model, clip.name, local=config.local_weight > 0)
     _check_batch_norms(clip, config, ranks)
     _choose_trained(clip.model, config)
+    if config.pretrained != "none" or not all(p.requires_grad for p in clip.model.parameters()):
+        # Random ones that are trained are in the state, and differ between kinds of CPUs.
+        belongs_to["weights that it began with"] = base_digest
     source = open_source(config, clip, image_size(clip.model), ranks.rank, ranks.size)
     _check_negatives(config, source)
     steps = config.steps or config.epochs * source.steps_per_epoch
@@ -115,12 +118,7 @@ def prepare(config: Config, folder: Path, ranks: Ranks, device: torch.device) ->
             clip.model,
             optimizer,
             parts,
-            belongs_to=belongs_to
-            | {
-                "data": source.digest(),
-                "weights that it began with": base_digest,
-                "precision": precision,
-            },
+            belongs_to=belongs_to | {"data": source.digest(), "precision": precision},
         ),
         fp16=precision == "fp16",
     )

@@ -18,7 +18,7 @@ from fscdata.contract import FsckitError
 from fsctrain.distributed import Ranks
 from fsctrain.files import whole_folder
 
-FORMAT = 1
+FORMAT = 2
 FOLDER, TENSORS, VALUES = "state", "state.safetensors", "state.json"
 
 

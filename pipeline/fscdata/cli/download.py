@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,8 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from fscdata.cli.download_progress import display
-from fscdata.cli.download_report import print_plan, print_report, size_in_words, terms
+from fscdata.cli.download_progress import display, stoppable
+from fscdata.cli.download_report import (
+    left_out_in_words,
+    print_plan,
+    print_report,
+    size_in_words,
+    terms,
+)
 from fscdata.contract import FsckitError, data_path, printable
 
 if TYPE_CHECKING:
@@ -92,18 +97,14 @@ def download(
     if dry_run:
         if not as_json:
             typer.echo(terms(manifest))
-        with display(quiet or as_json) as show:
+        with stoppable(), display(quiet or as_json) as show:
             files = plan(manifest, options, show)
         print_plan(manifest, files, place, as_json)
         return
     if not is_there(manifest, place):
         typer.echo(terms(manifest), err=True)
-    try:
-        with display(quiet or as_json) as show:
-            report = step(manifest, place, options, show)
-    except (KeyboardInterrupt, SystemExit):
-        sys.stderr.write("fscdata: stopped; the same command again goes on from here\n")
-        raise
+    with stoppable(), display(quiet or as_json) as show:
+        report = step(manifest, place, options, show)
     if as_json:
         typer.echo(json.dumps({**report.record(), "licence": manifest.licence.model_dump()}))
     elif not quiet:
@@ -151,13 +152,12 @@ def retry(
     """Download again the rows whose error can pass, into new shards."""
     from fscdata.steps.download import retry as step
 
-    with display(quiet or as_json) as show:
-        samples, failures = step(folder, times, show)
+    with stoppable(), display(quiet or as_json) as show:
+        samples, left_out = step(folder, times, show)
     if as_json:
-        typer.echo(json.dumps({"samples": samples, "failures": failures}))
+        typer.echo(json.dumps({"samples": samples, "left_out": left_out}))
     elif not quiet:
-        reasons = ", ".join(f"{reason}: {n:,}" for reason, n in failures.items())
-        typer.echo(printable(f"{folder}: {samples:,} samples more; failed: {reasons or 'nothing'}"))
+        typer.echo(printable(f"{folder}: {samples:,} samples more; {left_out_in_words(left_out)}"))
 
 
 def _refuse_idle_options(

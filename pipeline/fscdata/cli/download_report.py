@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ def print_plan(manifest: Manifest, files: list[PlannedFile], folder: Path, as_js
     """What --dry-run found."""
     from rich.table import Table
 
-    from fscdata.manifest import LocalManifest
+    from fscdata.manifest import LocalManifest, UrlsManifest
 
     if as_json:
         record = {
@@ -57,6 +58,9 @@ def print_plan(manifest: Manifest, files: list[PlannedFile], folder: Path, as_js
     typer.echo(printable(f"{line}; afterwards: {manifest.on_disk}"))
     if isinstance(manifest, LocalManifest) and not (folder / manifest.pictures).is_dir():
         typer.echo(printable(f"{folder / manifest.pictures}: {manifest.instructions}"))
+    if isinstance(manifest, UrlsManifest) and manifest.table:
+        there = "" if (folder / manifest.table).exists() else ", which is not there yet"
+        typer.echo(printable(f"the table is {folder / manifest.table}{there}"))
     if manifest.note:
         typer.echo(printable(manifest.note))
 
@@ -77,14 +81,19 @@ def print_report(manifest: Manifest, report: DownloadReport) -> None:
             f"{report.seconds:.1f}",
         )
         Console().print(table)
-        reasons = sorted(source.left_out.items(), key=lambda item: -item[1])
-        left_out = ", ".join(f"{reason}: {n:,}" for reason, n in reasons) or "nothing"
-        typer.echo(printable(f"{report.folder}: {manifest.on_disk}; left out: {left_out}"))
+        left_out = left_out_in_words(source.left_out)
+        typer.echo(printable(f"{report.folder}: {manifest.on_disk}; {left_out}"))
     if manifest.kind == "urls":
         _name_what_may_come(report)
     if manifest.command:
         place = shlex.quote(str(report.folder))
         typer.echo(printable(f"next: {manifest.command.replace('{folder}', place)}"))
+
+
+def left_out_in_words(left_out: Mapping[str, int]) -> str:
+    """By reason, the most frequent first."""
+    reasons = sorted(left_out.items(), key=lambda item: -item[1])
+    return "left out: " + (", ".join(f"{reason}: {n:,}" for reason, n in reasons) or "nothing")
 
 
 def _name_what_may_come(report: DownloadReport) -> None:

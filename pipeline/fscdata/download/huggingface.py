@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from threading import Event, Lock
 from urllib.parse import quote
 
-from braceexpand import braceexpand
-
 from fscdata.contract import FsckitError, printable
 from fscdata.download.fetch import PATIENCE, fetch
 from fscdata.download.hub_errors import in_one_sentence, refusal, require_library, waits_told
 from fscdata.download.patience import Patience
+from fscdata.download.side_by_side import side_by_side
+from fscdata.manifest import expand_braces
 
 AT_ONCE = 4  # files; the hub slows down those who ask for many
 
@@ -144,16 +144,17 @@ def download(
         if stopped.wait(seconds):
             raise _StoppedError
 
+    def tell(sentence: str) -> None:
+        if not stopped.is_set():
+            patience.tell(sentence)
+
+    def bring(file: RemoteFile) -> Downloaded:
+        return _bring(repository, file, folder, count, replace(patience, sleep=pause, tell=tell))
+
     files = select(repository, patterns)
-    patience = replace(patience, sleep=pause)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        work = [pool.submit(_bring, repository, file, folder, count, patience) for file in files]
-        try:
-            for future in as_completed(work):
-                yield future.result()
-        finally:  # an error or Ctrl-C does not wait for gigabytes
-            stopped.set()
-            pool.shutdown(cancel_futures=True)
+    with closing(side_by_side(bring, files, AT_ONCE, stopped)) as came:
+        for _, file in came:
+            yield file
 
 
 class _StoppedError(Exception):
@@ -221,16 +222,16 @@ def _headers() -> dict[str, str]:
     return headers
 
 
-def expand(pattern: str) -> Iterator[str]:
+def expand(pattern: str) -> list[str]:
     """What a pattern's braces stand for.
 
     Raises:
-        FsckitError: a brace is not closed.
+        FsckitError: a brace is not closed, or they stand for too many files.
     """
     try:
-        yield from braceexpand(pattern)
-    except ValueError:
-        raise FsckitError(f"{pattern}: a brace is not closed; write {{00000..00013}}.tar") from None
+        return expand_braces(pattern)
+    except ValueError as error:
+        raise FsckitError(f"{printable(str(error))}; write it as {{00000..00013}}.tar") from None
 
 
 def _is_hidden(path: str) -> bool:

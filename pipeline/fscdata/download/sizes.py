@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 from fscdata.download import http
+from fscdata.download.side_by_side import side_by_side
 from fscdata.manifest import RemoteFile
 
 AT_ONCE = 8  # servers asked
-TIMEOUT = 10.0  # seconds that one has for its answer
+TIMEOUT = 5.0  # seconds that one has for its answer
+IN_ALL = 15.0  # seconds
 
 
-def ask_sizes(files: Sequence[RemoteFile]) -> list[int | None]:
-    """Bytes of files as the first of their mirrors says which does; None where none does."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(_ask, files))
+def ask_sizes(files: Sequence[RemoteFile]) -> dict[str, int]:
+    """Bytes of files by name, as the first of their mirrors says that does; those without an answer
+    in good time are left out."""
+    stopped = Event()
 
+    def ask(file: RemoteFile) -> int | None:
+        with http.session({}) as session:
+            for address in file.addresses:
+                # Of what is made when it is asked for, some say 0.
+                if not stopped.is_set() and (size := http.size_at(session, address, TIMEOUT)):
+                    return size
+        return None
 
-def _ask(file: RemoteFile) -> int | None:
-    with http.session({}) as session:
-        sizes = (http.size_at(session, address, TIMEOUT) for address in file.addresses)
-        return next((size for size in sizes if size), None)  # some say 0 of what they make anew
+    answers = side_by_side(ask, files, AT_ONCE, stopped, IN_ALL)
+    return {file.name: size for file, size in answers if size is not None}

@@ -4,8 +4,16 @@ What its source does not publish (a digest, an exact size, a revision) is left o
 finds it out and records it in the data set's `SOURCE.json`.
 """
 
-from fscdata.manifest.fields import SOURCE_FILE, CaptionArchive, Licence, Pack, RemoteFile
+from fscdata.manifest.fields import (
+    SOURCE_FILE,
+    CaptionArchive,
+    Licence,
+    Pack,
+    RemoteFile,
+    expand_braces,
+)
 from fscdata.manifest.kinds import (
+    TABLE_SUFFIXES,
     ArchiveManifest,
     FilesManifest,
     HuggingfaceManifest,
@@ -18,6 +26,7 @@ from fscdata.manifest.yaml_lines import read_value
 
 __all__ = [
     "SOURCE_FILE",
+    "TABLE_SUFFIXES",
     "ArchiveManifest",
     "CaptionArchive",
     "FilesManifest",
@@ -28,6 +37,7 @@ __all__ = [
     "Pack",
     "RemoteFile",
     "UrlsManifest",
+    "expand_braces",
     "load_manifest",
     "read_manifest",
     "read_value",

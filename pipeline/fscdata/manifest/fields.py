@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -12,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 SOURCE_FILE = "SOURCE.json"  # the record of a finished download, in the data set's folder
 SHARDS = "shards"
+MOST = 100_000  # files that braces may stand for
 OWN_FOLDERS = (SHARDS, "sources", "urls")  # in a data set's folder, made by the download
 
 
@@ -121,26 +124,40 @@ def _files(files: list[RemoteFile]) -> list[RemoteFile]:
 
 def _expand(file: RemoteFile) -> list[RemoteFile]:
     """The files of a name such as `{00000..00127}.parquet`, whose addresses have the like."""
-    try:
-        names = list(braceexpand(file.name))
-        rows = [list(braceexpand(address)) for address in file.addresses]
-    except ValueError:
-        raise ValueError(f"'{file.name}': a brace is not closed, here or in an address") from None
+    names = expand_braces(file.name)
     if names == [file.name]:
         return [file]
+    rows = [expand_braces(address) for address in file.addresses]
     if any(len(row) != len(names) for row in rows):
         raise ValueError(
             f"'{file.name}' stands for {len(names):,} files; write an address that stands for as "
             f"many, in the same order"
         )
     if file.size is not None or file.sha256 is not None:
-        raise ValueError(
-            f"'{file.name}' stands for several files, which have no one size or digest"
-        )
+        raise ValueError(f"'{file.name}' stands for many files, which have no one size or digest")
+    # What braces stand for may lead elsewhere than they did.
+    names = [_file_name(_relative(name)) for name in names]
+    each = [[_address(address) for address in addresses] for addresses in zip(*rows, strict=True)]
     return [
-        file.model_copy(update={"name": name, "addresses": list(addresses)})
-        for name, addresses in zip(names, zip(*rows, strict=True), strict=True)
+        file.model_copy(update={"name": name, "addresses": addresses})
+        for name, addresses in zip(names, each, strict=True)
     ]
+
+
+def expand_braces(text: str) -> list[str]:
+    """What the braces of a text stand for, as in a shell.
+
+    Raises:
+        ValueError: a brace is not closed, or they stand for too many.
+    """
+    spans = (abs(int(b) - int(a)) for a, b in re.findall(r"\{(-?\d{1,18})\.\.(-?\d{1,18})", text))
+    try:
+        found = [] if any(s > MOST for s in spans) else list(islice(braceexpand(text), MOST + 1))
+    except ValueError:
+        raise ValueError(f"'{text}': a brace is not closed") from None
+    if not 0 < len(found) <= MOST:
+        raise ValueError(f"'{text}' stands for more than {MOST:,} files; name fewer")
+    return found
 
 
 def in_shards(folder: str, packs: Iterable[Pack]) -> bool:

@@ -22,6 +22,7 @@ from fscdata.manifest.fields import (
     refuse_twice,
 )
 
+TABLE_SUFFIXES = (".tsv", ".csv", ".parquet")
 Scalar = str | int | float | bool
 
 
@@ -102,6 +103,17 @@ class UrlsManifest(_Manifest):
     caption_column: Text
     columns: list[Text] | None = None
     options: dict[str, Scalar | list[Scalar]] = {}
+
+    @field_validator("table_files")
+    @classmethod
+    def _tables(cls, files: list[RemoteFile]) -> list[RemoteFile]:
+        for file in files:
+            if not file.name.lower().endswith(TABLE_SUFFIXES):
+                raise ValueError(
+                    f"'{file.name}' is no table of addresses; one ends in "
+                    f"{', '.join(TABLE_SUFFIXES)}"
+                )
+        return files
 
     @field_validator("table")
     @classmethod

@@ -70,6 +70,8 @@ def _problem(field: str, error: Mapping[str, Any]) -> str:
             return f"{field}: is missing; add it"
         case "extra_forbidden":
             return f"{field}: a manifest has no such field here; take it out"
+        case "string_type" if isinstance(error["input"], dict | list):
+            return f"{field}: is not text; write one value"
         case "string_type":  # of a digest or commit made of figures alone, among others
             return f"{field}: is not text; put it in quotes"
         case "union_tag_not_found":

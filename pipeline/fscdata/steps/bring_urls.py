@@ -33,20 +33,20 @@ def bring_urls(work: Work, manifest: UrlsManifest) -> None:
     count_rows(work)
 
 
-def _table(work: Work, manifest: UrlsManifest) -> Path:
-    """The table's file, or the folder of its files, when they are there."""
-    if manifest.table is not None:
-        table = work.folder / manifest.table
-        if not table.exists():
-            raise FsckitError(
-                f"{table}: is not there; put the table there, or give its addresses in the "
-                f"manifest's table_files"
-            )
-        return table
-    sources = work.folder / SOURCES
-    work.fetch(manifest.table_files, sources)
-    files = manifest.table_files
-    return sources / files[0].name if len(files) == 1 else sources
+def _table(work: Work, manifest: UrlsManifest) -> list[Path]:
+    """The table's files, when they are there."""
+    from fscdata.download.urls.table import table_files  # noqa: PLC0415
+
+    if manifest.table is None:
+        work.fetch(manifest.table_files, work.folder / SOURCES)
+        return [work.folder / SOURCES / file.name for file in manifest.table_files]
+    table = work.folder / manifest.table
+    if not table.exists():
+        raise FsckitError(
+            f"{table}: is not there; put the table there, or give its addresses in the manifest's "
+            f"table_files"
+        )
+    return table_files(table)
 
 
 def refuse_lost_shards(folder: Path, lost: Sequence[str]) -> None:
@@ -59,7 +59,7 @@ def refuse_lost_shards(folder: Path, lost: Sequence[str]) -> None:
         )
 
 
-def _probe(work: Work, table: Path, options: UrlOptions) -> None:
+def _probe(work: Work, table: Sequence[Path], options: UrlOptions) -> None:
     """Try a few rows, and stop where too few of them come."""
     from fscdata.download.urls.probe import probe  # noqa: PLC0415
 
@@ -75,7 +75,7 @@ def _probe(work: Work, table: Path, options: UrlOptions) -> None:
     )
     if found.success_rate < work.options.min_success:
         raise FsckitError(
-            f"{table}: {found.success_rate:.0%} of the {found.rows:,} rows that were tried came "
+            f"{table[0]}: {found.success_rate:.0%} of the {found.rows:,} rows that were tried came "
             f"({reasons}); give a lower --min-success if that is enough"
         )
     work.need_space(found.expected_bytes, [])

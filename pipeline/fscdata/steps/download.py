@@ -112,11 +112,6 @@ def _refuse_too_late(folder: Path, manifest: Manifest, options: Options) -> None
     if isinstance(manifest, UrlsManifest):
         if options.img2dataset:
             refuse_other_options(folder, manifest, options.img2dataset)
-        if options.retries:
-            raise FsckitError(
-                f"{folder}: is there already; 'fscdata retry {folder} --times {options.retries}' "
-                f"tries again what failed"
-            )
     elif isinstance(manifest, ArchiveManifest) and options.keep_archives:
         for file in manifest.archives:
             if not (folder / SOURCES / file.name).is_file():
@@ -144,7 +139,7 @@ def retry(folder: Path, times: int = 1, show: Show = SILENT) -> tuple[int, dict[
     """Download again the rows of a URL table whose error can pass.
 
     Returns:
-        The samples that came, and by reason the rows that did not.
+        The samples that came, and by reason what the data set is still without.
 
     Raises:
         FsckitError: as `fscdata.download.urls.retry.retry`; the folder was made by another command,
@@ -156,11 +151,13 @@ def retry(folder: Path, times: int = 1, show: Show = SILENT) -> tuple[int, dict[
     with locked(folder):
         source = _made_here(folder)
         refuse_lost_shards(folder, source.missing(folder))
-        report = rows.retry(folder, times, show.counter("downloading again", "rows"))
-        work = Work(folder, DEFAULTS, show, source)
-        count_rows(work)
-        work.save()
-    return report.successes, report.failures
+        work, before = Work(folder, DEFAULTS, show, source), source.samples
+        try:
+            rows.retry(folder, times, show.counter("downloading again", "rows"))
+        finally:  # a round that was stopped, or failed, leaves those before it
+            count_rows(work)
+            work.save()
+    return source.samples - before, source.left_out
 
 
 def _made_here(folder: Path) -> Source:

@@ -12,7 +12,7 @@ from fscdata.steps.work import SILENT, Options, Show
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A file to fetch; `size` in bytes, None where it is not known, rounded if not `exact`."""
+    """A file to fetch; `size` in bytes, None where it is not known, published if it is `exact`."""
 
     name: str
     address: str
@@ -34,14 +34,16 @@ def plan(manifest: Manifest, options: Options, show: Show = SILENT) -> list[Plan
     from fscdata.download.sizes import ask_sizes  # noqa: PLC0415
 
     files = manifest.plan()
-    unknown = [file for file in files if file.size is None]
-    asked = dict(zip((file.name for file in unknown), ask_sizes(unknown), strict=True))
-    planned = []
-    for file in files:
-        size = asked.get(file.name, file.size)
-        about = file.about if size is None else size
-        planned.append(PlannedFile(file.name, file.addresses[0], about, size is not None))
-    return planned
+    asked = ask_sizes([file for file in files if file.size is None])
+    return [
+        PlannedFile(
+            file.name,
+            file.addresses[0],
+            asked.get(file.name, file.expected_size),
+            exact=file.size is not None,
+        )
+        for file in files
+    ]
 
 
 def _plan_repository(manifest: HuggingfaceManifest, show: Show) -> list[PlannedFile]:

@@ -21,6 +21,7 @@ SOURCES = "sources"  # folder of what was fetched to make shards of
 STAGING = ".downloading"  # folder of what is not whole yet
 MARGIN = 2**28  # bytes that must stay free beside what is known to come
 _KEEP_FREE = 0.05  # and this share of them
+SERVERS_WORD = "; a size that the manifest lacks is its server's word, and 'about' goes before that"
 
 _CONTENT: dict[str, Content] = {
     ".zip": "zip",
@@ -110,12 +111,24 @@ class Work:
             return
         from fscdata.download.fetch import fetch  # noqa: PLC0415
         from fscdata.download.patience import Patience  # noqa: PLC0415
+        from fscdata.download.sizes import ask_sizes  # noqa: PLC0415
 
-        sizes = self._sizes(files, target)
-        known = sum(size or 0 for size in sizes.values())
-        more = sum(sizes[file.name] or 0 for file in packed)
-        self.need_space(known + more, [target / file.name for file in files])
-        progress = Progress("fetching", "bytes", 0, None if None in sizes.values() else known)
+        there = self._there(files, target)
+        unknown = [file for file in files if there[file.name] is None]
+        if unknown:
+            self.show.progress(Progress("asking for sizes", "files", 0, len(unknown)))
+        asked = ask_sizes(unknown)
+
+        def room(file: RemoteFile) -> int:
+            """A server's word is for the bar, and for the disk where there is no other."""
+            return there[file.name] or file.about or asked.get(file.name) or 0
+
+        hint = SERVERS_WORD if any(file.name in asked and not file.about for file in files) else ""
+        paths = [target / file.name for file in files]
+        self.need_space(sum(map(room, [*files, *packed])), paths, hint)
+        sizes = [there[f.name] or asked.get(f.name) or f.about for f in files]
+        known = sum(size or 0 for size in sizes)
+        progress = Progress("fetching", "bytes", 0, None if None in sizes else known)
         progress.files_total = len(files)
         for file in files:
             path = target / file.name
@@ -133,11 +146,9 @@ class Work:
             self.show.progress(progress)
             self.add(file.name, fetched)
 
-    def _sizes(self, files: Sequence[RemoteFile], target: Path) -> dict[str, int | None]:
-        """Bytes of files by name: those that are there or published, else what their servers say,
-        else about so many; None where nobody knows."""
+    def _there(self, files: Sequence[RemoteFile], target: Path) -> dict[str, int | None]:
+        """Bytes of files by name: published, or those of what is there in whole or in part."""
         from fscdata.download.partial import Partial  # noqa: PLC0415
-        from fscdata.download.sizes import ask_sizes  # noqa: PLC0415
 
         sizes = {file.name: file.size for file in files}
         for file in files:
@@ -146,9 +157,6 @@ class Work:
                 sizes[file.name] = path.stat().st_size
             elif file.size is None and (origin := Partial(path).origin):
                 sizes[file.name] = origin.total
-        unknown = [file for file in files if sizes[file.name] is None]
-        for file, size in zip(unknown, ask_sizes(unknown), strict=True):
-            sizes[file.name] = size or file.about
         return sizes
 
     def source_digest(self, name: str) -> str | None:
@@ -172,7 +180,7 @@ class Work:
         )
         self.save()
 
-    def need_space(self, size: int, there: Sequence[Path]) -> None:
+    def need_space(self, size: int, there: Sequence[Path], hint: str = "") -> None:
         """Raises FsckitError where the disk is too small for `size` bytes, `there` counted off."""
         here = sum(used(path) for path in there)
         needed = round(max(size - here, 0) * (1 + _KEEP_FREE)) + MARGIN
@@ -182,7 +190,7 @@ class Work:
 
             raise FsckitError(
                 f"{self.folder}: about {decimal(needed)} are needed and {decimal(free)} are free; "
-                f"free some space or take a folder on another disk"
+                f"free some space or take a folder on another disk{hint}"
             )
 
     def keep(self, *names: str) -> None:

@@ -86,6 +86,16 @@ def test_download_and_again(tmp_path: Path) -> None:
         assert (done.stdout, done.stderr) == ("", "")
 
 
+def test_a_dry_run_says_that_a_table_is_missing(tmp_path: Path) -> None:
+    path = write(tmp_path, "http://127.0.0.1:1")
+    before, after = path.read_text().split("files:\n")[0], path.read_text().partition("captions:")
+    table = "table: mine.tsv\nurl_column: url\ncaption_column: text\n"
+    path.write_text(before.replace("kind: files", "kind: urls") + table + "".join(after[1:]))
+    pytest.importorskip("img2dataset")
+    done = run("download", path, tmp_path / "it", "--dry-run")
+    assert f"the table is {tmp_path}/it/mine.tsv, which is not there yet" in done.stdout
+
+
 def test_quiet_shows_the_terms_of_what_is_fetched(tmp_path: Path) -> None:
     with FileServer() as server:
         for name in ("a.json", "b.json"):

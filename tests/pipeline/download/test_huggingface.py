@@ -203,15 +203,19 @@ def until(happens: Callable[[], bool], process: subprocess.Popen[bytes]) -> None
         time.sleep(0.002)
 
 
-def test_an_interrupt_ends_it_at_once(hub: HubServer, folder: Path) -> None:
+@pytest.mark.parametrize("silent", [False, True])
+def test_an_interrupt_ends_it_at_once(silent: bool, hub: HubServer, folder: Path) -> None:
+    """From a slow hub, and from one that says nothing, which is given up after a minute."""
     hub.repositories[NAME].commits[NEW]["00001.tar"] = tar("large", size=20_000_000)
-    hub.seconds_a_block = 0.05
+    hub.seconds_a_block = 1000 if silent else 0.05
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(folder)], stderr=subprocess.DEVNULL
+        [sys.executable, "-c", SCRIPT, str(folder)], stderr=subprocess.PIPE, text=True
     )
-    until(lambda: hub.sent > 60_000, process)
+    until(lambda: len(hub.asked("?of=")) >= 2 if silent else hub.sent > 60_000, process)
     process.send_signal(signal.SIGINT)
-    process.wait()
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
     assert hub.sent < 10_000_000
 
 

@@ -241,7 +241,7 @@ def test_killed_five_times_equals_undisturbed(tmp_path: Path) -> None:
         small = serve_coco(server, tmp_path)
         download(small, tmp_path / "undisturbed")
         for name in ("/train2014.zip", "/val2014.zip"):
-            server.files[name].pause = 0.05
+            server.files[name].pause = 0.2
         command = [sys.executable, "-m", "fscdata", "download", tmp_path / "small.yaml", data]
         for kill in range(5):
             asked = len(server.asked)
@@ -360,10 +360,10 @@ def test_sizes_that_nobody_publishes_are_asked_for(tmp_path: Path) -> None:
         small = serve_coco(server, tmp_path)
         sizes = {name.strip("/"): len(file.content) for name, file in server.files.items()}
         assert {file.name: (file.size, file.exact) for file in plan(small, Options())} == {
-            name: (size, True) for name, size in sizes.items()
+            name: (size, False) for name, size in sizes.items()
         }
         server.files["/val2014.zip"].chunked = True
-        assert [file.size for file in plan(small, Options()) if not file.exact] == [None]
+        assert [file.size for file in plan(small, Options())].count(None) == 1
         server.files["/val2014.zip"].chunked = False
         server.files["/val2014.zip"].faults = [Drop(1 << 15), Answer(404)]
         with pytest.raises(FsckitError, match=r"val2014\.zip: cannot be fetched"):
@@ -373,6 +373,29 @@ def test_sizes_that_nobody_publishes_are_asked_for(tmp_path: Path) -> None:
         asked = len(server.asked_sizes)
         download(small, tmp_path / "coco")
         assert len(server.asked_sizes) == asked, "what is there, whole or in part, is known"
+
+
+def test_a_server_that_lies_of_a_size_or_says_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fscdata.download.sizes.TIMEOUT", 0.2)
+    with FileServer() as server:
+        lie = server.serve("lie.json", Served(b"[1]", told=10**18))
+        silent = server.serve("silent.json", Served(b"[2]", told=0))
+        files = [
+            {"name": "lie.json", "addresses": [lie]},
+            {"name": "b.json", "addresses": [silent]},
+        ]
+        small = manifest(tmp_path, kind="files", files=files)
+        with pytest.raises(FsckitError, match=r"EB are needed.*'about' goes before that"):
+            download(small, tmp_path / "data")
+        files[0]["about"] = 100
+        seen: list[Progress] = []
+        small = manifest(tmp_path, kind="files", files=files)
+        download(small, tmp_path / "data", show=Show(lambda p: seen.append(replace(p))))
+    assert tree(tmp_path / "data") == {"b.json": b"[2]", "lie.json": b"[1]"}
+    assert {p.stage for p in seen} == {"asking for sizes", "fetching"}
+    assert seen[-1].total is None
 
 
 def test_a_part_of_a_file_is_counted_off_and_nothing_of_others(tmp_path: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -49,7 +53,7 @@ def test_a_url_table_and_its_retry(tmp_path: Path) -> None:
             with pytest.raises(FsckitError, match=before):
                 download(small, data, Options(img2dataset={"number_sample_per_shard": number}))
         came, failures = retry(data, 2)
-        assert (came, failures) == (2, {})
+        assert (came, failures) == (2, {"HTTP 404": 2})
         lost = {path: path.read_bytes() for path in (data / "shards").glob("00000*")}
         assert len(lost) == 3
         for path in lost:
@@ -106,8 +110,7 @@ def test_too_few_rows_of_a_probe_stop_the_download(tmp_path: Path) -> None:
             ".downloading/probe.log", "sources/.t.tsv.lock", "sources/t.tsv",
         ]  # fmt: skip
         assert download(small, data, Options(min_success=0.4)).source.samples == 3
-        with pytest.raises(FsckitError, match=r"'fscdata retry .*data --times 2' tries again"):
-            download(small, data, Options(retries=2))
+        assert download(small, data, Options(retries=2)).already
 
 
 def test_a_table_of_several_files_and_one_of_the_users_own(tmp_path: Path) -> None:
@@ -117,10 +120,10 @@ def test_a_table_of_several_files_and_one_of_the_users_own(tmp_path: Path) -> No
         tables = [table_of(pictures.url, *["ok"] * 3, first=3 * i) for i in range(3)]
         for i, table in enumerate(tables):
             files.serve(f"of/{i:02d}.tsv", table)
-        parts = {"name": "{00..02}.tsv", "addresses": [f"{files.url}/of/{{00..02}}.tsv"]}
+        parts = {"name": "in/{00..02}.tsv", "addresses": [f"{files.url}/of/{{00..02}}.tsv"]}
         fetched = manifest(tmp_path, kind="urls", table_files=[parts], **COLUMNS, **options)
         assert download(fetched, tmp_path / "fetched").source.samples == 9
-        names = [f"sources/{i:02d}.tsv" for i in range(3)]
+        names = [f"sources/in/{i:02d}.tsv" for i in range(3)]
         assert [name for name in tree(tmp_path / "fetched") if "sources" in name] == names
 
         own = manifest(tmp_path, kind="urls", table="tables", **COLUMNS, **options)
@@ -132,3 +135,28 @@ def test_a_table_of_several_files_and_one_of_the_users_own(tmp_path: Path) -> No
         assert download(own, tmp_path / "own").source.samples == 9
     made = [make_negatives(tmp_path / name, Settings("negclip")) for name in ("fetched", "own")]
     assert made[0].negatives == made[1].negatives
+
+
+def test_a_retry_that_is_stopped_leaves_its_rounds(tmp_path: Path) -> None:
+    pytest.importorskip("img2dataset")
+    data = tmp_path / "data"
+    with FileServer() as files, PictureServer() as pictures:
+        table = table_of(pictures.url, *["ok"] * 4, *["sick"] * 3, *["stuck"] * 2)
+        parts = [{"name": "t.tsv", "addresses": [files.serve("t.tsv", table)]}]
+        options = {"options": {"timeout": PATIENCE}}
+        small = manifest(tmp_path, kind="urls", table_files=parts, **COLUMNS, **options)
+        download(small, data, Options(min_success=0.1))
+        command = [sys.executable, "-m", "fscdata", "retry", str(data), "--times", "9"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        while not (data / "shards" / "00001.parquet").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "fscdata: stopped; the same command again goes on from here"
+    source = read_source(data)
+    assert source is not None
+    assert (source.samples, source.left_out) == (7, {"time-out": 2})
+    assert "shards/00001.tar" in source.present
+    assert is_there(small, data)

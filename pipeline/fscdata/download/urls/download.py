@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,11 +35,14 @@ class UrlReport:
 
 
 def download_table(
-    table: Path, folder: Path, options: UrlOptions, progress: Progress = lambda done, rows: None
+    table: Sequence[Path],
+    folder: Path,
+    options: UrlOptions,
+    progress: Progress = lambda done, rows: None,
 ) -> UrlReport:
     """Fetch a table's pictures into `folder/shards`; what a killed run left is gone on with.
 
-    Done already, it only reports.
+    `table` are its files. Done already, it only reports.
 
     Raises:
         FsckitError: img2dataset is missing or fails, or leaves a shard out; the table cannot be

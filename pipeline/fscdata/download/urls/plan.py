@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fscdata.contract import FsckitError
+from fscdata.contract import FsckitError, size_of
 from fscdata.download.urls.img2dataset_process import find_img2dataset
 from fscdata.download.urls.options import UrlOptions
-from fscdata.download.urls.table import read_batches, table_files_size, write_table
+from fscdata.download.urls.table import read_batches, write_table
 from fscdata.storage import atomic_file
 
 # What may differ between a run and the one that goes on with it: the pictures stay the same.
@@ -59,13 +60,12 @@ def read_plan(folder: Path) -> Plan:
         ) from None
 
 
-def make_plan(table: Path, folder: Path, options: UrlOptions) -> Plan:
+def make_plan(table: Sequence[Path], folder: Path, options: UrlOptions) -> Plan:
     """The plan in the folder, made with its table if there is none yet."""
     path = folder / "urls" / "plan.json"
     columns, arguments = options.table_columns(), options.arguments()
     record = {
-        "name": table.name,
-        "size": table_files_size(table),
+        "files": [[file.name, size_of(file)] for file in table],
         "columns": json.loads(json.dumps([columns.wanted, columns.names])),
     }
     if path.exists():
@@ -83,7 +83,7 @@ def make_plan(table: Path, folder: Path, options: UrlOptions) -> Plan:
     rows = write_table(path.with_name("table.parquet"), read_batches(table, columns, skipped))
     if not rows:
         reasons = ", ".join(f"{reason}: {n:,}" for reason, n in (+skipped).items()) or "it is empty"
-        raise FsckitError(f"{table}: there is no row to download ({reasons})")
+        raise FsckitError(f"{table[0]}: there is no row to download ({reasons})")
     plan = Plan(record, arguments, rows, dict(+skipped))
     with atomic_file(path) as file:
         file.write(json.dumps(asdict(plan), indent=1).encode())

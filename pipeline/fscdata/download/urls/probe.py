@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,9 @@ class Probe:
         return round(self.table_rows / self.rows * self.bytes)
 
 
-def probe(table: Path, folder: Path, options: UrlOptions, rows: int = 200, seed: int = 0) -> Probe:
+def probe(
+    table: Sequence[Path], folder: Path, options: UrlOptions, rows: int = 200, seed: int = 0
+) -> Probe:
     """Download a random sample of a table's rows, which `seed` draws, and keep none of it.
 
     The work is done below `folder`, which img2dataset's workers must see from other machines too;
@@ -59,7 +61,7 @@ def probe(table: Path, folder: Path, options: UrlOptions, rows: int = 200, seed:
     skipped: Counter[str] = Counter()
     drawn, table_rows = _draw(read_batches(table, options.table_columns(), skipped), rows, seed)
     if not table_rows:
-        raise FsckitError(f"{table}: there is no row to download")
+        raise FsckitError(f"{table[0]}: there is no row to download")
     with tempfile.TemporaryDirectory(prefix="probe-", dir=folder) as name:
         place = Path(name)
         write_table(place / "table.parquet", iter(drawn.to_batches()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, islice
 from pathlib import Path
@@ -14,13 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fscdata.contract import FsckitError, access, entries, is_unicode, printable, size_of
+from fscdata.contract import FsckitError, access, entries, is_unicode, printable
+from fscdata.manifest import TABLE_SUFFIXES
 from fscdata.storage import atomic_file
 
 ROW = "table_row"  # the row's place in the table, from 0, a header not counted
 BATCH = 65_536  # rows
-
-_SUFFIXES = (".tsv", ".csv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -41,27 +40,48 @@ class Columns:
         return ["url", *(["caption"] if self.caption else []), *self.kept]
 
 
-def read_batches(table: Path, columns: Columns, skipped: Counter[str]) -> Iterator[pa.RecordBatch]:
+def read_batches(
+    files: Sequence[Path], columns: Columns, skipped: Counter[str]
+) -> Iterator[pa.RecordBatch]:
     """The rows to fetch: `table_row`, `url`, `caption` and the kept columns.
 
     Rows of which nothing can come are counted by reason in `skipped`.
 
     Raises:
-        FsckitError: the table is missing, unreadable, of another kind, or lacks a column.
+        FsckitError: a file is missing, unreadable, lacks a column or has it of another type than
+            the first file.
     """
     numbers = count()
-    for file in _files(table):
+    schema: pa.Schema | None = None
+    for file in files:
         reader = _read_parquet if file.suffix.lower() == ".parquet" else _read_text
         try:
             with access(file, "read"):
                 for batch in reader(file, columns, numbers, skipped):
-                    yield _usable(batch, columns, skipped)
+                    schema = schema or batch.schema
+                    yield _usable(_alike(file, batch, schema, files[0]), columns, skipped)
         except pa.ArrowException as error:
             why = printable(str(error).partition("\n")[0][:200])
             raise FsckitError(
-                f"{file}: not a table that can be read ({why}); delete it, and the "
-                f"same command fetches it again"
+                f"{file}: not a table that can be read ({why}); put a whole one there, or delete "
+                f"one that was fetched and run the command again"
             ) from None
+
+
+def _alike(file: Path, batch: pa.RecordBatch, schema: pa.Schema, first: Path) -> pa.RecordBatch:
+    """The batch with the types of the first file's columns."""
+    if batch.schema.equals(schema):
+        return batch
+    try:
+        return batch.cast(schema)
+    except pa.ArrowException:
+        ours, theirs = next(
+            (a, b) for a, b in zip(batch.schema, schema, strict=True) if not a.equals(b)
+        )
+        raise FsckitError(
+            f"{file}: its column '{printable(ours.name)}' is {ours.type} and that of {first.name} "
+            f"is {theirs.type}, which it cannot be made; make them alike"
+        ) from None
 
 
 def write_table(path: Path, batches: Iterator[pa.RecordBatch]) -> int:
@@ -84,18 +104,18 @@ def write_table(path: Path, batches: Iterator[pa.RecordBatch]) -> int:
     return rows
 
 
-def table_files_size(table: Path) -> int:
-    """Bytes of a table's files."""
-    return sum(size_of(file) for file in _files(table))
+def table_files(table: Path) -> list[Path]:
+    """A table's file, or the files of a folder, hidden ones left out.
 
-
-def _files(table: Path) -> list[Path]:
-    if not table.is_dir():
-        files = [table]
-    else:
-        files = [file for file in entries(table, "") if file.suffix.lower() in _SUFFIXES]
-    if not files or any(file.suffix.lower() not in _SUFFIXES for file in files):
-        raise FsckitError(f"{table}: not a table of addresses; one is {', '.join(_SUFFIXES)}")
+    Raises:
+        FsckitError: it is none.
+    """
+    files = [table]
+    if table.is_dir():
+        visible = [file for file in entries(table, "") if not file.name.startswith(".")]
+        files = [file for file in visible if file.suffix.lower() in TABLE_SUFFIXES]
+    if not files or any(file.suffix.lower() not in TABLE_SUFFIXES for file in files):
+        raise FsckitError(f"{table}: not a table of addresses; one is {', '.join(TABLE_SUFFIXES)}")
     return files
 
 
@@ -161,6 +181,11 @@ def _places(file: Path, columns: Columns, names: list[str]) -> list[int]:
     if ROW in columns.kept:
         raise FsckitError(f"{file}: '{ROW}' is fscdata's own column; keep others")
     for name in columns.wanted:
+        if names.count(name) > 1:
+            raise FsckitError(
+                f"{file}: has the column '{printable(name)}' {names.count(name)} times; rename all "
+                f"but one"
+            )
         if name not in names:
             shown = ", ".join(f"'{printable(there[:40])}'" for there in names[:20]) or "none"
             raise FsckitError(

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fscdata.contract import FsckitError
-from fscdata.download.urls.table import Columns, read_batches, write_table
+from fscdata.download.urls.table import Columns, read_batches, table_files, write_table
 
 CC3M = Columns(names=("caption", "url"))
 LAION = Columns("URL", "TEXT", kept=("similarity",))
@@ -18,7 +18,11 @@ LAION = Columns("URL", "TEXT", kept=("similarity",))
 
 def rows(path: Path, columns: Columns) -> tuple[list[dict[str, object]], dict[str, int]]:
     skipped: Counter[str] = Counter()
-    found = [row for batch in read_batches(path, columns, skipped) for row in batch.to_pylist()]
+    found = [
+        row
+        for batch in read_batches(table_files(path), columns, skipped)
+        for row in batch.to_pylist()
+    ]
     return found, dict(+skipped)
 
 
@@ -73,7 +77,7 @@ def test_a_folder_of_parquet_is_one_table(tmp_path: Path) -> None:
     ]
     assert skipped == {"bad row: no address": 2}
 
-    count = write_table(tmp_path / "out", read_batches(tmp_path, LAION, Counter()))
+    count = write_table(tmp_path / "out", read_batches(table_files(tmp_path), LAION, Counter()))
     assert (count, pq.read_table(tmp_path / "out").to_pylist()) == (2, found)
 
 
@@ -86,7 +90,7 @@ def test_without_captions_a_row_needs_an_address_alone(tmp_path: Path) -> None:
 def test_an_empty_table_has_no_rows(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("url,caption\n")
     assert (
-        write_table(tmp_path / "out", read_batches(tmp_path / "t.csv", Columns(), Counter())) == 0
+        write_table(tmp_path / "out", read_batches([tmp_path / "t.csv"], Columns(), Counter())) == 0
     )
 
 
@@ -99,7 +103,7 @@ def test_an_empty_table_has_no_rows(tmp_path: Path) -> None:
             "t.parquet",
             b"PAR1 but no more",
             LAION,
-            "not a table that can be read .*; delete it, and",
+            "not a table that can be read .*; put a whole one there, or",
         ),
         ("t.txt", b"http://a/1.jpg", CC3M, "not a table of addresses"),
         ("t.tsv", None, CC3M, "cannot be read .No such file"),
@@ -112,3 +116,32 @@ def test_what_is_no_such_table_is_named(
         (tmp_path / name).write_bytes(content)
     with pytest.raises(FsckitError, match=rf"{name}: {sentence}"):
         rows(tmp_path / name, columns)
+
+
+def test_columns_of_several_files_have_the_types_of_the_first(tmp_path: Path) -> None:
+    def write(name: str, values: list[object]) -> None:
+        size = len(values)
+        table = {"url": ["http://a/"] * size, "caption": ["a cat"] * size, "score": values}
+        pq.write_table(pa.table(table), tmp_path / name)
+
+    columns = Columns(kept=("score",))
+    write("a.parquet", [1.5])
+    write("b.parquet", [2])
+    assert [row["score"] for row in rows(tmp_path, columns)[0]] == [1.5, 2.0]
+    write("b.parquet", ["high"])
+    with pytest.raises(
+        FsckitError, match=r"b\.parquet: its column 'score' is string and that of a\.parquet is do"
+    ):
+        rows(tmp_path, columns)
+    twice = pa.Table.from_arrays(
+        [pa.array(["http://a/"])] * 2 + [pa.array(["x"])], ["url"] * 2 + ["caption"]
+    )
+    pq.write_table(twice, tmp_path / "b.parquet")
+    with pytest.raises(FsckitError, match=r"b\.parquet: has the column 'url' 2 times"):
+        rows(tmp_path, Columns())
+
+
+def test_hidden_files_of_a_folder_are_none(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("url,caption\nhttp://a/,A cat.\n")
+    (tmp_path / "._a.csv").write_text("what a Mac leaves")
+    assert len(rows(tmp_path, Columns())[0]) == 1

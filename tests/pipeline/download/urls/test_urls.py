@@ -68,7 +68,10 @@ def data(server: PictureServer, tmp_path_factory: pytest.TempPathFactory) -> Pat
     write_cc3m_table(folder / "cc3m.tsv", server.url)
     seen: list[tuple[int, int]] = []
     report = download_table(
-        folder / "cc3m.tsv", folder / "data", OPTIONS, lambda done, rows: seen.append((done, rows))
+        [folder / "cc3m.tsv"],
+        folder / "data",
+        OPTIONS,
+        lambda done, rows: seen.append((done, rows)),
     )
     assert report.successes == KINDS["ok"]
     assert report.failures == FAILURES
@@ -115,14 +118,14 @@ def test_every_sample_is_its_rows_picture(data: Path) -> None:
 
 def test_a_second_time_asks_for_nothing(data: Path, server: PictureServer) -> None:
     before = server.requests.total()
-    report = download_table(data.with_name("cc3m.tsv"), data, replace(OPTIONS, timeout=9))
+    report = download_table([data.with_name("cc3m.tsv")], data, replace(OPTIONS, timeout=9))
     assert (report.successes, report.failures) == (KINDS["ok"], FAILURES)
     assert server.requests.total() == before
 
 
 def test_other_options_are_refused(data: Path) -> None:
     with pytest.raises(FsckitError, match=r"begun with another table or other options"):
-        download_table(data.with_name("cc3m.tsv"), data, replace(OPTIONS, image_size=64))
+        download_table([data.with_name("cc3m.tsv")], data, replace(OPTIONS, image_size=64))
 
 
 def test_retry_brings_back_what_could_be(copy: Path, server: PictureServer) -> None:
@@ -172,7 +175,7 @@ def test_a_kill_in_the_middle_changes_nothing(data: Path, tmp_path: Path) -> Non
             "import sys, json; from pathlib import Path\n"
             "from fscdata.download.urls import UrlOptions, download_table\n"
             "table, folder, options = sys.argv[1:]\n"
-            "download_table(Path(table), Path(folder), UrlOptions(**json.loads(options)))"
+            "download_table([Path(table)], Path(folder), UrlOptions(**json.loads(options)))"
         )
         process = subprocess.Popen(
             [sys.executable, "-c", script, table, tmp_path / "data", json.dumps(asdict(options))],
@@ -192,7 +195,7 @@ def test_a_kill_in_the_middle_changes_nothing(data: Path, tmp_path: Path) -> Non
         (working / "00003.tar").write_bytes(b"half")
         (working / "00003_stats.json").write_text('{"count": 6')
 
-        report = download_table(table, tmp_path / "data", options)
+        report = download_table([table], tmp_path / "data", options)
     assert (report.successes, report.failures) == (KINDS["ok"], FAILURES)
     assert samples(tmp_path / "data") == samples(data)
     for path, written in whole.items():
@@ -215,7 +218,7 @@ def children(pid: int) -> list[int]:
 
 
 def test_probe_foretells_the_yield(data: Path, tmp_path: Path, server: PictureServer) -> None:
-    found = probe(data.with_name("cc3m.tsv"), tmp_path, OPTIONS, rows=100, seed=7)
+    found = probe([data.with_name("cc3m.tsv")], tmp_path, OPTIONS, rows=100, seed=7)
     assert (found.table_rows, found.rows) == (300, 100)
     assert sum(found.histogram.values()) == 100
     assert found.histogram["success"] == found.successes > 50
@@ -271,7 +274,7 @@ def test_no_work_done_is_no_success(
     stub(tmp_path, monkeypatch, answer, then)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(FsckitError, match=sentence):
-        download_table(data.with_name("cc3m.tsv"), tmp_path / "data", OPTIONS)
+        download_table([data.with_name("cc3m.tsv")], tmp_path / "data", OPTIONS)
     assert not (tmp_path / "data" / "shards").exists()
 
 
@@ -280,7 +283,7 @@ def test_a_missing_environment_is_named(
 ) -> None:
     monkeypatch.setenv(PYTHON_VARIABLE, str(tmp_path / "none"))
     with pytest.raises(FsckitError, match=rf"none: cannot be asked .* set {PYTHON_VARIABLE}"):
-        download_table(data.with_name("cc3m.tsv"), tmp_path / "data", OPTIONS)
+        download_table([data.with_name("cc3m.tsv")], tmp_path / "data", OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +304,9 @@ def test_wrong_options_are_answered_before_the_start(
     data: Path, tmp_path: Path, extra: dict[str, object], sentence: str
 ) -> None:
     with pytest.raises(FsckitError, match=sentence):
-        download_table(data.with_name("cc3m.tsv"), tmp_path / "data", replace(OPTIONS, extra=extra))
+        download_table(
+            [data.with_name("cc3m.tsv")], tmp_path / "data", replace(OPTIONS, extra=extra)
+        )
 
 
 def test_retry_wants_a_finished_download(tmp_path: Path) -> None:
