@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,10 +13,14 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is documented
 
 from fscdata.contract import FsckitError
 
 T = TypeVar("T")
+
+STORE_KEY = "fsckit/store"
+JOIN = 300.0  # seconds that the ranks of a start have to find each other
 
 
 @dataclass(frozen=True)
@@ -140,14 +146,45 @@ def open_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
+    backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            rank = int(os.environ["RANK"])
+            dist.init_process_group(backend, store=_store(rank), rank=rank, world_size=size)
+        else:
+            dist.init_process_group(backend)
     except (ValueError, RuntimeError) as error:
         raise _not_torchrun(str(error).splitlines()[0]) from None
     try:
         yield Ranks(dist.get_rank(), size), chosen
     finally:
         dist.destroy_process_group()
+
+
+def _store(rank: int) -> TCPStore:
+    """Where the ranks of this start find each other.
+
+    torchrun (2.14) keeps one store over all restarts, and in it a rank that was lost is still to be
+    found (https://github.com/pytorch/pytorch/issues/135712). So the first rank makes a new one and
+    leaves its port there; what another finds before that leads to a port where nobody listens.
+    """
+    host = os.environ["MASTER_ADDR"]
+    kept = TCPStore(host, int(os.environ["MASTER_PORT"]), is_master=False)
+    if rank == 0:
+        store = TCPStore(host, 0, is_master=True, wait_for_workers=False)
+        kept.set(STORE_KEY, str(store.port))
+        return store
+    deadline = time.monotonic() + JOIN
+    while True:
+        port = int(kept.get(STORE_KEY))
+        try:
+            socket.create_connection((host, port), timeout=JOIN).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the first rank does not answer at {host}:{port}") from None
+            time.sleep(0.1)
+        else:
+            return TCPStore(host, port, is_master=False)
 
 
 def _size() -> int:

@@ -11,6 +11,7 @@ import pytest
 
 from file_server import HTML, FileServer
 from fscdata.cli.download import Engine, _img2dataset_options
+from installed import skip_without
 
 MANIFEST = """\
 title: Two files
@@ -91,7 +92,7 @@ def test_a_dry_run_says_that_a_table_is_missing(tmp_path: Path) -> None:
     before, after = path.read_text().split("files:\n")[0], path.read_text().partition("captions:")
     table = "table: mine.tsv\nurl_column: url\ncaption_column: text\n"
     path.write_text(before.replace("kind: files", "kind: urls") + table + "".join(after[1:]))
-    pytest.importorskip("img2dataset")
+    skip_without("img2dataset", "download")
     done = run("download", path, tmp_path / "it", "--dry-run")
     assert f"the table is {tmp_path}/it/mine.tsv, which is not there yet" in done.stdout
 

@@ -18,12 +18,13 @@ from fscdata.steps.download import Options, Show, download, is_there, retry
 from fscdata.steps.download_plan import plan
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
+from installed import skip_without
 from manifests import manifest, tree
 from picture_server import PATIENCE, PictureServer
 
 
 def test_a_url_table_and_its_retry(tmp_path: Path) -> None:
-    pytest.importorskip("img2dataset")
+    skip_without("img2dataset", "download")
     data = tmp_path / "data"
     with FileServer() as files, PictureServer() as pictures:
         kinds = ["ok"] * 8 + ["gone"] * 2 + ["sick"] * 2
@@ -86,7 +87,7 @@ def table_of(url: str, *kinds: str, first: int = 0) -> bytes:
 
 
 def test_too_few_rows_of_a_probe_stop_the_download(tmp_path: Path) -> None:
-    pytest.importorskip("img2dataset")
+    skip_without("img2dataset", "download")
     data = tmp_path / "data"
     with FileServer() as files, PictureServer() as pictures:
         table = table_of(pictures.url, *["ok"] * 3, *["gone"] * 4)
@@ -114,7 +115,7 @@ def test_too_few_rows_of_a_probe_stop_the_download(tmp_path: Path) -> None:
 
 
 def test_a_table_of_several_files_and_one_of_the_users_own(tmp_path: Path) -> None:
-    pytest.importorskip("img2dataset")
+    skip_without("img2dataset", "download")
     options = {"options": {"disallowed_header_directives": ["noai", "noimageai"]}}
     with FileServer() as files, PictureServer() as pictures:
         tables = [table_of(pictures.url, *["ok"] * 3, first=3 * i) for i in range(3)]
@@ -138,7 +139,7 @@ def test_a_table_of_several_files_and_one_of_the_users_own(tmp_path: Path) -> No
 
 
 def test_a_retry_that_is_stopped_leaves_its_rounds(tmp_path: Path) -> None:
-    pytest.importorskip("img2dataset")
+    skip_without("img2dataset", "download")
     data = tmp_path / "data"
     with FileServer() as files, PictureServer() as pictures:
         table = table_of(pictures.url, *["ok"] * 4, *["sick"] * 3, *["stuck"] * 2)

@@ -19,12 +19,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-pytest.importorskip("img2dataset")
-
 from file_server import FileServer
 from fscdata.contract import shard_paths
+from installed import skip_without
 from manifests import manifest
 from picture_server import PATIENCE, PictureServer
+
+skip_without("img2dataset", "download")
 
 # In the table's order; the last shard takes some time-outs, so it is never among the first.
 KINDS = [

@@ -17,8 +17,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("img2dataset")
-
 from fscdata.contract import FsckitError, shard_paths
 from fscdata.download.urls import UrlOptions, download_table
 from fscdata.download.urls.img2dataset_process import PYTHON_VARIABLE
@@ -26,7 +24,10 @@ from fscdata.download.urls.probe import probe
 from fscdata.download.urls.retry import retry
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
+from installed import skip_without
 from picture_server import KINDS, PATIENCE, PictureServer, write_cc3m_table
+
+skip_without("img2dataset", "download")
 
 OPTIONS = UrlOptions(
     columns=("caption", "url"),
