@@ -285,7 +285,8 @@ def test_stopped_while_it_fetches(
 
 
 def until_parts_come(data: Path) -> None:
+    """Of what is served slowly: a zip, or tars."""
     end = time.monotonic() + 60
-    while not any(size(path) > 2**16 for path in data.rglob(".*.tmp")):
+    while not any(size(path) > 2**16 for path in data.rglob(".*.[zt][ia][pr].tmp")):
         assert time.monotonic() < end
         time.sleep(0.01)
