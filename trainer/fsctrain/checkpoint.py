@@ -58,7 +58,8 @@ def save_checkpoint(
     `open_clip.create_model("local-dir:FOLDER")` reads it, and so does
     `open_clip.create_model(NAME, pretrained=PATH)`. Of a model with LoRA only the updates are
     written, with what is needed to find their base again: `pretrained` and `seed`, as the model
-    was made with them. `base_digest` is `weights_digest` of what a whole one was trained from.
+    was made with them. `base_digest` is `weights_digest` of what the model was trained from; a
+    whole checkpoint does without where it is not given, LoRA's base is hashed here.
 
     Raises:
         FsckitError: the weights cannot be written: a full disk, say.
@@ -80,7 +81,7 @@ def save_checkpoint(
         model=clip.name,
         pretrained=str(path.absolute()) if path.is_file() else pretrained,
         seed=seed,
-        base_digest=weights_digest(base_state(clip.model)),
+        base_digest=base_digest or weights_digest(base_state(clip.model)),
     ).model_dump()
     of_lora = {name: str(value) for name, value in config.items()}
     with whole_folder(folder) as temporary:

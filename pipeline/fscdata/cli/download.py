@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from fscdata.cli.download_progress import display, stoppable
+from fscdata.cli.download_progress import display
 from fscdata.cli.download_report import (
     left_out_in_words,
     print_plan,
@@ -18,11 +18,13 @@ from fscdata.cli.download_report import (
     size_in_words,
     terms,
 )
+from fscdata.cli.stoppable import stoppable
 from fscdata.contract import FsckitError, data_path, printable
 
 if TYPE_CHECKING:
     from fscdata.manifest import Manifest
 
+GOES_ON = "goes on from here"
 DataRoot = Annotated[
     Path, typer.Option(help="the folder of all data sets", envvar="FSCKIT_DATA", file_okay=False)
 ]
@@ -97,13 +99,13 @@ def download(
     if dry_run:
         if not as_json:
             typer.echo(terms(manifest))
-        with stoppable(), display(quiet or as_json) as show:
+        with stoppable(GOES_ON), display(quiet or as_json) as show:
             files = plan(manifest, options, show)
         print_plan(manifest, files, place, as_json)
         return
     if not is_there(manifest, place):
         typer.echo(terms(manifest), err=True)
-    with stoppable(), display(quiet or as_json) as show:
+    with stoppable(GOES_ON), display(quiet or as_json) as show:
         report = step(manifest, place, options, show)
     if as_json:
         typer.echo(json.dumps({**report.record(), "licence": manifest.licence.model_dump()}))
@@ -152,7 +154,7 @@ def retry(
     """Download again the rows whose error can pass, into new shards."""
     from fscdata.steps.download import retry as step
 
-    with stoppable(), display(quiet or as_json) as show:
+    with stoppable(GOES_ON), display(quiet or as_json) as show:
         samples, left_out = step(folder, times, show)
     if as_json:
         typer.echo(json.dumps({"samples": samples, "left_out": left_out}))

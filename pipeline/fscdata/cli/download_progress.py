@@ -41,16 +41,6 @@ def display(silent: bool) -> Iterator[Show]:
             yield Show(_Bar(bar), lambda sentence: bar.print(printable(sentence), markup=False))
 
 
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Ctrl-C and SIGTERM say what to do next."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
-        _write("fscdata: stopped; the same command again goes on from here")
-        raise
-
-
 class _Pace:
     """How long a stage has still to go."""
 

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from fscdata.cli.options import Data
+from fscdata.cli.stoppable import stoppable
 from fscdata.contract import CaptionSource, FsckitError, data_path, printable
 
 if TYPE_CHECKING:
@@ -109,12 +110,8 @@ def make_negatives(
             _print_estimate(found, usable_cpus() if workers is None else workers, as_json)
         _exit_if_failed(found.failed)
         return
-    try:
-        with _display(quiet or as_json) as show:
-            report = make(place, settings, overwrite, limit, engine, show)
-    except (KeyboardInterrupt, SystemExit):
-        sys.stderr.write("fscdata: stopped; the same command again makes what is missing\n")
-        raise
+    with stoppable("makes what is missing"), _display(quiet or as_json) as show:
+        report = make(place, settings, overwrite, limit, engine, show)
     if as_json:
         typer.echo(json.dumps(report.record()))
     elif not quiet:

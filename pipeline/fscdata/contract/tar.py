@@ -171,11 +171,9 @@ def captions_inside(
     key: str, members: Mapping[str, bytes], source: CaptionSource
 ) -> dict[int, str]:
     """A sample's captions by their indices, from its members by extension."""
-    json, text = (
-        content if content is None or len(content) <= MAX_TEXT_BYTES else None
-        for content in (members.get("json"), members.get("txt"))
-    )
-    return dict(_captions(key, _Group(json=json, text=text), source)[0])
+    small = {name: c for name, c in members.items() if len(c) <= MAX_TEXT_BYTES}
+    group = _Group(json=small.get("json"), text=small.get("txt"))
+    return dict(_captions(key, group, source)[0])
 
 
 def _check_end(tar: tarfile.TarFile) -> None:

@@ -153,8 +153,7 @@ def download(
 
     files = select(repository, patterns)
     with closing(side_by_side(bring, files, AT_ONCE, stopped)) as came:
-        for _, file in came:
-            yield file
+        yield from came
 
 
 class _StoppedError(Exception):

@@ -20,15 +20,15 @@ def side_by_side(
     at_once: int,
     stopped: Event,
     seconds: float | None = None,
-) -> Generator[tuple[T, R], None, None]:
-    """Items with what the function gives for them, as it is done; the first error is raised.
+) -> Generator[R, None, None]:
+    """What the function gives for the items, as it is done; the first error is raised.
 
     At the end, that of the given time included, `stopped` is set for the function to look at. A
     thread that waits for a silent server is left behind: it cannot be ended, and Ctrl-C shall not
     wait for it.
     """
     places, lock = iter(range(len(items))), Lock()
-    done: SimpleQueue[tuple[T, R] | BaseException] = SimpleQueue()
+    done: SimpleQueue[tuple[R] | BaseException] = SimpleQueue()
 
     def work() -> None:
         while not stopped.is_set():
@@ -37,7 +37,7 @@ def side_by_side(
             if place is None:
                 return
             try:
-                done.put((items[place], function(items[place])))
+                done.put((function(items[place]),))
             except BaseException as error:  # of a thread nobody would hear
                 done.put(error)
 
@@ -50,7 +50,7 @@ def side_by_side(
             came = done.get(timeout=None if end is None else max(end - time.monotonic(), 0))
             if isinstance(came, BaseException):
                 raise came
-            yield came
+            yield came[0]
     except Empty:
         return
     finally:

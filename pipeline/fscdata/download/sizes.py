@@ -19,13 +19,13 @@ def ask_sizes(files: Sequence[RemoteFile]) -> dict[str, int]:
     in good time are left out."""
     stopped = Event()
 
-    def ask(file: RemoteFile) -> int | None:
+    def ask(file: RemoteFile) -> tuple[str, int | None]:
         with http.session({}) as session:
             for address in file.addresses:
                 # Of what is made when it is asked for, some say 0.
                 if not stopped.is_set() and (size := http.size_at(session, address, TIMEOUT)):
-                    return size
-        return None
+                    return file.name, size
+        return file.name, None
 
     answers = side_by_side(ask, files, AT_ONCE, stopped, IN_ALL)
-    return {file.name: size for file, size in answers if size is not None}
+    return {name: size for name, size in answers if size is not None}

@@ -6,6 +6,7 @@ finds it out and records it in the data set's `SOURCE.json`.
 
 from fscdata.manifest.fields import (
     SOURCE_FILE,
+    SOURCES,
     CaptionArchive,
     Licence,
     Pack,
@@ -25,6 +26,7 @@ from fscdata.manifest.load import load_manifest, read_manifest, shipped_manifest
 from fscdata.manifest.yaml_lines import read_value
 
 __all__ = [
+    "SOURCES",
     "SOURCE_FILE",
     "TABLE_SUFFIXES",
     "ArchiveManifest",

@@ -14,8 +14,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 SOURCE_FILE = "SOURCE.json"  # the record of a finished download, in the data set's folder
 SHARDS = "shards"
+SOURCES = "sources"  # what was fetched to make shards of
 MOST = 100_000  # files that braces may stand for
-OWN_FOLDERS = (SHARDS, "sources", "urls")  # in a data set's folder, made by the download
+OWN_FOLDERS = (SHARDS, SOURCES, "urls")  # in a data set's folder, made by the download
 
 
 def _address(text: str) -> str:

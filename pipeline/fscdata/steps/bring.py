@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fscdata.contract import FsckitError, access
 from fscdata.manifest import (
+    SOURCES,
     ArchiveManifest,
     FilesManifest,
     HuggingfaceManifest,
@@ -25,7 +26,7 @@ from fscdata.manifest import (
 from fscdata.steps.bring_urls import bring_urls
 from fscdata.steps.pack import pack_pictures
 from fscdata.steps.pictures import Key, PictureArchives, PictureFolder, Pictures
-from fscdata.steps.work import SOURCES, STAGING, Progress, Work
+from fscdata.steps.work import STAGING, Progress, Work
 
 if TYPE_CHECKING:
     from fscdata.download import huggingface as hub

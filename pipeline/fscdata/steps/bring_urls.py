@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fscdata.contract import FsckitError, access
-from fscdata.manifest import UrlsManifest
-from fscdata.steps.work import SOURCES, STAGING, Progress, Work
+from fscdata.manifest import SOURCES, UrlsManifest
+from fscdata.steps.work import STAGING, Progress, Work
 
 if TYPE_CHECKING:
     from fscdata.download.urls import UrlOptions

@@ -10,6 +10,7 @@ from typing import Any
 from fscdata.contract import FsckitError, access
 from fscdata.download.record import Source, read_source
 from fscdata.manifest import (
+    SOURCES,
     ArchiveManifest,
     FilesManifest,
     HuggingfaceManifest,
@@ -23,7 +24,7 @@ from fscdata.steps.bring_urls import (
     refuse_lost_shards,
     refuse_other_options,
 )
-from fscdata.steps.work import SILENT, SOURCES, Options, Show, Work
+from fscdata.steps.work import SILENT, Options, Show, Work
 from fscdata.storage import locked
 
 __all__ = ["DownloadReport", "Options", "Show", "download", "is_there", "retry"]

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from fscdata.contract import CaptionSource, FsckitError, index_tar
 from fscdata.download.record import Source, SourceFile, write_source
-from fscdata.manifest import RemoteFile
+from fscdata.manifest import SOURCES, RemoteFile
 
 if TYPE_CHECKING:
     from fscdata.download.content import Content
 
-SOURCES = "sources"  # folder of what was fetched to make shards of
 STAGING = ".downloading"  # folder of what is not whole yet
 MARGIN = 2**28  # bytes that must stay free beside what is known to come
 _KEEP_FREE = 0.05  # and this share of them

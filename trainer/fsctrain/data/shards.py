@@ -51,15 +51,13 @@ class Shard:
         tar: where it lies.
         rows: its captions.
         having: for each style the captions that have a negative.
-        caption_source: of its samples table.
-        made: how each of its tables was made, and from what.
+        made: how each of its tables was made, and from what; the samples table comes first.
     """
 
     data: str
     tar: str
     rows: int
     having: dict[str, int]
-    caption_source: str
     made: list[Metadata]
 
     def tables(self) -> Dataset[DataPath]:
@@ -85,7 +83,7 @@ class Shard:
             FsckitError: the tar cannot be read, or is damaged.
         """
         tar = data_path(self.tar)
-        source = CaptionSource.inside_tar(self.caption_source)
+        source = CaptionSource.inside_tar(self.made[0].provenance.caption_source)
         try:
             with (
                 access(tar, "read"),
@@ -146,8 +144,7 @@ def open_shards(data: DataPath, styles: tuple[str, ...]) -> tuple[list[Shard], s
             having[style] = of_style.captions - sum(of_style.without.values())
         if metadata.shard.rows:
             made = [metadata, *(list(of.values())[number] for of in footers.negatives.values())]
-            source = metadata.provenance.caption_source
-            shards.append(Shard(str(data), str(tar), metadata.shard.rows, having, source, made))
+            shards.append(Shard(str(data), str(tar), metadata.shard.rows, having, made))
     if not shards:
         raise FsckitError(
             f"{data}: its samples tables hold no caption; there is nothing to train on"
