@@ -16,7 +16,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import sys
 import tempfile
 import time
 import warnings
@@ -33,16 +32,14 @@ from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import InterpolationMode, v2
 
+from common import ROOT
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
 from fsctrain.config import Config
 from fsctrain.data import Source, open_source
 from fsctrain.model import create_model
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-from captions import FLICKR, TEMPLATES
-from tars import write_tar
+from support.captions import FLICKR, TEMPLATES
+from support.tars import write_tar
 
 PICTURES, SHARDS, BATCH, ROUNDS, SIZE = 1000, 4, 50, 3, 224
 SCALE = (0.9, 1.0)

@@ -24,15 +24,14 @@ from statistics import median
 import requests
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from file_server import Answer, Drop, FileServer, Served
+import common  # noqa: F401  (finds tests/support)
 from fscdata.download.fetch import fetch
 from fscdata.manifest import Manifest, load_manifest
 from fscdata.steps.download import download
 from fscdata.steps.pack import pack
-from hub_server import HubRepository, HubServer
-from tars import jpeg
+from support.file_server import Answer, Drop, FileServer, Served
+from support.hub_server import HubRepository, HubServer
+from support.tars import jpeg
 
 FLICKR8K = Path(__file__).parents[2] / "shared" / "data" / "flickr8k-1k"
 LARGE = 2**28  # bytes

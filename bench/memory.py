@@ -17,9 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from captions import FLICKR_CAPTIONS, ODD, TEMPLATES
-from tars import write_shards
+import common  # noqa: F401  (finds tests/support)
+from support.captions import FLICKR_CAPTIONS, ODD, TEMPLATES
+from support.tars import write_shards
 
 SHARD = 2_000  # samples, of five captions
 

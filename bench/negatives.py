@@ -13,7 +13,6 @@ ratio of the whole times for K = 5.
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import time
 from collections import deque
@@ -25,13 +24,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import spacy
 
+import common  # noqa: F401  (finds tests/support)
 from fscdata.negatives.parsing import load_parser
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from captions import FLICKR_CAPTIONS, ODD, TEMPLATES
-from tars import write_shards
+from support.captions import FLICKR_CAPTIONS, ODD, TEMPLATES
+from support.tars import write_shards
 
 SLICES = 8
 

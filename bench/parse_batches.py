@@ -19,8 +19,8 @@ from fscdata.negatives.parsing import load_parser, plain_parse
 with without_torch():
     import spacy
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from captions import FLICKR_CAPTIONS, ODD, TEMPLATES
+import common  # noqa: F401  (finds tests/support)
+from support.captions import FLICKR_CAPTIONS, ODD, TEMPLATES
 
 
 def main() -> None:

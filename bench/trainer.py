@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import common  # noqa: F401  (finds tests/support)
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
 from fsctrain.config import Config
@@ -35,10 +36,8 @@ from fsctrain.forward import forward
 from fsctrain.losses import load_loss, whole_of_one
 from fsctrain.model import OpenClip, create_model, encode_images, encode_texts, end_positions
 from fsctrain.optim import make_optimizer
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from captions import FLICKR_CAPTIONS, ODD, TEMPLATES
-from tars import write_shards
+from support.captions import FLICKR_CAPTIONS, ODD, TEMPLATES
+from support.tars import write_shards
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")

@@ -17,15 +17,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import common  # noqa: F401  (finds tests/support)
 from fscdata.executors import create_executor
 from fscdata.negatives.model import installed_model
 from fscdata.steps.negatives import Progress, make_negatives
 from fscdata.steps.plan import Settings
 from fscdata.steps.shard import CHUNK
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from captions import FLICKR_CAPTIONS, ODD, TEMPLATES
-from tars import write_shards
+from support.captions import FLICKR_CAPTIONS, ODD, TEMPLATES
+from support.tars import write_shards
 
 SHARDS, ROUNDS = 24, 3
 

@@ -32,7 +32,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from figure import ShownScene, draw_figure
-from fscdata.contract import FsckitError, open_dataset
+from fscdata.base.errors import FsckitError
+from fscdata.contract import open_dataset
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.pack import pack
 from fscdata.steps.plan import Settings

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 
 # Threads that wait for one another slow tiny models down on shared machines.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.insert(0, str(Path(__file__).parent))
 
-from captions import FLICKR_CAPTIONS, ODD, TEMPLATES
+from support.captions import FLICKR_CAPTIONS, ODD, TEMPLATES
 
 # A shell that runs the suite in the background has it ignore Ctrl-C, and so would the commands that
 # the tests start and stop.

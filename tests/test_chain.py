@@ -12,15 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from captions import TEMPLATES
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
 from fsctrain.config import Config, load_config
 from fsctrain.train import train
-from tars import img2dataset_sample, sample, write_tar
-
-ROOT = Path(__file__).parent
+from support import TESTS
+from support.captions import TEMPLATES
+from support.tars import img2dataset_sample, sample, write_tar
 
 
 def run(*words: object) -> subprocess.CompletedProcess:
@@ -53,7 +52,7 @@ def test_pack_make_negatives_train_load(tmp_path: Path) -> None:
 
     trained = run(
         "fsctrain", "run", "--data", data, "--recipe", "fsc-clip", "--pretrained", "none",
-        "--model", ROOT / "trainer" / "tiny.json", "--batch-size", 7, "--epochs", 2,
+        "--model", TESTS / "trainer" / "tiny.json", "--batch-size", 7, "--epochs", 2,
         "--out", tmp_path / "runs", "--workers", 0, "--device", "cpu", "--log-every", 1,
     )  # fmt: skip
     assert "create_model" in trained.stdout
@@ -94,7 +93,7 @@ def config(folder: Path, recipe: str, **settings: object) -> Config:
     common = {
         "data": folder / "data",
         "out": folder / "runs",
-        "model": str(ROOT / "trainer" / "tiny.json"),
+        "model": str(TESTS / "trainer" / "tiny.json"),
         "pretrained": "none",
         "batch_size": 3,
         "steps": 4,

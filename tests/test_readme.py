@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from captions import ROOT, TEMPLATES
 from fscdata.contract import negatives_path, read_table
 from fscdata.explore import connect
 from fscdata.negatives import styles
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
-from tars import write_shards
+from support import ROOT
+from support.captions import TEMPLATES
+from support.tars import write_shards
 
 README = (ROOT / "README.md").read_text()
 

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from fscdata.contract import MAX_CAPTIONS, FsckitError, is_unicode, printable
+from fscdata.base.errors import FsckitError
+from fscdata.base.text import is_unicode, printable
+from fscdata.contract import MAX_CAPTIONS
 
 IMAGE_COLUMNS = ("image", "filename", "file_name", "filepath", "file")
 CAPTION_COLUMNS = ("caption", "captions", "title", "text", "sentence", "raw")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.negatives.style import Style, create_style, style_names
 
 RECIPES = {

@@ -9,10 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from captions import TEMPLATES
+from fscdata.base.errors import FsckitError
 from fscdata.contract import (
     CaptionSource,
-    FsckitError,
     negatives_path,
     open_dataset,
     read_metadata,
@@ -23,7 +22,8 @@ from fscdata.contract import (
 )
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
-from tars import write_shards
+from support.captions import TEMPLATES
+from support.tars import write_shards
 
 
 @pytest.fixture

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fscdata.contract import CaptionSource, FsckitError, index_tar, printable
-from tars import img2dataset_sample, jpeg, sample, write_tar
+from fscdata.base.errors import FsckitError
+from fscdata.base.text import printable
+from fscdata.contract import CaptionSource, index_tar
+from support.tars import img2dataset_sample, jpeg, sample, write_tar
 
 
 def test_offsets_lead_to_the_images(tmp_path: Path) -> None:

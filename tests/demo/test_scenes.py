@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from captions import ROOT
-
-sys.path.insert(0, str(ROOT / "demo"))
 from scenes import COLOURS, RELATIONS, SHAPES, SIZE, make_world, write_pairs
 
 

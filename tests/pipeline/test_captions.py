@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fscdata.base.errors import FsckitError
 from fscdata.captions import BAD_NEGATIVES, MAX_CAPTIONS, CaptionFile, read_captions
-from fscdata.contract import FsckitError
 
 WANTED = {
     "a.jpg": ["A dog runs.", 'The "fast" dog, running.'],

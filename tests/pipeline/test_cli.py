@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import fscdata
-from fscdata.cli import main
+from fscdata.cli import Commands, main
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -90,3 +90,10 @@ def test_starting_imports_nothing_heavy() -> None:
     code = f"import fscdata.cli, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_summaries_are_the_docstrings_first_lines() -> None:
+    """`fscdata --help` imports no subcommand; each one's own help must say the same."""
+    for name, (_, summary) in Commands.lazy.items():
+        command = Commands().load(name)
+        assert command.help.splitlines()[0] == summary, name

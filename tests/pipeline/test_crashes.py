@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from captions import ODD, TEMPLATES
 from fscdata.contract import negatives_path, samples_path
-from tars import write_shards
+from support.captions import ODD, TEMPLATES
+from support.tars import write_shards
 
 SHARDS = 8
 KILLS = 20

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from captions import ODD, TEMPLATES
-from fscdata.contract import data_path
+from fscdata.base.paths import data_path
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
-from s3_server import s3_server
-from tars import write_shards
+from support.captions import ODD, TEMPLATES
+from support.s3_server import s3_server
+from support.tars import write_shards
 
 SAMPLES = [(f"{i:04d}", [text]) for i, text in enumerate([*TEMPLATES[:50], *ODD])]
 ENGINES = {"local": None, "ray": "ray", "spark": "pyspark"}

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from fscdata.base.errors import FsckitError
 from fscdata.contract import (
-    FsckitError,
     Metadata,
     Provenance,
     ShardRecord,
@@ -19,10 +19,10 @@ from fscdata.contract import (
     negatives_schema,
     samples_path,
     samples_schema,
+    write_parquet,
 )
 from fscdata.explore import connect, inspect, print_query, write_database
 from fscdata.explore.inspection import changed_words
-from fscdata.storage import write_parquet
 
 CAPTIONS = {
     "00000": ["A cat sees a dog.", "A red hat [bold]here[/bold].", "Run\x1b[2J!"],

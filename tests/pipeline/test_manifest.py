@@ -5,7 +5,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.download.record import Source
 from fscdata.manifest import (
     ArchiveManifest,

@@ -14,11 +14,9 @@ import pytest
 from rich.console import Console
 from upath import UPath
 
-from captions import TEMPLATES
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import BLOCK, DataPath, data_path
 from fscdata.contract import (
-    DataPath,
-    FsckitError,
-    data_path,
     index_tar,
     negatives_path,
     open_dataset,
@@ -26,15 +24,15 @@ from fscdata.contract import (
     read_table,
     samples_path,
     shard_paths,
+    write_parquet,
 )
-from fscdata.contract.location import BLOCK
 from fscdata.explore import connect, inspect, print_query, write_database
 from fscdata.explore.views import duckdb_errors
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
-from fscdata.storage import write_parquet
-from s3_server import S3Server, s3_server
-from tars import img2dataset_sample, write_shards, write_tar
+from support.captions import TEMPLATES
+from support.s3_server import S3Server, s3_server
+from support.tars import img2dataset_sample, write_shards, write_tar
 
 SHARDS = [[(f"{s}{i}", [TEMPLATES[4 * s + i], "a dog"]) for i in range(4)] for s in range(2)]
 SETTINGS = Settings("negclip,shuffle-2", variants=2)

@@ -17,7 +17,6 @@ import pytest
 import torch
 from PIL import Image
 
-import tars
 from fscdata.contract import (
     Metadata,
     Provenance,
@@ -28,9 +27,10 @@ from fscdata.contract import (
     negatives_schema,
     samples_path,
     samples_schema,
+    write_parquet,
 )
-from fscdata.storage import write_parquet
 from fsctrain.config import Config
+from support import tars
 
 TINY = Path(__file__).parent / "tiny.json"
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "grey": (128,) * 3}

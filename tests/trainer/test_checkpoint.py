@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-import fsctrain.files
+import fscdata.base.files
 from fsctrain.checkpoint import (
     loading_line,
     read_lora,
@@ -98,7 +98,7 @@ def test_nothing_half_written(tiny_model: str, tmp_path: Path, monkeypatch) -> N
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(fsctrain.files, "sync", killed)
+        patch.setattr(fscdata.base.files, "sync", killed)
         with pytest.raises(KeyboardInterrupt):
             save_checkpoint(tmp_path / "checkpoint", clip)
     assert not (tmp_path / "checkpoint").exists()

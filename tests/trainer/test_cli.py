@@ -15,9 +15,9 @@ import typer.main
 
 import fsctrain
 import fsctrain.train
-from commands import command
 from fsctrain.cli import app
 from fsctrain.config import Config
+from support.commands import command
 
 
 @pytest.fixture

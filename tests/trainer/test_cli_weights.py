@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from commands import command
 from fsctrain.checkpoint import save_checkpoint
 from fsctrain.config import Config
 from fsctrain.model import OpenClip, create_model, encode_images
 from fsctrain.train import train
 from fsctrain.weights import merge
-from hf_hub import Hub
+from support.commands import command
+from support.hf_hub import Hub
 
 WEIGHTS = "open_clip_model.safetensors"
 

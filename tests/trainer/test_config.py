@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.config import Config, dump_config, load_config
 
 

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from fsctrain.config import Config
 from fsctrain.distributed import Ranks
-from rank_work import gradients_of
+from support import SUPPORT
+from support.rank_work import gradients_of
 
-RANK_WORK = Path(__file__).parents[1] / "rank_work.py"
+RANK_WORK = SUPPORT / "rank_work.py"
 PLAIN = {"global_weight": 0.0, "local_weight": 0.0}
 LOSSES: dict[str, dict[str, Any]] = {
     "clip": {"loss": "clip", "styles": (), **PLAIN},

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.losses import Features
 from fsctrain.metrics import Metrics, read_metrics
 

@@ -19,16 +19,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.checkpoint import save_checkpoint
 from fsctrain.config import Config
 from fsctrain.model import create_model
 from fsctrain.state import saved_states
 from fsctrain.train import train
+from support import SUPPORT
 
 STEPS = 40
 KILLS = 5
-POISON = Path(__file__).parents[1] / "rank_poison.py"
+POISON = SUPPORT / "rank_poison.py"
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.distributed import Ranks
 from fsctrain.losses import Features
 from fsctrain.stopping import Clock, Health, stop_asked

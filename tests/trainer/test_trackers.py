@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.config import Config, dump_config
 from fsctrain.trackers import Record, open_trackers
 

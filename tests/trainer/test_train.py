@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import fsctrain.setup
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.benchmarks import choice_accuracy
 from fsctrain.config import Config, load_config
 from fsctrain.model import embed_images, embed_texts

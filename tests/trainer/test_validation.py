@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.benchmarks import choice_accuracy, recall_at_k
 from fsctrain.config import Config
 from fsctrain.model import Clip, create_model

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fscdata.contract import FsckitError
-from fsctrain.files import whole_folder
+from fscdata.base.errors import FsckitError
+from fscdata.base.files import atomic_folder
 from fsctrain.model import Clip
 from fsctrain.model.create import CONFIG_NAME
 from fsctrain.model.lora import base_state, lora_state, lora_updates
@@ -67,7 +67,7 @@ def save_checkpoint(
     """
     updates = lora_updates(clip.model)
     if not updates:
-        with whole_folder(folder) as temporary:
+        with atomic_folder(folder) as temporary:
             metadata = {BASE_DIGEST: base_digest} if base_digest else {}
             write_weights(temporary, clip, clip.model.state_dict(), metadata)
         return folder / WEIGHTS_NAME
@@ -84,7 +84,7 @@ def save_checkpoint(
         base_digest=base_digest or weights_digest(base_state(clip.model)),
     ).model_dump()
     of_lora = {name: str(value) for name, value in config.items()}
-    with whole_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         _write(temporary, clip, LORA_NAME, lora_state(clip.model), of_lora)
         _write_json(temporary / LORA_CONFIG_NAME, config)
     return folder / LORA_NAME

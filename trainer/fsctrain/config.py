@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError, first_line
 from fsctrain.fields import (
     Blocks,
     Count,
@@ -238,7 +238,7 @@ def load_config(recipe: str, settings: Mapping[str, Any]) -> Config:
         str(written)  # fails on a number of more digits than Python writes, which no setting has
     # A date that is none, a number of thousands of digits, brackets in brackets in brackets.
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise FsckitError(f"{path}: not a YAML file ({str(error).splitlines()[0]})") from None
+        raise FsckitError(f"{path}: not a YAML file ({first_line(error)})") from None
     if not isinstance(written, dict):
         raise FsckitError(f"{path}: a recipe is a mapping of settings to values")
     values: dict[str, Any] = {"name": path.stem, **written, **settings, "recipe": recipe}

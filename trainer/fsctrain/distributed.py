@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is documented
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError, first_line
 
 T = TypeVar("T")
 
@@ -154,7 +154,7 @@ def open_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
         else:
             dist.init_process_group(backend)
     except (ValueError, RuntimeError) as error:
-        raise _not_torchrun(str(error).splitlines()[0]) from None
+        raise _not_torchrun(first_line(error)) from None
     try:
         yield Ranks(dist.get_rank(), size), chosen
     finally:

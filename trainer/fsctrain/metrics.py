@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fscdata.contract import FsckitError, access
-from fsctrain.files import write_whole
+from fscdata.base.errors import FsckitError
+from fscdata.base.files import write_text
+from fscdata.base.paths import access
 from fsctrain.losses import Features
 
 Record = dict[str, Any]
@@ -205,7 +206,7 @@ def _cut(path: Path, step: int) -> None:
     The model is scored after the state of a step was saved, so these scores come again.
     """
     kept = [r for r in read_metrics(path) if r["step"] + ("scores" in r) <= step]
-    write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
+    write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def _peak_memory(device: torch.device) -> float:

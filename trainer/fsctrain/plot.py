@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
+from fscdata.base.files import atomic_file
 from fsctrain.metrics import Record, read_metrics
 from fsctrain.run_folder import METRICS
 
@@ -42,10 +43,8 @@ def plot_runs(runs: Sequence[Path], out: Path) -> None:
     ]
     panels = [(title, found) for title, found in panels if any(found.values())]
     figure = _draw(panels, list(records))
-    temporary = out.with_name(f".{out.name}.tmp")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(temporary, dpi=DPI, format="png")
-    temporary.replace(out)
+    with atomic_file(out) as file:
+        figure.savefig(file, dpi=DPI, format="png")
 
 
 def _read(run: Path) -> list[Record]:

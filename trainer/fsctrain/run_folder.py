@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
+from fscdata.base.files import write_text
+from fscdata.base.locks import file_lock
 from fsctrain.config import Config, dump_config, load_config
-from fsctrain.files import write_whole
 from fsctrain.state import FOLDER, saved_states
 
 CHECKPOINT, BEST = "checkpoint", "best"
@@ -67,18 +66,8 @@ def find_start(folder: Path, config: Config, *, resume: bool) -> Start:
 @contextmanager
 def one_run_at_a_time(folder: Path) -> Iterator[None]:
     """Raises FsckitError where another process works in a run's folder; a killed one does not."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise FsckitError(
-            f"{folder}: another process is at work in it; wait for it, or give another --name"
-        ) from None
-    try:
+    with file_lock(folder, "wait for it to finish, or give another --name"):
         yield
-    finally:
-        lock.release()
 
 
 def begin(folder: Path, config: Config, start: Start) -> None:
@@ -88,7 +77,7 @@ def begin(folder: Path, config: Config, start: Start) -> None:
         for name in (METRICS, BAD_IMAGES):
             (folder / name).unlink(missing_ok=True)
     path = folder / CONFIG
-    write_whole(path, f"# fsctrain run --recipe {path} --name NAME\n{dump_config(config)}")
+    write_text(path, f"# fsctrain run --recipe {path} --name NAME\n{dump_config(config)}")
 
 
 def finish(folder: Path) -> None:

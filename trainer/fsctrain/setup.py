@@ -14,7 +14,9 @@ from open_clip.transformer import CustomResidualAttentionBlock
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from fscdata.contract import FsckitError, data_path, shard_paths
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import data_path
+from fscdata.contract import shard_paths
 from fsctrain.checkpoint import weights_digest
 from fsctrain.config import Config, too_long
 from fsctrain.data import BadImages, Source, open_source

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
+from fscdata.base.files import atomic_folder
 from fsctrain.distributed import Ranks
-from fsctrain.files import whole_folder
 
 FORMAT = 2
 FOLDER, TENSORS, VALUES = "state", "state.safetensors", "state.json"
@@ -76,7 +76,7 @@ class TrainState:
             "belongs_to": self.belongs_to,
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
         }
-        with whole_folder(folder) as temporary:
+        with atomic_folder(folder) as temporary:
             try:
                 save_file(tensors, temporary / TENSORS)
             except SafetensorError as error:

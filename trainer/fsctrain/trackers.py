@@ -11,7 +11,8 @@ from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
+from fscdata.base.extras import requires
 from fsctrain.config import Config
 
 log = logging.getLogger("fsctrain")
@@ -112,9 +113,5 @@ def _scalars(record: Record) -> Iterator[tuple[str, Any]]:
 
 
 def _import(module: str, extra: str) -> ModuleType:
-    try:
+    with requires(extra, f"--{extra}"):
         return import_module(module)
-    except ImportError:
-        raise FsckitError(
-            f"--{extra} needs a library that is not installed; run pip install 'fsckit[{extra}]'"
-        ) from None

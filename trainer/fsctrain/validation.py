@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from fscdata.contract import FsckitError, data_path, open_footers, styles_present
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import data_path
+from fscdata.contract import open_footers, styles_present
 from fsctrain.benchmarks import choice_accuracy, recall_at_k
 from fsctrain.config import Config
 from fsctrain.data import TrainingData, read_data

@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from types import FrameType
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
 from fscdata import __version__
-from fscdata.cli import download, explore, lexicon
-from fscdata.cli.make_negatives import make_negatives
-from fscdata.cli.pack import pack
-from fscdata.cli.verify import verify
-from fscdata.contract import FsckitError, printable
+from fscdata.base.shell import LazyGroup, run_command
+
+
+class Commands(LazyGroup):
+    """In the order in which a data set is made."""
+
+    lazy: ClassVar = {
+        "datasets": ("fscdata.cli.download:datasets", "List the data sets that can be downloaded."),
+        "download": (
+            "fscdata.cli.download:download",
+            "Print a data set's terms and download it.",
+        ),
+        "retry": (
+            "fscdata.cli.download:retry",
+            "Retry rows of a URL table that failed temporarily, into new shards.",
+        ),
+        "pack": ("fscdata.cli.pack:pack", "Pack local images and captions into webdataset tars."),
+        "make-negatives": (
+            "fscdata.cli.make_negatives:make_negatives",
+            "Make the samples and negatives tables of a data set.",
+        ),
+        "verify": ("fscdata.cli.verify:verify", "Check every table against its tar."),
+        "lexicon": ("fscdata.cli.lexicon:app", "Build or check the WordNet table."),
+        "inspect": ("fscdata.cli.explore:inspect", "Summarize a data set and show examples."),
+        "sql": ("fscdata.cli.explore:sql", "Query a data set's tables with DuckDB."),
+        "db": ("fscdata.cli.explore:db", "Write a .duckdb file with views of a data set's tables."),
+    }
+
 
 app = typer.Typer(
     name="fscdata",
-    help="Images and captions in tars → hard-negative captions in Parquet → look at them.",
+    cls=Commands,
+    help="Make hard-negative captions for images in tars, and inspect them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,40 +55,13 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def fscdata(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print it")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="print the version"),
     ] = False,
 ) -> None:
     pass
 
 
-app.command()(download.datasets)
-app.command()(download.download)
-app.command()(download.retry)
-app.command()(pack)
-app.command()(make_negatives)
-app.command()(verify)
-app.add_typer(lexicon.app, name="lexicon")
-app.command()(explore.inspect)
-app.command()(explore.sql)
-app.command()(explore.db)
-
-
 def main() -> None:
-    """Run the command; a user's mistake is one sentence on stderr and exit 1."""
-    signal.signal(signal.SIGTERM, _terminated)
-    try:
-        app()
-    except FsckitError as error:
-        _fail(str(error))
-    except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-
-
-def _terminated(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends the command as Ctrl-C does, its clean-ups run; 128 + the signal's number."""
-    sys.exit(128 + number)
-
-
-def _fail(sentence: str) -> None:
-    sys.stderr.write(f"fscdata: {printable(sentence)}\n")
-    sys.exit(1)
+    """Run the command."""
+    run_command(app, "fscdata")

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import data_path
+from fscdata.base.shell import resumable
+from fscdata.base.text import printable
 from fscdata.cli.download_progress import display
 from fscdata.cli.download_report import (
     left_out_in_words,
@@ -18,13 +22,11 @@ from fscdata.cli.download_report import (
     size_in_words,
     terms,
 )
-from fscdata.cli.stoppable import stoppable
-from fscdata.contract import FsckitError, data_path, printable
 
 if TYPE_CHECKING:
     from fscdata.manifest import Manifest
 
-GOES_ON = "goes on from here"
+RESUME = "resume the download"
 DataRoot = Annotated[
     Path, typer.Option(help="the folder of all data sets", envvar="FSCKIT_DATA", file_okay=False)
 ]
@@ -80,7 +82,7 @@ def download(
     quiet: TermsAlone = False,
     as_json: AsJson = False,
 ) -> None:
-    """A data set's manifest → the data set, its terms shown first."""
+    """Print a data set's terms and download it."""
     from fscdata.manifest import load_manifest
     from fscdata.steps.download import Options, is_there
     from fscdata.steps.download import download as step
@@ -99,13 +101,13 @@ def download(
     if dry_run:
         if not as_json:
             typer.echo(terms(manifest))
-        with stoppable(GOES_ON), display(quiet or as_json) as show:
+        with resumable(RESUME), display(quiet or as_json) as show:
             files = plan(manifest, options, show)
         print_plan(manifest, files, place, as_json)
         return
     if not is_there(manifest, place):
         typer.echo(terms(manifest), err=True)
-    with stoppable(GOES_ON), display(quiet or as_json) as show:
+    with resumable(RESUME), display(quiet or as_json) as show:
         report = step(manifest, place, options, show)
     if as_json:
         typer.echo(json.dumps({**report.record(), "licence": manifest.licence.model_dump()}))
@@ -114,7 +116,7 @@ def download(
 
 
 def datasets(data_root: DataRoot = Path("data"), as_json: AsJson = False) -> None:
-    """The data sets that have a manifest here."""
+    """List the data sets that can be downloaded."""
     from rich.table import Table
 
     from fscdata.manifest import read_manifest, shipped_manifests
@@ -151,10 +153,10 @@ def retry(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Download again the rows whose error can pass, into new shards."""
+    """Retry rows of a URL table that failed temporarily, into new shards."""
     from fscdata.steps.download import retry as step
 
-    with stoppable(GOES_ON), display(quiet or as_json) as show:
+    with resumable(RESUME), display(quiet or as_json) as show:
         samples, left_out = step(folder, times, show)
     if as_json:
         typer.echo(json.dumps({"samples": samples, "left_out": left_out}))

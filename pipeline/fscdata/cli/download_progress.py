@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.filesize import decimal
 
-from fscdata.contract import printable
+from fscdata.base.text import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichBar

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from fscdata.contract import printable
+from fscdata.base.text import printable
 
 if TYPE_CHECKING:
     from fscdata.manifest import Manifest

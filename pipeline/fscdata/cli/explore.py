@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from fscdata.base.paths import data_path
+from fscdata.base.text import printable
 from fscdata.cli.options import Data
-from fscdata.contract import data_path, printable
 
 
 class Output(StrEnum):
@@ -24,7 +25,10 @@ def inspect(
     style: Annotated[str | None, typer.Option(help="this style alone")] = None,
     examples: Annotated[int, typer.Option(min=0, help="captions to show")] = 5,
 ) -> None:
-    """Coverage by style and operator, why captions got none, sizes, examples."""
+    """Summarize a data set and show examples.
+
+    Coverage by style and operator, captions without a negative by reason, sizes.
+    """
     from fscdata import explore
 
     explore.inspect(data_path(data), Console(), style, examples)
@@ -35,7 +39,7 @@ def sql(
     query: Annotated[str, typer.Argument(help="over the views samples, negatives, coverage")],
     output: Annotated[Output, typer.Option("--format")] = Output.TABLE,
 ) -> None:
-    """Ask DuckDB."""
+    """Query a data set's tables with DuckDB."""
     from fscdata import explore
 
     explore.print_query(data_path(data), query, output.value, Console())
@@ -45,7 +49,7 @@ def db(
     data: Data,
     out: Annotated[Path | None, typer.Option(help="default: DATA/<name>.duckdb")] = None,
 ) -> None:
-    """Write a .duckdb file with the views samples, negatives and coverage."""
+    """Write a .duckdb file with views of a data set's tables."""
     from fscdata import explore
 
     path = explore.write_database(data_path(data), out)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from fscdata.contract import printable
+from fscdata.base.text import printable
 
-app = typer.Typer(help="The WordNet table that ships with the package.", no_args_is_help=True)
+app = typer.Typer(help="Build or check the WordNet table.", no_args_is_help=True)
 WordNet = Annotated[
     Path, typer.Option(help="WordNet's dict folder: nltk's corpora/wordnet, or /usr/share/wordnet")
 ]

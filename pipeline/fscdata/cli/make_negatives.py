@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import data_path
+from fscdata.base.shell import resumable
+from fscdata.base.text import printable
 from fscdata.cli.options import Data
-from fscdata.cli.stoppable import stoppable
-from fscdata.contract import CaptionSource, FsckitError, data_path, printable
+from fscdata.contract import CaptionSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +94,7 @@ def make_negatives(
         bool, typer.Option("--json", help="print one JSON object instead of the table")
     ] = False,
 ) -> None:
-    """Tars → the samples and negatives tables."""
+    """Make the samples and negatives tables of a data set."""
     from fscdata.executors import create_executor, usable_cpus
     from fscdata.steps.estimate import estimate
     from fscdata.steps.negatives import make_negatives as make
@@ -110,7 +113,7 @@ def make_negatives(
             _print_estimate(found, usable_cpus() if workers is None else workers, as_json)
         _exit_if_failed(found.failed)
         return
-    with stoppable("makes what is missing"), _display(quiet or as_json) as show:
+    with resumable("make what is missing"), _display(quiet or as_json) as show:
         report = make(place, settings, overwrite, limit, engine, show)
     if as_json:
         typer.echo(json.dumps(report.record()))

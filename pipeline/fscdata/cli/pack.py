@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fscdata.contract import printable
+from fscdata.base.text import printable
 
 
 def pack(
@@ -24,7 +24,7 @@ def pack(
     ],
     samples_per_shard: Annotated[int, typer.Option(min=1, help="images a tar")] = 10_000,
 ) -> None:
-    """Local images and captions → webdataset shards.
+    """Pack local images and captions into webdataset tars.
 
     Of an image the header alone is read; a picture damaged further on is left out in training.
     """

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from fscdata.base.paths import data_path
+from fscdata.base.text import printable
 from fscdata.cli.options import Data
-from fscdata.contract import data_path, printable
 
 if TYPE_CHECKING:
     from fscdata.steps.verify import Report
@@ -26,7 +27,9 @@ def verify(
         Path | None, typer.Option(help="folder of <key>.txt files, where captions came from one")
     ] = None,
 ) -> None:
-    """Check every table against its tar's captions; exit code 0 where all is well, else 1.
+    """Check every table against its tar.
+
+    Exit code 0 if all is well, else 1.
 
     Pictures are not read; a damaged one is left out in training.
     """

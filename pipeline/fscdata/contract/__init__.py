@@ -1,6 +1,7 @@
 """What the pipeline writes and the trainer reads: tars, tables, their metadata, their checks.
 
-The trainer imports this package and nothing else of `fscdata`; it needs pyarrow and no more.
+Both packages hold to it; the trainer imports this package and `fscdata.base`, nothing else of
+`fscdata`.
 """
 
 from fscdata.contract.dataset import (
@@ -13,18 +14,6 @@ from fscdata.contract.dataset import (
     refuse_mixed,
     refuse_orphans,
     refuse_stale,
-)
-from fscdata.contract.errors import FsckitError
-from fscdata.contract.location import (
-    DataPath,
-    PathT,
-    access,
-    at_once,
-    cannot_be,
-    data_path,
-    entries,
-    open_binary,
-    size_of,
 )
 from fscdata.contract.schema import (
     CLIP_BPE,
@@ -56,7 +45,7 @@ from fscdata.contract.tar import (
     index_tar,
     split_member,
 )
-from fscdata.contract.text import is_unicode, printable
+from fscdata.contract.writer import remove_temporary, temporary_files, write_parquet
 
 __all__ = [
     "CLIP_BPE",
@@ -64,32 +53,21 @@ __all__ = [
     "MAX_CAPTIONS",
     "SCHEMA_VERSION",
     "CaptionSource",
-    "DataPath",
     "Dataset",
     "Footers",
-    "FsckitError",
     "Metadata",
-    "PathT",
     "Provenance",
     "ShardRecord",
     "TarIndex",
     "TarSample",
-    "access",
-    "at_once",
-    "cannot_be",
     "caption_hash",
     "captions_inside",
     "check_unique",
-    "data_path",
-    "entries",
     "index_tar",
-    "is_unicode",
     "negatives_path",
     "negatives_schema",
-    "open_binary",
     "open_dataset",
     "open_footers",
-    "printable",
     "read_footers",
     "read_metadata",
     "read_table",
@@ -97,11 +75,13 @@ __all__ = [
     "refuse_mixed",
     "refuse_orphans",
     "refuse_stale",
+    "remove_temporary",
     "samples_path",
     "samples_schema",
     "shard_paths",
-    "size_of",
     "split_member",
     "styles_present",
+    "temporary_files",
     "write_metadata",
+    "write_parquet",
 ]

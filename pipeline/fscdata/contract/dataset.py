@@ -10,8 +10,9 @@ from typing import Generic
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fscdata.contract.errors import FsckitError
-from fscdata.contract.location import DataPath, PathT, entries, size_of
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import DataPath, PathT, entries, size_of
+from fscdata.base.text import printable
 from fscdata.contract.schema import Provenance, caption_hash
 from fscdata.contract.tables import (
     Metadata,
@@ -26,7 +27,6 @@ from fscdata.contract.tables import (
     tars_of,
 )
 from fscdata.contract.tar import CaptionSource, TarIndex, index_tar
-from fscdata.contract.text import printable
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fscdata.contract.errors import FsckitError
-from fscdata.contract.location import DataPath, PathT, access, at_once, entries, open_binary
+from fscdata.base.errors import FsckitError, first_line
+from fscdata.base.parallel import parallel_map
+from fscdata.base.paths import DataPath, PathT, access, entries, open_binary
+from fscdata.base.text import printable
 from fscdata.contract.schema import (
     SCHEMA_VERSION,
     Provenance,
@@ -22,7 +24,6 @@ from fscdata.contract.schema import (
     negatives_schema,
     samples_schema,
 )
-from fscdata.contract.text import printable
 
 METADATA_KEY = b"fsckit"
 
@@ -95,7 +96,7 @@ def read_footers(paths: list[PathT]) -> dict[PathT, Metadata]:
     Raises:
         FsckitError: as `read_table`.
     """
-    return dict(zip(paths, at_once(_read_footer, paths), strict=True))
+    return dict(zip(paths, parallel_map(_read_footer, paths), strict=True))
 
 
 def _read_footer(path: DataPath) -> Metadata:
@@ -172,7 +173,7 @@ def _intact(path: DataPath, otherwise: str) -> Iterator[None]:
         with access(path, "read"):
             yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise FsckitError(f"{path}: {otherwise} ({_short(error)}); {_again(path)}") from None
+        raise FsckitError(f"{path}: {otherwise} ({first_line(error)}); {_again(path)}") from None
 
 
 def command_for(path: DataPath, options: str = "") -> str:
@@ -194,10 +195,6 @@ def _data_of(path: DataPath) -> DataPath:
 
 def _again(path: DataPath) -> str:
     return f"delete it and run {command_for(path)}"
-
-
-def _short(error: Exception) -> str:
-    return printable(str(error).splitlines()[0][:200]) if str(error) else type(error).__name__
 
 
 def _metadata(path: DataPath, schema: pa.Schema) -> Metadata:

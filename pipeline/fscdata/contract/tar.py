@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fscdata.contract.errors import FsckitError
-from fscdata.contract.location import DataPath, access, open_binary
-from fscdata.contract.text import is_unicode, printable
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import DataPath, access, open_binary
+from fscdata.base.text import is_unicode, printable
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 MAX_TEXT_BYTES = 16 * 2**20  # a json or txt larger than this holds no captions

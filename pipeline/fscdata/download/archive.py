@@ -25,10 +25,12 @@ from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
-from fscdata.contract import FsckitError, access, cannot_be, is_unicode, printable
-from fscdata.download.alone import alone
+from fscdata.base.errors import FsckitError
+from fscdata.base.files import TEMPORARY
+from fscdata.base.locks import file_lock
+from fscdata.base.paths import access, cannot_be
+from fscdata.base.text import is_unicode, printable
 from fscdata.download.content import FIRST, compression, is_zip
-from fscdata.storage import TEMPORARY
 
 MAX_MEMBER = 2**30  # bytes; a member is read into memory
 # How many times its size an archive may unpack to, and what even a small one may. Tars of short
@@ -81,7 +83,7 @@ def extract(path: Path, folder: Path, suffixes: Sequence[str]) -> None:
     """
     staging = folder.with_name(f".{folder.name}{TEMPORARY}")
     made: set[Path] = set()
-    with alone(folder), access(folder, "written"):
+    with file_lock(folder), access(folder, "written"):
         shutil.rmtree(staging, ignore_errors=True)  # what a killed run left
         if folder.is_dir() and any(folder.iterdir()):
             return

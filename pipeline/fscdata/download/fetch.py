@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
-from fscdata.contract import FsckitError, access, printable
+from fscdata.base.errors import FsckitError
+from fscdata.base.locks import file_lock
+from fscdata.base.paths import access
+from fscdata.base.text import printable
 from fscdata.download import http
-from fscdata.download.alone import alone
 from fscdata.download.content import FIRST, Content, complaint
 from fscdata.download.partial import Origin, Partial
 from fscdata.download.patience import LastingError, PassingError, Patience
@@ -72,7 +74,7 @@ def fetch(
     """
     for address in addresses:
         _refuse_address(address)
-    with alone(target), access(target, "written"), http.session(headers or {}) as session:
+    with file_lock(target), access(target, "written"), http.session(headers or {}) as session:
         there = _there(target, size, sha256 or before)
         if there is not None:
             progress(there.size)

@@ -11,16 +11,12 @@ from contextlib import contextmanager
 from http import HTTPStatus
 
 from fscdata import __version__
-from fscdata.contract import FsckitError
+from fscdata.base.extras import requires
 from fscdata.download.patience import LastingError, PassingError, seconds_asked
 
-try:
+with requires("download", "downloading"):
     import requests
     import urllib3
-except ModuleNotFoundError:
-    raise FsckitError(
-        "downloads need a library that is not installed; pip install 'fsckit[download]'"
-    ) from None
 
 MAX_REDIRECTS = 10
 BLOCK = 2**18  # bytes read at a time

@@ -6,7 +6,9 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from fscdata.contract import FsckitError, printable
+from fscdata.base.errors import FsckitError, first_line
+from fscdata.base.extras import requires
+from fscdata.base.text import printable
 
 _NO_RIGHT = (401, 403)
 _SETTINGS = "HF_ENDPOINT and the proxy (HTTPS_PROXY)"
@@ -16,13 +18,8 @@ _NETWORK = {"httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3"}
 
 def require_library() -> None:
     """Raises FsckitError where huggingface_hub is not installed."""
-    try:
+    with requires("download", "the Hugging Face hub"):
         import huggingface_hub  # noqa: F401, PLC0415
-    except ImportError:
-        raise FsckitError(
-            "the Hugging Face hub needs a library that is not installed; "
-            "pip install 'fsckit[download]'"
-        ) from None
 
 
 @contextmanager
@@ -108,6 +105,6 @@ def _failure(error: Exception, endpoint: str) -> str | None:
     if isinstance(error, (ValueError, KeyError, TypeError)):
         return f"{endpoint} does not answer as a Hugging Face hub does; check {_SETTINGS}"
     if type(error).__module__.partition(".")[0] in _NETWORK or isinstance(error, OSError):
-        reason = printable((str(error) or type(error).__name__).splitlines()[0][:200])
+        reason = first_line(error)
         return f"{endpoint} cannot be reached ({reason}); check the network, {_SETTINGS}"
     return None

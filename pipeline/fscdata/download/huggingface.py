@@ -17,11 +17,12 @@ from pathlib import Path
 from threading import Event, Lock
 from urllib.parse import quote
 
-from fscdata.contract import FsckitError, printable
+from fscdata.base.errors import FsckitError
+from fscdata.base.parallel import run_concurrently
+from fscdata.base.text import printable
 from fscdata.download.fetch import PATIENCE, fetch
 from fscdata.download.hub_errors import in_one_sentence, refusal, require_library, waits_told
 from fscdata.download.patience import Patience
-from fscdata.download.side_by_side import side_by_side
 from fscdata.manifest import expand_braces
 
 AT_ONCE = 4  # files; the hub slows down those who ask for many
@@ -152,7 +153,7 @@ def download(
         return _bring(repository, file, folder, count, replace(patience, sleep=pause, tell=tell))
 
     files = select(repository, patterns)
-    with closing(side_by_side(bring, files, AT_ONCE, stopped)) as came:
+    with closing(run_concurrently(bring, files, AT_ONCE, stopped)) as came:
         yield from came
 
 

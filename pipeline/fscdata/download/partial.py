@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from fscdata.storage import TEMPORARY, sync
+from fscdata.base.files import TEMPORARY, sync
 
 
 @dataclass(frozen=True)

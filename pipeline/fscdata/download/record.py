@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fscdata import __version__
-from fscdata.contract import FsckitError, access
+from fscdata.base.errors import FsckitError
+from fscdata.base.files import atomic_file
+from fscdata.base.paths import access
 from fscdata.manifest import SOURCE_FILE, Licence, Manifest
-from fscdata.storage import atomic_file
 
 # What a manifest says to readers, and where its files are found; a change of the rest makes another
 # download. Of each file the name, size and digest count.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from threading import Event
 
+from fscdata.base.parallel import run_concurrently
 from fscdata.download import http
-from fscdata.download.side_by_side import side_by_side
 from fscdata.manifest import RemoteFile
 
 AT_ONCE = 8  # servers asked
@@ -27,5 +27,5 @@ def ask_sizes(files: Sequence[RemoteFile]) -> dict[str, int]:
                     return file.name, size
         return file.name, None
 
-    answers = side_by_side(ask, files, AT_ONCE, stopped, IN_ALL)
+    answers = run_concurrently(ask, files, AT_ONCE, stopped, IN_ALL)
     return {name: size for name, size in answers if size is not None}

@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib
 from functools import partial
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
+from fscdata.base.extras import requires
 from fscdata.executors.base import ATTEMPTS, Executor, Outcome, Step, Tick, usable_cpus
 
 EXECUTORS = ("local", "ray", "spark")
@@ -44,12 +45,8 @@ def create_executor(name: str, workers: int | None = None, address: str | None =
         raise FsckitError(f"--workers {workers}: with --executor {name} it takes {least} or more")
     if address is not None and name == "local":
         raise FsckitError("--address: a cluster's; add --executor ray or --executor spark")
-    try:
+    with requires(name, f"executor '{name}'"):
         engine = importlib.import_module(f"{__name__}.{name}")
-    except ImportError as error:
-        raise FsckitError(
-            f"--executor {name}: {error}; install it with: pip install 'fsckit[{name}]'"
-        ) from None
     engine.refuse(address)
     if workers is None and address is None:
         workers = usable_cpus()

@@ -20,7 +20,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from fscdata.contract import FsckitError, printable
+from fscdata.base.errors import FsckitError
+from fscdata.base.text import printable
 
 T = TypeVar("T")
 R = TypeVar("R")

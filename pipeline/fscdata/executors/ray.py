@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.executors.base import (
     DIED,
     GRACE,

@@ -22,7 +22,7 @@ from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import InheritableThread, SparkConf, SparkContext
 from pyspark.errors import PySparkException
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.executors.base import (
     DIED,
     GRACE,

@@ -12,15 +12,11 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.text import Text
 
-from fscdata.contract import (
-    DataPath,
-    FsckitError,
-    Metadata,
-    at_once,
-    printable,
-    shard_paths,
-    size_of,
-)
+from fscdata.base.errors import FsckitError
+from fscdata.base.parallel import parallel_map
+from fscdata.base.paths import DataPath, size_of
+from fscdata.base.text import printable
+from fscdata.contract import Metadata, shard_paths
 from fscdata.explore.query import cell, new_table
 from fscdata.explore.views import WITH_NEGATIVES, connect_tables, duckdb_errors, read_tables
 
@@ -201,4 +197,4 @@ def _percent(part: float, whole: float) -> str:
 
 
 def _size(files: list[DataPath]) -> str:
-    return decimal(sum(at_once(size_of, files)))
+    return decimal(sum(parallel_map(size_of, files)))

@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fscdata.contract import DataPath, FsckitError, printable
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import DataPath
+from fscdata.base.text import printable
 from fscdata.explore.views import connect, duckdb_errors
 
 MAX_ROWS = 200  # of a table on the screen; CSV and JSON give all

@@ -18,15 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import DataPath, access, cannot_be, entries
+from fscdata.base.text import printable
 from fscdata.contract import (
-    DataPath,
-    FsckitError,
     Metadata,
-    access,
-    cannot_be,
-    entries,
     negatives_schema,
-    printable,
     read_footers,
     read_metadata,
     refuse_mixed,

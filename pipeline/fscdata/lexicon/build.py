@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
+from fscdata.base.files import atomic_file
 from fscdata.lexicon.table import (
     FORMAT_VERSION,
     METADATA_KEY,
@@ -52,19 +52,11 @@ def build_lexicon(source: Path, out: Path) -> Path:
 def _write(batch: pa.RecordBatch, out: Path) -> None:
     """The file gets its name when it is whole."""
     options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=19))
-    temporary = out.with_name(f".{out.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            with pa.ipc.new_file(file, batch.schema, options=options) as writer:
-                writer.write_batch(batch)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(out)
-    except OSError as error:
-        raise FsckitError(f"{out}: cannot be written ({error.strerror or error})") from None
-    finally:
-        if temporary.exists():
-            temporary.unlink()
+    with (
+        atomic_file(out) as file,
+        pa.ipc.new_file(file, batch.schema, options=options) as writer,
+    ):
+        writer.write_batch(batch)
 
 
 def _compile(wordnet: WordNet) -> pa.RecordBatch:

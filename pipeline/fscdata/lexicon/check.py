@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
+from fscdata.base.extras import requires
 from fscdata.lexicon.lexicon import Lexicon, load_lexicon
 from fscdata.lexicon.table import PARTS_OF_SPEECH, PartOfSpeech
 from fscdata.lexicon.wndb import FILE_SUFFIX, FILES
@@ -72,13 +73,9 @@ def nltk_wordnet(source: Path) -> Iterator[Any]:
     Raises:
         FsckitError: nltk is missing, or the folder lacks a file.
     """
-    try:
+    with requires("lexicon", "the check"):
         import nltk  # noqa: PLC0415
         from nltk.corpus.reader.wordnet import WordNetCorpusReader  # noqa: PLC0415
-    except ImportError:
-        raise FsckitError(
-            "the check needs nltk; install it with: pip install 'fsckit[lexicon]'"
-        ) from None
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "corpora", "wordnet")
         folder.mkdir(parents=True)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.lexicon.morphology import detached
 from fscdata.lexicon.relation import Numbers, Relation
 from fscdata.lexicon.table import (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.lexicon.table import PARTS_OF_SPEECH, PartOfSpeech
 
 FILE_SUFFIX: dict[PartOfSpeech, str] = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}

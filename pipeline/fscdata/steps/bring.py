@@ -11,7 +11,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fscdata.contract import FsckitError, access
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import access
 from fscdata.manifest import (
     SOURCES,
     ArchiveManifest,

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fscdata.contract import FsckitError, access
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import access
 from fscdata.manifest import SOURCES, UrlsManifest
 from fscdata.steps.work import STAGING, Progress, Work
 

@@ -14,15 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fscdata.contract import (
-    CLIP_BPE,
-    DataPath,
-    Metadata,
-    Provenance,
-    ShardRecord,
-    TarIndex,
-    size_of,
-)
+from fscdata.base.paths import DataPath, size_of
+from fscdata.contract import CLIP_BPE, Metadata, Provenance, ShardRecord, TarIndex
 from fscdata.negatives.style import Edit, apply_edits
 from fscdata.steps.tables import token_ids
 from fscdata.tokenizer import ClipTokenizer

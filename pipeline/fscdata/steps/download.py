@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fscdata.contract import FsckitError, access
+from fscdata.base.errors import FsckitError
+from fscdata.base.locks import folder_lock
+from fscdata.base.paths import access
 from fscdata.download.record import Source, read_source
 from fscdata.manifest import (
     SOURCES,
@@ -25,7 +27,6 @@ from fscdata.steps.bring_urls import (
     refuse_other_options,
 )
 from fscdata.steps.work import SILENT, Options, Show, Work
-from fscdata.storage import locked
 
 __all__ = ["DownloadReport", "Options", "Show", "download", "is_there", "retry"]
 
@@ -83,7 +84,7 @@ def download(
         return DownloadReport(folder, source, True, 0, time.monotonic() - start)
     with access(folder, "written"):
         folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
+    with folder_lock(folder):
         source, lost = _look(folder, manifest)  # again: another run may have ended just now
         work = Work(folder, options, show, source or Source.start(manifest), lost)
         if isinstance(manifest, UrlsManifest):
@@ -149,7 +150,7 @@ def retry(folder: Path, times: int = 1, show: Show = SILENT) -> tuple[int, dict[
     from fscdata.download.urls import retry as rows  # noqa: PLC0415
 
     _made_here(folder)  # first, so that no lock is left in another folder
-    with locked(folder):
+    with folder_lock(folder):
         source = _made_here(folder)
         refuse_lost_shards(folder, source.missing(folder))
         work, before = Work(folder, DEFAULTS, show, source), source.samples

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fscdata.contract import DataPath, FsckitError, index_tar, shard_paths
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import DataPath
+from fscdata.contract import index_tar, shard_paths
 from fscdata.executors import create_executor
 from fscdata.steps.plan import Plan, Settings
 from fscdata.steps.shard import Item, chunks, items

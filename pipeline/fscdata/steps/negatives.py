@@ -13,18 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fscdata.contract import (
-    DataPath,
-    FsckitError,
-    check_unique,
-    read_table,
-    samples_path,
-    shard_paths,
-)
+from fscdata.base.errors import FsckitError
+from fscdata.base.locks import folder_lock
+from fscdata.base.paths import DataPath
+from fscdata.contract import check_unique, read_table, remove_temporary, samples_path, shard_paths
 from fscdata.executors import Executor, Outcome, create_executor
 from fscdata.steps.plan import Plan, Settings
 from fscdata.steps.shard import MakeShard, ShardReport
-from fscdata.storage import locked, remove_temporary
 
 
 @dataclass
@@ -115,7 +110,7 @@ def make_negatives(
     plan = Plan(data, settings)
     tars = shard_paths(data)
     executor = executor or create_executor("local", workers=0)
-    with locked(data):
+    with folder_lock(data):
         remove_temporary(data)
         footers = plan.footers(tars)
         plan.refuse_others(footers, overwrite)

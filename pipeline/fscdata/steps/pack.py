@@ -13,10 +13,11 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO
 
+from fscdata.base.errors import FsckitError
+from fscdata.base.files import atomic_file
+from fscdata.base.locks import folder_lock
 from fscdata.captions import read_captions
-from fscdata.contract import FsckitError
 from fscdata.steps.pictures import Key, PictureFolder, Pictures
-from fscdata.storage import atomic_file, locked
 
 # PIL's formats and the extension that each has in a shard; MPO is the JPEG of many cameras.
 FORMATS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
@@ -68,7 +69,7 @@ def pack(
     pictures = PictureFolder(images)
     found = _find(pictures, captions, report)
     dest.mkdir(parents=True, exist_ok=True)
-    with locked(dest):
+    with folder_lock(dest):
         _pack(dest, pictures, found, captions, samples_per_shard, report, progress)
     return report
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Generic, Protocol, TypeVar
 
-from fscdata.contract import IMAGE_EXTENSIONS, FsckitError
+from fscdata.base.errors import FsckitError
+from fscdata.contract import IMAGE_EXTENSIONS
 
 Key = TypeVar("Key", Path, tuple[int, str])
 ENDINGS = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)

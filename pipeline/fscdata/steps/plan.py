@@ -5,22 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
+from fscdata.base.errors import FsckitError
+from fscdata.base.parallel import parallel_map
+from fscdata.base.paths import DataPath, access, entries, size_of
 from fscdata.contract import (
     CaptionSource,
-    DataPath,
-    FsckitError,
     Metadata,
     Provenance,
     TarIndex,
-    access,
-    at_once,
-    entries,
     negatives_path,
     read_footers,
     read_metadata,
     refuse_orphans,
     samples_path,
-    size_of,
     styles_present,
 )
 from fscdata.lexicon import load_lexicon
@@ -125,7 +122,7 @@ class Plan:
     def unfinished(self, tars: list[DataPath], footers: dict[DataPath, Metadata]) -> list[DataPath]:
         """The tars that lack a table, or have one made otherwise or of a tar of another size; no
         tar is opened."""
-        sizes = at_once(size_of, tars)
+        sizes = parallel_map(size_of, tars)
         return [
             tar
             for tar, size in zip(tars, sizes, strict=True)

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import DataPath, size_of
 from fscdata.contract import (
-    DataPath,
-    FsckitError,
     Metadata,
     Provenance,
     ShardRecord,
@@ -27,7 +27,7 @@ from fscdata.contract import (
     TarSample,
     caption_hash,
     index_tar,
-    size_of,
+    write_parquet,
 )
 from fscdata.negatives.draw import draws
 from fscdata.negatives.model import MAX_CHARACTERS
@@ -35,7 +35,6 @@ from fscdata.negatives.parse import Parse
 from fscdata.negatives.style import Caption, Negative, Style, seed_key
 from fscdata.steps.plan import Plan, Settings
 from fscdata.steps.tables import Row, negatives_table, samples_table
-from fscdata.storage import write_parquet
 from fscdata.tokenizer import ClipTokenizer, tokenizer_of
 
 Item = tuple[str, int, str, list[str]]  # key, caption_index, caption, its published negatives

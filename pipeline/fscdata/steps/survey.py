@@ -7,16 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from fscdata.contract import (
-    CaptionSource,
-    DataPath,
-    FsckitError,
-    Provenance,
-    entries,
-    read_metadata,
-    shard_paths,
-    styles_present,
-)
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import DataPath, entries
+from fscdata.contract import CaptionSource, Provenance, read_metadata, shard_paths, styles_present
 from fscdata.negatives.style import create_style
 from fscdata.steps.checks import belongs, is_well_formed
 from fscdata.steps.plan import Plan, Settings, table_path

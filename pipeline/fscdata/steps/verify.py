@@ -13,15 +13,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from fscdata.base.errors import FsckitError, first_line
+from fscdata.base.locks import folder_lock
+from fscdata.base.paths import DataPath
 from fscdata.contract import (
-    DataPath,
-    FsckitError,
     TarIndex,
     index_tar,
     read_metadata,
     read_table,
     refuse_orphans,
+    remove_temporary,
     shard_paths,
+    temporary_files,
 )
 from fscdata.executors import Executor
 from fscdata.steps.checks import (
@@ -34,7 +37,6 @@ from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings, table_path
 from fscdata.steps.survey import Finding, Mend, Survey, settings_of, take_survey
 from fscdata.steps.tables import samples_table
-from fscdata.storage import locked, remove_temporary, temporary_files
 from fscdata.tokenizer import ClipTokenizer
 
 Progress = Callable[[str, int, int], None]  # what is done to shards, to how many, of how many
@@ -107,7 +109,7 @@ def repair(
         return report
     if broken:
         _refuse_obstacles(data, report)
-    with locked(data):
+    with folder_lock(data):
         remove_temporary(data)
         for path in broken:
             path.unlink(missing_ok=True)
@@ -219,7 +221,7 @@ class _Verifier:
             # The contract's own advice is not needed beside the column that says who mends it.
             return [_without_path(str(error), path).rpartition("; ")[0] or str(error)]
         except pa.ArrowException as error:
-            return [f"damaged ({str(error).splitlines()[0]})"]
+            return [f"damaged ({first_line(error)})"]
         if index is None or samples is None:
             return []
         if name is None:

@@ -10,7 +10,8 @@ from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fscdata.contract import CaptionSource, FsckitError, index_tar
+from fscdata.base.errors import FsckitError
+from fscdata.contract import CaptionSource, index_tar
 from fscdata.download.record import Source, SourceFile, write_source
 from fscdata.manifest import SOURCES, RemoteFile
 

@@ -17,7 +17,8 @@ import regex
 from numpy.typing import NDArray
 from tokenizers.models import BPE
 
-from fscdata.contract import CLIP_BPE, FsckitError
+from fscdata.base.errors import FsckitError
+from fscdata.contract import CLIP_BPE
 
 _START, _END = "<start_of_text>", "<end_of_text>"
 _WORDS = regex.compile(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from file_server import HTML, FileServer
 from fscdata.cli.download import Engine, _img2dataset_options
-from installed import skip_without
+from support.file_server import HTML, FileServer
+from support.installed import skip_without
 
 MANIFEST = """\
 title: Two files

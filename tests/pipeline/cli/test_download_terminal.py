@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from file_server import FileServer, Served
 from fscdata.manifest import shipped_manifests
-from manifests import manifest
-from tars import jpeg
+from support.file_server import FileServer, Served
+from support.manifests import manifest
+from support.tars import jpeg
 
 COLUMNS = 80
 CAPTIONS = b"image,caption\n" + b"".join(b"%d.jpg,Picture %d.\n" % (i, i) for i in range(13))

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from captions import TEMPLATES
 from fscdata.contract import read_table, samples_path
-from tars import write_shards
+from support.captions import TEMPLATES
+from support.tars import write_shards
 
 RECIPE = ["--recipe", "fsc-clip", "--variants", "2"]
 

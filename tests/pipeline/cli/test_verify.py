@@ -10,12 +10,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from captions import TEMPLATES
 from fscdata.cli.verify import verify
 from fscdata.contract import negatives_path
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
-from tars import write_shards
+from support.captions import TEMPLATES
+from support.tars import write_shards
 
 app = typer.Typer()
 app.command()(verify)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.download import archive
 from fscdata.download.archive import extract, members
 

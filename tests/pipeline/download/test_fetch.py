@@ -24,10 +24,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from file_server import HTML, Answer, Change, Drop, FileServer, Served, Stall
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.download.fetch import Fetched, fetch
 from fscdata.download.patience import Patience
+from support.file_server import HTML, Answer, Change, Drop, FileServer, Served, Stall
 
 DATA = random.Random(0).randbytes(300_000)
 OTHER = random.Random(1).randbytes(300_000)

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.download import huggingface
 from fscdata.download.huggingface import Downloaded, Repository
 from fscdata.download.patience import Patience
-from hub_server import STALE_TOKEN, TOKEN, HubRepository, HubServer
+from support.hub_server import STALE_TOKEN, TOKEN, HubRepository, HubServer
 
 OLD, NEW = "0" * 39 + "1", "0" * 39 + "2"
 NAME = "somebody/pictures"
@@ -31,7 +31,7 @@ TARS = [f"{i:05d}.tar" for i in range(3)]
 SCRIPT = f"""
 import sys
 from pathlib import Path
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.download import huggingface
 try:
     repository = huggingface.list_files({NAME!r})

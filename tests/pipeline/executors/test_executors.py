@@ -18,15 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.executors import EXECUTORS, Executor, create_executor
 from fscdata.executors.base import usable_cpus
+from support import SUPPORT, TESTS
+from support.executor_steps import Count, Megabytes, Square, Wait, attempts_so_far, threads
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from executor_steps import Count, Megabytes, Square, Wait, attempts_so_far, threads
-
-HERE = Path(__file__).parent
 PACKAGES = {"local": None, "ray": "ray", "spark": "pyspark"}
 CLEANS_UP = {"local", "ray"}  # Spark kills the workers of a cancelled job without a word
 
@@ -66,7 +63,7 @@ def waiting(folder: Path, count: int) -> list[int]:
 def name(request: pytest.FixtureRequest) -> Iterator[str]:
     """An executor's name; Ray and Spark are started once, as in a notebook that has a session."""
     require(request.param)
-    path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", path)
         if request.param == "local":
@@ -169,11 +166,19 @@ def test_closing_the_iterator_stops_the_workers(
 
 def driver(name: str, folder: Path, step: str, items: str, *address: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(HERE / "drive.py"), name, str(folder), step, items, *address],
+        [
+            sys.executable,
+            str(SUPPORT / "drive_executor.py"),
+            name,
+            str(folder),
+            step,
+            items,
+            *address,
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(HERE)},
+        env=os.environ | {"PYTHONPATH": str(TESTS)},
         start_new_session=True,
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.lexicon import PACKAGED, build_lexicon, load_lexicon, read_lexicon
 from fscdata.lexicon.table import METADATA_KEY
 

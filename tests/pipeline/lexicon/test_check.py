@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.lexicon import build_lexicon, check_lexicon, read_lexicon
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.lexicon import PACKAGED, PartOfSpeech, load_lexicon, read_lexicon
 
 SHOW = """

@@ -17,18 +17,20 @@ from pathlib import Path
 
 import pytest
 
-from captions import TEMPLATES
-from file_server import HTML, Answer, Drop, FileServer, Served
-from fscdata.contract import FsckitError, index_tar, shard_paths
+from fscdata.base.errors import FsckitError
+from fscdata.base.locks import folder_lock
+from fscdata.contract import index_tar, shard_paths
 from fscdata.download.record import read_source
 from fscdata.steps.download import Options, Show, download, is_there
 from fscdata.steps.download_plan import plan
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
 from fscdata.steps.work import Progress, used
-from fscdata.storage import locked
-from manifests import PICTURES, manifest, serve_coco, tree
-from tars import img2dataset_sample, jpeg, write_tar
+from support import TESTS
+from support.captions import TEMPLATES
+from support.file_server import HTML, Answer, Drop, FileServer, Served
+from support.manifests import PICTURES, manifest, serve_coco, tree
+from support.tars import img2dataset_sample, jpeg, write_tar
 
 
 def test_a_coco_zip_becomes_shards_that_make_negatives_takes(tmp_path: Path) -> None:
@@ -62,7 +64,7 @@ def test_a_coco_zip_becomes_shards_that_make_negatives_takes(tmp_path: Path) -> 
 def test_both_commands_work_on_it(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     data, valid = tmp_path / "coco", tmp_path / "coco" / "valid"
-    tiny = Path(__file__).parents[2] / "trainer" / "tiny.json"
+    tiny = TESTS / "trainer" / "tiny.json"
     with FileServer() as server:
         serve_coco(server, tmp_path)
         for words in (
@@ -222,9 +224,9 @@ def test_a_record_that_another_run_wrote_just_now_is_heeded(
 
     @contextmanager
     def late(folder: Path) -> Iterator[None]:
-        monkeypatch.setattr("fscdata.steps.download.locked", locked)
+        monkeypatch.setattr("fscdata.steps.download.folder_lock", folder_lock)
         download(small, data)  # by another, after this one has looked
-        with locked(folder):
+        with folder_lock(folder):
             yield
 
     with FileServer() as server:

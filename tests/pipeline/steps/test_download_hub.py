@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from captions import TEMPLATES
-from fscdata.contract import CaptionSource, FsckitError, index_tar
+from fscdata.base.errors import FsckitError
+from fscdata.contract import CaptionSource, index_tar
 from fscdata.steps.download import Options, Show, download, is_there
 from fscdata.steps.download_plan import plan
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
 from fscdata.steps.work import Progress
-from hub_server import HubRepository, HubServer
-from manifests import manifest, tree
-from tars import img2dataset_sample
+from support.captions import TEMPLATES
+from support.hub_server import HubRepository, HubServer
+from support.manifests import manifest, tree
+from support.tars import img2dataset_sample
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 
-from file_server import FileServer, Served
-from hub_server import HubRepository, HubServer
-from manifests import manifest
-from tars import img2dataset_sample, jpeg
+from support.file_server import FileServer, Served
+from support.hub_server import HubRepository, HubServer
+from support.manifests import manifest
+from support.tars import img2dataset_sample, jpeg
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TRAIN, VALID = 2000, 1000  # pictures of the archive; to pack them takes long enough to be killed

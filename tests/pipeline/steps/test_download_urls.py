@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from captions import TEMPLATES
-from file_server import FileServer
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.download.record import read_source
 from fscdata.steps.download import Options, Show, download, is_there, retry
 from fscdata.steps.download_plan import plan
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
-from installed import skip_without
-from manifests import manifest, tree
-from picture_server import PATIENCE, PictureServer
+from support.captions import TEMPLATES
+from support.file_server import FileServer
+from support.image_server import PATIENCE, PictureServer
+from support.installed import skip_without
+from support.manifests import manifest, tree
 
 
 def test_a_url_table_and_its_retry(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from captions import ODD, TEMPLATES
+from fscdata.base.errors import FsckitError
+from fscdata.base.locks import folder_lock
 from fscdata.contract import (
     CaptionSource,
-    FsckitError,
     caption_hash,
     negatives_path,
     negatives_schema,
@@ -28,8 +28,8 @@ from fscdata.contract import (
 from fscdata.negatives.style import Edit, apply_edits
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
-from fscdata.storage import locked
-from tars import img2dataset_sample, sample, write_shards, write_tar
+from support.captions import ODD, TEMPLATES
+from support.tars import img2dataset_sample, sample, write_shards, write_tar
 
 ALL = "fsc-clip,shuffle-1,svlc,imported"
 STYLES = ["negclip", "replace", "shuffle-2", "shuffle-1", "svlc", "imported"]
@@ -334,7 +334,7 @@ def test_two_runs_at_once(tmp_path: Path) -> None:
     write_shards(tmp_path, [samples(TEMPLATES[:2])])
     command = [sys.executable, "-m", "fscdata", "make-negatives", str(tmp_path)]
     command += ["--recipe", "negclip"]
-    with locked(tmp_path):
+    with folder_lock(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "another fscdata is at work" in done.stderr

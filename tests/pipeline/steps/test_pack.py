@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fscdata.contract import FsckitError, index_tar, shard_paths
+from fscdata.base.errors import FsckitError
+from fscdata.base.locks import folder_lock
+from fscdata.contract import index_tar, shard_paths
 from fscdata.steps.pack import pack
-from fscdata.storage import locked
 
 
 def picture(path: Path, kind: str = "JPEG") -> Path:
@@ -248,7 +249,7 @@ def test_progress_counts_every_image(tmp_path: Path) -> None:
 def test_one_run_at_a_time(tmp_path: Path) -> None:
     picture(tmp_path / "in" / "a.jpg")
     (tmp_path / "data").mkdir()
-    with locked(tmp_path / "data"), pytest.raises(FsckitError, match="another fscdata"):
+    with folder_lock(tmp_path / "data"), pytest.raises(FsckitError, match="another fscdata"):
         pack(tmp_path / "data", tmp_path / "in", table(tmp_path / "c.tsv", ("a.jpg", "A")))
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from fscdata.contract import FsckitError, index_tar, shard_paths
+from fscdata.base.errors import FsckitError
+from fscdata.contract import index_tar, shard_paths
 from fscdata.steps.pack import pack, pack_pictures
 from fscdata.steps.pictures import PictureArchives
-from tars import jpeg
+from support.tars import jpeg
 
 
 def zipped(path: Path, *names: str) -> Path:

@@ -14,15 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from captions import ODD, TEMPLATES
-from fscdata.contract import CaptionSource, FsckitError, negatives_path, read_table, samples_path
+from fscdata.base.errors import FsckitError
+from fscdata.base.locks import folder_lock
+from fscdata.contract import CaptionSource, negatives_path, read_table, samples_path
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
 from fscdata.steps.survey import Mend
 from fscdata.steps.verify import Report, repair, verify
-from fscdata.storage import locked
 from fscdata.tokenizer import ClipTokenizer
-from tars import sample, write_shards, write_tar
+from support.captions import ODD, TEMPLATES
+from support.tars import sample, write_shards, write_tar
 
 CAPTIONS = [*TEMPLATES[:18], *ODD]
 SAMPLES = [(f"{i:06d}", CAPTIONS[i : i + 2]) for i in range(0, len(CAPTIONS), 2)]
@@ -484,7 +485,7 @@ def test_repair_while_another_run_is_at_work(data: Path) -> None:
     cut(table(data, SWAP))
     report = verify(data)
     before = state(data)
-    with locked(data), pytest.raises(FsckitError, match="another fscdata is at work"):
+    with folder_lock(data), pytest.raises(FsckitError, match="another fscdata is at work"):
         repair(data, report)
     assert state(data) == before
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.data import BadImage, BadImages, Batch, Batches, load_batches, read_data
 from fsctrain.model import create_model
 

@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.data.order import Order, check_weights
 
 

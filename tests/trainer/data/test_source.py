@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.config import Config
 from fsctrain.data import Batch, open_source
 from fsctrain.model import create_model

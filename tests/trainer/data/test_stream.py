@@ -8,12 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from fscdata.contract import FsckitError, data_path, samples_path
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import data_path
+from fscdata.contract import samples_path
 from fsctrain.config import Config
 from fsctrain.data import BadImage, Batch, open_source
 from fsctrain.data.images import crop_draws, crop_uint8
 from fsctrain.model import create_model
-from s3_server import s3_server
+from support.s3_server import s3_server
 
 
 @pytest.fixture

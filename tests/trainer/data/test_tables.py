@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fscdata.contract import FsckitError, negatives_path, samples_path
+from fscdata.base.errors import FsckitError
+from fscdata.contract import negatives_path, samples_path
 from fsctrain.data import TrainingData, read_data
 from fsctrain.model import Clip, create_model
 

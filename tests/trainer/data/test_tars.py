@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-import tars as tar_files
-from fscdata.contract import FsckitError, data_path, index_tar
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import data_path
+from fscdata.contract import index_tar
 from fsctrain.data.images import UnreadableImageError
 from fsctrain.data.tars import Tars
+from support import tars as tar_files
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.config import Config
 from fsctrain.losses import Features, Whole, load_loss, loss_names, whole_of_one
 

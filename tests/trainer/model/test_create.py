@@ -10,7 +10,7 @@ import open_clip.pretrained
 import pytest
 import torch
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.model import create_model
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.model import (
     Clip,
     check_towers,

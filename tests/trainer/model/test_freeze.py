@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.model import OpenClip, create_model
 from fsctrain.model.freeze import freeze
 

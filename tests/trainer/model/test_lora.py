@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.model import OpenClip, create_model, encode_images, encode_texts
 from fsctrain.model.lora import (
     apply_lora,

@@ -14,10 +14,10 @@ import yaml
 from huggingface_hub import constants
 from safetensors.torch import load_file
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.model.lora import merge_lora
 from fsctrain.weights import export, interpolate
-from hf_hub import Hub
+from support.hf_hub import Hub
 
 FILES = ["README.md", "open_clip_config.json", "open_clip_model.safetensors"]
 

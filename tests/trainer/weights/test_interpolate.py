@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.model import create_model
 from fsctrain.model.lora import base_state, merge_lora
 from fsctrain.weights import interpolate

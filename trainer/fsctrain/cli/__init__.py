@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
-from types import FrameType
 from typing import Annotated
 
 import typer
 
-from fscdata.contract import FsckitError, printable
+from fscdata.base.shell import run_command
 from fsctrain import __version__
 from fsctrain.cli.plot import plot
 from fsctrain.cli.recipes import recipes
@@ -30,26 +27,18 @@ for command in (run, recipes, plot, merge, interpolate, export):
 
 
 def main() -> None:
-    """The console script: a user's mistake is one sentence and exit status 1."""
-    signal.signal(signal.SIGTERM, _terminated)
-    try:
-        app()
-    except FsckitError as error:
-        _fail(str(error))
-    except ModuleNotFoundError as error:
-        _fail(f"{error.name} is not installed; run pip install 'fsckit[train]'")
-    except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except RuntimeError as error:
-        sentence = _of_torch(error)
-        if sentence is None:
-            raise
-        _fail(sentence)
+    """Run the command."""
+    rank = os.environ.get("RANK", "0")
+    run_command(app, "fsctrain" if rank == "0" else f"fsctrain (rank {rank})", _explain)
 
 
-def _of_torch(error: RuntimeError) -> str | None:
-    """What to do about an error of torch, which is known by name: --help imports no torch."""
+def _explain(error: Exception) -> str | None:
+    """What to do about an error of torch, known by the name of its type: no torch is imported."""
     kind = type(error).__name__
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed; run: pip install 'fsckit[train]'"
+    if not isinstance(error, RuntimeError):
+        return None
     if kind == "OutOfMemoryError":
         return (
             "the GPU's memory is not enough; give a smaller --micro-batch-size, or "
@@ -61,18 +50,6 @@ def _of_torch(error: RuntimeError) -> str | None:
             "--max-restarts the run goes on from its last state"
         )
     return None
-
-
-def _terminated(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends the command as Ctrl-C does, its clean-ups run; 128 + the signal's number."""
-    sys.exit(128 + number)
-
-
-def _fail(sentence: str) -> None:
-    rank = os.environ.get("RANK", "0")
-    speaker = "fsctrain" if rank == "0" else f"fsctrain (rank {rank})"
-    sys.stderr.write(f"{speaker}: {printable(sentence)}\n")
-    sys.exit(1)
 
 
 def _version(asked: bool) -> None:

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.cli.screen import console
 from fsctrain.config import Config, load_config
 from fsctrain.config import recipes as recipe_names

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fscdata.contract import FsckitError, access
-from fsctrain.files import write_whole
+from fscdata.base.errors import FsckitError
+from fscdata.base.files import write_text
+from fscdata.base.paths import access
 
 FEW = 10
 
@@ -99,4 +100,4 @@ class BadImages:
                     kept.append(line + "\n")
             except (ValueError, KeyError, TypeError):
                 continue  # the half line of a killed run
-        write_whole(self.path, "".join(kept))
+        write_text(self.path, "".join(kept))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.data.batch import Batch, Row, in_turn, make_batch
 from fsctrain.data.images import CROPS, Buffer, Draws, crop_draws
 from fsctrain.data.order import Order

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 
 Integers = NDArray[np.int64]
 

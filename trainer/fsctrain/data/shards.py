@@ -8,19 +8,16 @@ from collections.abc import Container, Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 
+from fscdata.base.errors import FsckitError
+from fscdata.base.parallel import parallel_map
+from fscdata.base.paths import DataPath, access, data_path, open_binary
 from fscdata.contract import (
     IMAGE_EXTENSIONS,
     CaptionSource,
-    DataPath,
     Dataset,
-    FsckitError,
     Metadata,
-    access,
-    at_once,
     captions_inside,
-    data_path,
     negatives_path,
-    open_binary,
     open_footers,
     read_table,
     refuse_changed,
@@ -135,7 +132,7 @@ def open_shards(data: DataPath, styles: tuple[str, ...]) -> tuple[list[Shard], s
     """
     footers = open_footers(data, list(styles))
     pairs = list(zip(footers.samples.items(), footers.tars, strict=True))
-    at_once(lambda pair: refuse_changed(*pair[0], pair[1]), pairs)
+    parallel_map(lambda pair: refuse_changed(*pair[0], pair[1]), pairs)
     shards = []
     for number, ((_, metadata), tar) in enumerate(pairs):
         having = {}

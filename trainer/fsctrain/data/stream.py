@@ -13,7 +13,10 @@ import pyarrow as pa
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from fscdata.contract import FsckitError, caption_hash, data_path, printable
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import data_path
+from fscdata.base.text import printable
+from fscdata.contract import caption_hash
 from fsctrain.config import Config
 from fsctrain.data.batch import Batch, Row, make_batch
 from fsctrain.data.images import CROPS, Buffer, Draws, crop_draws

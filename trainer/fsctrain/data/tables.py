@@ -11,18 +11,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fscdata.contract import (
-    DataPath,
-    Dataset,
-    FsckitError,
-    at_once,
-    data_path,
-    open_dataset,
-    printable,
-    samples_path,
-    shard_paths,
-    size_of,
-)
+from fscdata.base.errors import FsckitError
+from fscdata.base.parallel import parallel_map
+from fscdata.base.paths import DataPath, data_path, size_of
+from fscdata.base.text import printable
+from fscdata.contract import Dataset, open_dataset, samples_path, shard_paths
 from fsctrain.data.texts import TextReader, Texts, join_texts, text_reader
 from fsctrain.fields import place
 from fsctrain.model import Clip
@@ -211,7 +204,7 @@ def join_tables(
 
 def _check_places(data: DataPath, dataset: Dataset[DataPath]) -> None:
     """Raises FsckitError where a picture is said to lie outside its tar."""
-    sizes = at_once(size_of, dataset.tars)
+    sizes = parallel_map(size_of, dataset.tars)
     for tar, size, table in zip(dataset.tars, sizes, dataset.samples, strict=True):
         offset, length = (table[name].to_numpy() for name in ("image_offset", "image_size"))
         outside = np.flatnonzero((offset < BLOCKSIZE) | (length < 1) | (length > size - offset))

@@ -11,7 +11,9 @@ from typing import IO
 
 from fsspec.core import url_to_fs
 
-from fscdata.contract import DataPath, FsckitError, access, data_path, printable
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import DataPath, access, data_path
+from fscdata.base.text import printable
 from fsctrain.data.images import UnreadableImageError
 
 HEADER = tarfile.BLOCKSIZE

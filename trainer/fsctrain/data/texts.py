@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fscdata.contract import CLIP_BPE, DataPath, FsckitError, styles_present
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import DataPath
+from fscdata.contract import CLIP_BPE, styles_present
 from fsctrain.model import Clip, end_positions, get_tokenizer, uses_clip_bpe
 from fsctrain.model.create import Tokenizer
 

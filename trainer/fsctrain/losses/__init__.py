@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.config import Config
 from fsctrain.losses._features import Features, Whole, whole_of_one
 

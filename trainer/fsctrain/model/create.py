@@ -17,7 +17,7 @@ import torch
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 from safetensors import SafetensorError, safe_open
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 
 log = logging.getLogger("fsctrain")
 

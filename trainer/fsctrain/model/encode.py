@@ -18,7 +18,7 @@ from open_clip.transformer import (
 )
 from torch import Tensor, nn
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.model.create import OpenClip
 from fsctrain.model.packing import Packing
 

@@ -9,7 +9,7 @@ import open_clip
 from open_clip.transformer import VisionTransformer
 from torch import nn
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.model.create import OpenClip
 
 Blocks = int | Literal["all"]

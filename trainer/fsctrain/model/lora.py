@@ -16,7 +16,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.model.create import OpenClip
 
 # Attention's in- and out-projections and the MLP of every block, and the patch convolution.

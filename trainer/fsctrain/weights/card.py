@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fscdata.contract import FsckitError, printable
+from fscdata.base.errors import FsckitError
+from fscdata.base.text import printable
 from fsctrain import __version__
 from fsctrain.config import Config
 from fsctrain.metrics import read_metrics

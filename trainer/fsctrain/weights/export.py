@@ -7,9 +7,10 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from fscdata.contract import FsckitError, printable
+from fscdata.base.errors import FsckitError
+from fscdata.base.files import atomic_folder
+from fscdata.base.text import printable
 from fsctrain.checkpoint import write_weights
-from fsctrain.files import whole_folder
 from fsctrain.model import Clip, get_tokenizer
 from fsctrain.weights.card import model_card
 from fsctrain.weights.load import ALPHA, find_checkpoint, load_tuned, refuse_to_overwrite
@@ -46,7 +47,7 @@ def export(path: Path, out: Path, push: str | None = None, *, private: bool = Fa
     # The card says nothing of the folders of this machine.
     card = model_card(checkpoint, title, source if push else f"local-dir:{title}")
     clip, alpha = load_tuned(checkpoint), checkpoint.alpha
-    with whole_folder(out) as temporary:
+    with atomic_folder(out) as temporary:
         write_weights(temporary, clip, clip.model.state_dict(), {ALPHA: alpha} if alpha else None)
         _write_tokenizer(temporary, clip)
         (temporary / CARD).write_text(card, encoding="utf-8")

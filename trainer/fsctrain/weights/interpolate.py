@@ -11,9 +11,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
+from fscdata.base.files import atomic_folder
 from fsctrain.checkpoint import weights_digest, write_weights
-from fsctrain.files import whole_folder
 from fsctrain.weights.load import (
     ALPHA,
     Checkpoint,
@@ -55,7 +55,7 @@ def interpolate(
     before = _before(checkpoint, pretrained, tuned, clip.quick_gelu)
     for share, folder in folders.items():
         state = mix(before, tuned, float(share))
-        with whole_folder(folder) as temporary:
+        with atomic_folder(folder) as temporary:
             write_weights(temporary, clip, state, {ALPHA: str(share)})
     return list(folders.values())
 

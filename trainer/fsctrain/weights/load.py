@@ -9,7 +9,7 @@ import torch
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.checkpoint import (
     BASE_DIGEST,
     LORA_CONFIG_NAME,

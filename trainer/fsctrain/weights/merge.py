@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fsctrain.checkpoint import loading_line, save_checkpoint
 from fsctrain.weights.load import find_checkpoint, load_tuned, refuse_to_overwrite
 

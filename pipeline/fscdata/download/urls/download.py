@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fscdata.contract import access
+from fscdata.base.locks import folder_lock
+from fscdata.base.paths import access
 from fscdata.download.urls.options import UrlOptions
 from fscdata.download.urls.plan import FREE, make_plan
 from fscdata.download.urls.run import Progress, Run
 from fscdata.download.urls.shards import Outcomes, read_outcomes, shard_names
-from fscdata.storage import locked
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def download_table(
     urls, shards = folder / "urls", folder / "shards"
     with access(folder, "written"):
         urls.mkdir(parents=True, exist_ok=True)
-    with locked(urls):
+    with folder_lock(urls):
         plan = make_plan(table, folder, options)
         if not shards.exists():
             free = {name: v for name, v in options.arguments().items() if name in FREE}

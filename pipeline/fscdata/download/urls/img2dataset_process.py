@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fscdata.contract import FsckitError, cannot_be, printable
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import cannot_be
+from fscdata.base.text import printable
 
 PYTHON_VARIABLE = "FSCKIT_IMG2DATASET"  # names the Python of the environment that holds it
 

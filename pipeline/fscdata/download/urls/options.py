@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.download.urls.table import ROW, Columns
 from fscdata.executors import usable_cpus
 

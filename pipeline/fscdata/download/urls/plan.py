@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fscdata.contract import FsckitError, size_of
+from fscdata.base.errors import FsckitError
+from fscdata.base.files import atomic_file
+from fscdata.base.paths import size_of
 from fscdata.download.urls.img2dataset_process import find_img2dataset
 from fscdata.download.urls.options import UrlOptions
 from fscdata.download.urls.table import read_batches, write_table
-from fscdata.storage import atomic_file
 
 # What may differ between a run and the one that goes on with it: the pictures stay the same.
 FREE = frozenset(

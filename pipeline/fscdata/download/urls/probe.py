@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.download.urls import UrlOptions
 from fscdata.download.urls.run import Run
 from fscdata.download.urls.shards import read_outcomes, shard_names

@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fscdata.contract import FsckitError, access
+from fscdata.base.errors import FsckitError
+from fscdata.base.locks import folder_lock
+from fscdata.base.paths import access
 from fscdata.download.urls import Plan, UrlReport, read_plan
 from fscdata.download.urls.failures import can_pass
 from fscdata.download.urls.run import Progress, Run
 from fscdata.download.urls.shards import Outcomes, publish, read_outcomes, shard_names
 from fscdata.download.urls.table import BATCH, ROW, write_table
-from fscdata.storage import locked
 
 
 def retry(folder: Path, times: int = 1, progress: Progress = lambda done, rows: None) -> UrlReport:
@@ -37,7 +38,7 @@ def retry(folder: Path, times: int = 1, progress: Progress = lambda done, rows: 
     plan, shards = read_plan(folder), folder / "shards"
     if not shards.is_dir():
         raise FsckitError(f"{folder}: its download is not finished; run it again first")
-    with locked(folder / "urls"):
+    with folder_lock(folder / "urls"):
         _go_on(folder)
         before = read_outcomes(shards, shard_names(shards))
         after = before

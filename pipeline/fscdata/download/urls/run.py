@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fscdata.contract import FsckitError, access
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import access
 from fscdata.download.urls.img2dataset_process import find_img2dataset, last_line, run
 from fscdata.download.urls.shards import ENDINGS, is_whole, remove, shard_name
 

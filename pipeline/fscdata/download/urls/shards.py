@@ -13,7 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fscdata.contract import IMAGE_EXTENSIONS, FsckitError, entries, printable
+from fscdata.base.errors import FsckitError
+from fscdata.base.paths import entries
+from fscdata.base.text import printable
+from fscdata.contract import IMAGE_EXTENSIONS
 from fscdata.download.urls.failures import reason_of
 from fscdata.download.urls.table import ROW
 

@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fscdata.contract import FsckitError, access, entries, is_unicode, printable
+from fscdata.base.errors import FsckitError
+from fscdata.base.files import atomic_file
+from fscdata.base.paths import access, entries
+from fscdata.base.text import is_unicode, printable
 from fscdata.manifest import TABLE_SUFFIXES
-from fscdata.storage import atomic_file
 
 ROW = "table_row"  # the row's place in the table, from 0, a header not counted
 BATCH = 65_536  # rows

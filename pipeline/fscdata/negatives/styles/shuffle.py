@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, permutations, product
 from operator import ne
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.negatives.draw import Draw, distinct
 from fscdata.negatives.parse import Parse
 from fscdata.negatives.style import Caption, Edit, Negative, Style

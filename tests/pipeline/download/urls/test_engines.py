@@ -19,11 +19,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from file_server import FileServer
 from fscdata.contract import shard_paths
-from installed import skip_without
-from manifests import manifest
-from picture_server import PATIENCE, PictureServer
+from support.file_server import FileServer
+from support.image_server import PATIENCE, PictureServer
+from support.installed import skip_without
+from support.manifests import manifest
 
 skip_without("img2dataset", "download")
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.download.urls.table import Columns, read_batches, table_files, write_table
 
 CC3M = Columns(names=("caption", "url"))

@@ -17,15 +17,16 @@ from pathlib import Path
 
 import pytest
 
-from fscdata.contract import FsckitError, shard_paths
+from fscdata.base.errors import FsckitError
+from fscdata.contract import shard_paths
 from fscdata.download.urls import UrlOptions, download_table
 from fscdata.download.urls.img2dataset_process import PYTHON_VARIABLE
 from fscdata.download.urls.probe import probe
 from fscdata.download.urls.retry import retry
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.plan import Settings
-from installed import skip_without
-from picture_server import KINDS, PATIENCE, PictureServer, write_cc3m_table
+from support.image_server import KINDS, PATIENCE, PictureServer, write_cc3m_table
+from support.installed import skip_without
 
 skip_without("img2dataset", "download")
 

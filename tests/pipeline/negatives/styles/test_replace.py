@@ -17,7 +17,7 @@ from fscdata.negatives.styles.replace import (
     replaceable,
     word_replacements,
 )
-from wordnet_reference import REFERENCE, digest, nltk_replacements, words_of
+from support.wordnet_reference import REFERENCE, digest, nltk_replacements, words_of
 
 
 def test_support_equals_what_nltk_gave() -> None:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 
-from loopback import LoopbackServer
+from support.loopback import LoopbackServer
 
 HTML = b"<!DOCTYPE html>\n<html><body>Sign in to the network of this hotel</body></html>"
 BLOCK = 1 << 14  # bytes sent at a time

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from captions import ODD, TEMPLATES
 from fscdata.lexicon.check import nltk_wordnet
 from fscdata.negatives.parsing import load_parser
 from fscdata.negatives.styles.svlc import word_classes
+from support.captions import ODD, TEMPLATES
 
 REFERENCE = Path(__file__).with_suffix(".tsv")
 POS = {"NOUN": "n", "PROPN": "n", "VERB": "v", "ADJ": "a", "ADV": "r"}

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fscdata.contract import FsckitError, access, at_once, data_path, entries, size_of
+from fscdata.base.errors import FsckitError
+from fscdata.base.parallel import parallel_map
+from fscdata.base.paths import access, data_path, entries, size_of
 
 
 def test_a_folder_is_a_path_and_a_url_is_not() -> None:
@@ -81,9 +83,9 @@ def test_entries_are_sorted_and_may_be_none(tmp_path: Path) -> None:
 def test_at_once_keeps_the_order(tmp_path: Path) -> None:
     for size in range(40):
         (tmp_path / f"{size:02d}").write_bytes(bytes(size))
-    assert at_once(size_of, entries(tmp_path, "")) == list(range(40))
+    assert parallel_map(size_of, entries(tmp_path, "")) == list(range(40))
     with pytest.raises(FsckitError, match=r"gone: cannot be read \(No such file or directory\)$"):
-        at_once(size_of, [tmp_path, tmp_path / "gone"])
+        parallel_map(size_of, [tmp_path, tmp_path / "gone"])
 
 
 @pytest.mark.parametrize(

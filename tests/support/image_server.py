@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from threading import Lock
 
-from loopback import LoopbackServer
-from tars import jpeg
+from support.loopback import LoopbackServer
+from support.tars import jpeg
 
 PATIENCE = 2  # seconds, the time-out that tables of this server want
 HEALS_AFTER = {"unwell": 1, "busy": 1, "slow": 1, "dropped": 1, "sick": 2}  # requests

@@ -9,17 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from fscdata.base.errors import FsckitError
+from fscdata.base.files import atomic_file
+from fscdata.base.locks import folder_lock
+from fscdata.base.paths import data_path
 from fscdata.contract import (
-    FsckitError,
     Metadata,
     Provenance,
     ShardRecord,
-    data_path,
     read_metadata,
     read_table,
+    remove_temporary,
     samples_schema,
+    write_parquet,
 )
-from fscdata.storage import atomic_file, locked, remove_temporary, write_parquet
 
 TABLE = samples_schema().empty_table()
 METADATA = Metadata(Provenance("samples", "default", None), ShardRecord("0.tar", 1, "0", "1", 0, 0))
@@ -72,7 +75,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_disk_that_is_full_while_writing(tmp_path: Path) -> None:
     """A limit on the size of files fails where a full disk would, in the middle of a write."""
     code = (
-        "import sys; from pathlib import Path; from fscdata.storage import atomic_file\n"
+        "import sys; from pathlib import Path; from fscdata.base.files import atomic_file\n"
         "with atomic_file(Path(sys.argv[1])) as file:\n"
         "    file.write(bytes(100_000))"
     )
@@ -104,10 +107,10 @@ def test_remove_temporary_takes_what_a_killed_run_left(tmp_path: Path) -> None:
 
 def test_the_lock_is_of_local_folders_alone(tmp_path: Path) -> None:
     busy = pytest.raises(FsckitError, match="another fscdata is at work on this folder")
-    with locked(tmp_path), busy:
-        locked(tmp_path).__enter__()
-    with locked(tmp_path):
+    with folder_lock(tmp_path), busy:
+        folder_lock(tmp_path).__enter__()
+    with folder_lock(tmp_path):
         pass
     data = data_path("memory://locked")
-    with locked(data), locked(data):
+    with folder_lock(data), folder_lock(data):
         assert not data.exists()

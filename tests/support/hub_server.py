@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from loopback import LoopbackServer
+from support.loopback import LoopbackServer
 
 TOKEN = "hf_of_someone_with_access"
 STALE_TOKEN = "hf_that_was_revoked"

@@ -6,7 +6,8 @@ import os
 from itertools import product
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from support import ROOT
+
 FLICKR = Path(os.environ.get("FSCKIT_FLICKR8K", ROOT.parent / "shared" / "data"))
 FLICKR_CAPTIONS = FLICKR / "flickr8k-captions.txt"
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 
-import executor_steps
-
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.executors import create_executor
+from support import executor_steps
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""Text from strangers."""
+"""Text that comes from outside and cannot be trusted."""
 
 from __future__ import annotations
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be written as UTF-8: it holds no half of a surrogate pair."""
+    """Whether a text can be encoded as UTF-8, that is, has no unpaired surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -13,5 +13,5 @@ def is_unicode(text: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """A stranger's text made safe for a terminal: control characters shown as escapes."""
+    """A text made safe for a terminal: control characters become escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import yaml
 
-from captions import TEMPLATES
-from file_server import FileServer
 from fscdata.manifest import Manifest, load_manifest
-from tars import jpeg
+from support.captions import TEMPLATES
+from support.file_server import FileServer
+from support.tars import jpeg
 
 TERMS = {
     "title": "Small",

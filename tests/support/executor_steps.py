@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fscdata.contract import FsckitError
+from fscdata.base.errors import FsckitError
 from fscdata.executors import Tick
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
-from fscdata.contract.errors import FsckitError
-from fscdata.contract.text import printable
+from fscdata.base.errors import FsckitError, first_line
+from fscdata.base.extras import requires
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -25,8 +24,6 @@ DataPath: TypeAlias = "Path | UPath"
 Verb: TypeAlias = Literal["read", "written"]
 # What goes in as a Path comes out as one.
 PathT = TypeVar("PathT", Path, "UPath", "Path | UPath")
-In = TypeVar("In")
-Out = TypeVar("Out")
 
 SCHEMES = ("s3", "gs", "memory")  # fsckit's extra that brings the library has the same name
 
@@ -39,7 +36,7 @@ BLOCK = 16 * 2**20
 
 _FULL = "; free some space and run the command again"
 _FORBIDDEN = "; give yourself the right to, or take another folder"
-_MENDS = {
+_FIXES = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
     errno.EROFS: _FORBIDDEN,
@@ -70,13 +67,8 @@ def data_path(text: str) -> DataPath:
     from fsspec import get_filesystem_class  # noqa: PLC0415 (local folders need no fsspec)
     from upath import UPath  # noqa: PLC0415
 
-    try:
+    with requires(scheme, f"{text}: {scheme}://"):
         get_filesystem_class(scheme)
-    except ImportError:
-        raise FsckitError(
-            f"{text}: {scheme}:// needs a library that is not installed; "
-            f"pip install 'fsckit[{scheme}]'"
-        ) from None
     # No cached listings: workers and other runs write what this process has to see.
     return UPath(text.rstrip("/"), use_listings_cache=False)
 
@@ -99,12 +91,6 @@ def entries(folder: PathT, ending: str) -> list[PathT]:
             return sorted(path for path in folder.iterdir() if path.name.endswith(ending))
         except (FileNotFoundError, NotADirectoryError):
             return []
-
-
-def at_once(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
-    """The function's value of each item, 16 at a time: a store answers as many as fast as one."""
-    with ThreadPoolExecutor(16) as pool:
-        return list(pool.map(function, items))
 
 
 def size_of(path: DataPath) -> int:
@@ -140,11 +126,11 @@ def cannot_be(verb: Verb, path: DataPath, error: Exception) -> FsckitError:
     elif isinstance(error, OSError) and error.strerror:
         reason = error.strerror
     else:
-        reason = printable((str(error) or type(error).__name__).splitlines()[0][:200])
-    mend = _MENDS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+        reason = first_line(error)
+    fix = _FIXES.get(error.errno or 0, "") if isinstance(error, OSError) else ""
     if not isinstance(path, Path):
-        mend = "; check the address, the credentials and the network"
-    return FsckitError(f"{path}: cannot be {verb} ({reason}){mend}")
+        fix = "; check the address, the credentials and the network"
+    return FsckitError(f"{path}: cannot be {verb} ({reason}){fix}")
 
 
 def _is_remote(path: DataPath) -> bool:

@@ -1,0 +1,102 @@
+"""What `fscdata` and `fsctrain` share as commands: lazy subcommands, exit codes, signals.
+
+Exit codes: 0 success, 1 a user's mistake or bad data, 2 a wrong option, 128 + N signal N.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, ClassVar
+
+import typer
+import typer.core
+import typer.main
+
+from fscdata.base.errors import FsckitError
+from fscdata.base.text import printable
+
+_Click = Any  # click's classes come with typer, under another name in some versions
+
+
+class LazyGroup(typer.core.TyperGroup):
+    """Subcommands that are imported when they run, so that `--help` and errors are instant.
+
+    A subclass lists them in `lazy`: name → ("module:function", summary). The summary is the
+    first line of the function's docstring (a test compares them).
+    """
+
+    lazy: ClassVar[dict[str, tuple[str, str]]] = {}
+
+    def list_commands(self, ctx: _Click) -> list[str]:
+        return list(self.lazy)
+
+    def get_command(self, ctx: _Click, cmd_name: str) -> _Click:
+        if cmd_name not in self.lazy:
+            return None
+        return typer.core.TyperCommand(cmd_name, help=self.lazy[cmd_name][1])
+
+    def resolve_command(self, ctx: _Click, args: list[str]) -> tuple[_Click, _Click, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, self.load(name) if name else command, rest
+
+    def load(self, name: str) -> _Click:
+        """Import a subcommand."""
+        module, _, attribute = self.lazy[name][0].partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        if isinstance(found, typer.Typer):
+            return typer.main.get_command(found)
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        app.command(name)(found)
+        return typer.main.get_command(app)
+
+
+def run_command(
+    app: typer.Typer,
+    program: str,
+    explain: Callable[[Exception], str | None] = lambda error: None,
+) -> None:
+    """Run a command line; a user's mistake is one sentence on stderr and exit code 1.
+
+    Args:
+        app: the command line.
+        program: its name, which starts the sentence.
+        explain: a sentence for an exception that is not ours but that a user can do something
+            about; None for a defect, which is raised.
+    """
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    try:
+        app()
+    except Exception as error:
+        sentence = _sentence(error) or explain(error)
+        if sentence is None:
+            raise
+        sys.stderr.write(f"{program}: {printable(sentence)}\n")
+        sys.exit(1)
+
+
+def _sentence(error: Exception) -> str | None:
+    if isinstance(error, FsckitError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return None
+
+
+def _exit_on_signal(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends the command as Ctrl-C does: context managers clean up first."""
+    sys.exit(128 + number)
+
+
+@contextmanager
+def resumable(rerun: str) -> Iterator[None]:
+    """When a signal ends the block, say what rerunning the command does."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        sys.stderr.write(f"fscdata: stopped; rerun the same command to {rerun}\n")
+        raise
