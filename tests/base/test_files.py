@@ -106,7 +106,7 @@ def test_remove_temporary_takes_what_a_killed_run_left(tmp_path: Path) -> None:
 
 
 def test_the_lock_is_of_local_folders_alone(tmp_path: Path) -> None:
-    busy = pytest.raises(FsckitError, match="another fscdata is at work on this folder")
+    busy = pytest.raises(FsckitError, match="another process is using it")
     with folder_lock(tmp_path), busy:
         folder_lock(tmp_path).__enter__()
     with folder_lock(tmp_path):

@@ -47,7 +47,7 @@ def test_a_library_that_is_not_installed(scheme: str, library: str) -> None:
     """In a fresh interpreter: fsspec remembers a class that it has loaded."""
     code = (
         f"import sys; sys.modules['{library}'] = None\n"
-        "from fscdata.contract import data_path\n"
+        "from fscdata.base.paths import data_path\n"
         "data_path(sys.argv[1])"
     )
     url = f"{scheme}://bucket/set"
@@ -55,7 +55,7 @@ def test_a_library_that_is_not_installed(scheme: str, library: str) -> None:
         [sys.executable, "-c", code, url], check=False, capture_output=True, text=True
     )
     last = done.stderr.splitlines()[-1]
-    assert last.endswith(f"is not installed; pip install 'fsckit[{scheme}]'")
+    assert last.endswith(f"is not installed; run: pip install 'fsckit[{scheme}]'")
     assert url in last
 
 
@@ -63,7 +63,7 @@ def test_local_places_need_no_fsspec(tmp_path: Path) -> None:
     (tmp_path / "a.tar").touch()
     code = (
         "import sys\n"
-        "from fscdata.contract import data_path, shard_paths\n"
+        "from fscdata.base.paths import data_path; from fscdata.contract import shard_paths\n"
         "shard_paths(data_path(sys.argv[1]))\n"
         "print(sorted({'upath', 'fsspec', 'torch', 'duckdb'} & sys.modules.keys()))"
     )

@@ -282,7 +282,7 @@ def test_a_second_run_on_the_folder_stops(tmp_path: Path) -> None:
     second = run(data)
     first.send_signal(signal.SIGCONT)
     assert second.returncode == 1
-    assert "another fscdata is at work on this folder" in second.stderr
+    assert "another process is using it" in second.stderr
     assert second.stderr.count("\n") == 1
     _, stderr = first.communicate(timeout=120)
     assert first.returncode == 0, stderr

@@ -346,7 +346,7 @@ def test_a_state_knows_the_weights_that_it_began_with(long: Config, tmp_path: Pa
 def test_one_run_at_a_time(long: Config) -> None:
     process = start(long)
     until(lambda: steps_done(long) >= 1, process)
-    with pytest.raises(FsckitError, match="runs/long: another process is at work in it"):
+    with pytest.raises(FsckitError, match="runs/long: another process is using it"):
         train(long, resume=True)
     process.kill()
     process.communicate()

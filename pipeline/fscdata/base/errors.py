@@ -10,7 +10,9 @@ MAX_CHARACTERS = 200  # of another library's message
 class FsckitError(ValueError):
     """A mistake in the user's input: one sentence that names the file or option and the fix.
 
-    Both commands print the sentence and exit with 1. Any other exception is a defect of ours.
+    A library function names its parameters and settings in backticks, `batch_size`; the command
+    shows those as its options, --batch-size. Both commands print the sentence and exit with 1. Any
+    other exception is a defect of ours.
     """
 
 

@@ -6,6 +6,7 @@ Exit codes: 0 success, 1 a user's mistake or bad data, 2 a wrong option, 128 + N
 from __future__ import annotations
 
 import importlib
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -31,6 +32,8 @@ class LazyGroup(typer.core.TyperGroup):
     """
 
     lazy: ClassVar[dict[str, tuple[str, str]]] = {}
+    # The options of the subcommand that runs, by parameter name. A process runs one command.
+    options: ClassVar[dict[str, str]] = {}
 
     def list_commands(self, ctx: _Click) -> list[str]:
         return list(self.lazy)
@@ -42,7 +45,10 @@ class LazyGroup(typer.core.TyperGroup):
 
     def resolve_command(self, ctx: _Click, args: list[str]) -> tuple[_Click, _Click, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        return name, self.load(name) if name else command, rest
+        if name:
+            command = self.load(name)
+            LazyGroup.options = {p.name: p.opts[0] for p in command.params}
+        return name, command, rest
 
     def load(self, name: str) -> _Click:
         """Import a subcommand."""
@@ -81,10 +87,15 @@ def run_command(
 
 def _sentence(error: Exception) -> str | None:
     if isinstance(error, FsckitError):
-        return str(error)
+        return _with_options(str(error))
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return None
+
+
+def _with_options(sentence: str) -> str:
+    """A library's sentence in the command's words: `batch_size` becomes --batch-size."""
+    return re.sub(r"`(\w+)`", lambda m: LazyGroup.options.get(m[1], m[0]), sentence)
 
 
 def _exit_on_signal(number: int, frame: FrameType | None) -> None:

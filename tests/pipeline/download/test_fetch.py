@@ -500,7 +500,7 @@ def test_two_at_once(server: FileServer, tmp_path: Path) -> None:
     address = server.serve("file.bin", Served(DATA, pause=0.02))
     first = child(address, target)
     until((tmp_path / ".file.bin.tmp").exists, first)
-    assert "another fscdata is fetching it" in refused([address], target)
+    assert "another process is using it" in refused([address], target)
     assert first.wait() == 0
     assert target.read_bytes() == DATA
     assert fetch([address], target, sha256=DIGEST).address is None

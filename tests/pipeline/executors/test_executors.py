@@ -300,7 +300,7 @@ def test_a_missing_extra_is_named() -> None:
             "        if name in ('ray', 'pyspark', 'py4j'):\n"
             "            raise ModuleNotFoundError(f'No module named {name!r}')\n"
             "sys.meta_path.insert(0, Absent())\n"
-            "from fscdata.contract import FsckitError\n"
+            "from fscdata.base.errors import FsckitError\n"
             "from fscdata.executors import create_executor\n"
             "try:\n"
             f"    create_executor({name!r})\n"
