@@ -1,29 +1,42 @@
-# make demo   the whole chain on a small world that it makes itself, ends in a table and a picture
-# make test   every check: format, lint, types, import arrows, tests
-# Both make their own virtual environment first. PYTHON names another interpreter (3.11 or later).
+# make demo    run the whole chain on a small generated data set; prints a table, draws a picture
+# make quick   run the fast tests, in under 90 seconds: for use while you work
+# make test    run every check that CI runs: format, lint, types, import layers, all tests
+# Each creates a virtual environment first. Set PYTHON to use another interpreter (3.11 or later).
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+SOURCES := pyproject.toml constraints.txt
 
-.PHONY: install demo test lint clean
+.PHONY: install demo quick test lint clean
 
-install: $(INSTALLED)
-
-$(INSTALLED): pyproject.toml constraints.txt
+# What `make demo` needs: the pipeline and the trainer.
+$(VENV)/.train: $(SOURCES)
 	$(PYTHON) -c 'import sys; sys.exit("fsckit needs Python 3.11 or later, not " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,lexicon,download,ray,spark,dev]'
+	$(PIP) --editable '.[train]'
 	touch $@
 
-demo: $(INSTALLED)
+# What a developer needs: every extra that the tests use.
+$(VENV)/.dev: $(VENV)/.train
+	$(PIP) --editable '.[train,lexicon,download,ray,spark,dev]'
+	touch $@
+
+install: $(VENV)/.dev
+
+demo: $(VENV)/.train
 	$(BIN)/python demo/run.py $(DEMO)
 
-test: lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+quick: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(PYTEST) -m 'not slow'
 
-lint: $(INSTALLED)
+test: lint
+	$(PYTEST)
+
+lint: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

@@ -1,4 +1,4 @@
-"""What the README says can be done: its questions, its example style, its tree."""
+"""What the README promises: its queries, its example style, its tree."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from support.tars import write_shards
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    fences = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-    return [text for name, text in fences if name == language]
+def blocks(language: str, text: str = README) -> list[str]:
+    """The text of fenced blocks."""
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [block for name, block in fences if name == language]
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +33,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_five_questions_are_answered(data: Path) -> None:
-    queries = blocks("sql")
+def test_each_query_gives_the_columns_shown_below_it(data: Path) -> None:
+    docs = README + (ROOT / "docs" / "queries.md").read_text()
+    queries = blocks("sql", docs)
     assert len(queries) == 5
     for query in queries:
         result = connect(data).sql(query)
         assert result.fetchall()
-        # The answer printed below the question has the columns that the query gives.
-        answer = README.split(query)[1].split("```")[2].strip().splitlines()
+        answer = docs.split(query)[1].split("```")[2].strip().splitlines()
         assert answer[0] == ",".join(result.columns)
 
 
@@ -52,15 +53,38 @@ def test_the_example_style_works(data: Path, tmp_path: Path, monkeypatch) -> Non
     assert "A man is not sitting on a red car." in {row["negative"] for row in rows}
 
 
-def test_the_tree_names_files_that_are_there() -> None:
+def tree_paths() -> set[str]:
+    """Every file and folder that the tree names, relative to the repository.
+
+    A line names one or more entries, separated by " · ", at its indentation below the folder above.
+    """
     tree = next(block for block in blocks("") if block.startswith("pipeline/fscdata/"))
-    names = set(re.findall(r"[\w-]+\.(?:py|yaml|md|arrow)\b", tree))
-    there = {p.name for f in ("pipeline", "trainer", "demo", "docs") for p in (ROOT / f).rglob("*")}
-    assert names <= there, names - there
+    paths: set[str] = set()
+    folders: list[tuple[int, str]] = []
+    for line in tree.splitlines():
+        indent = len(line) - len(line.lstrip())
+        names = re.findall(r"(?:^|· )([\w./{},-]+)", line.strip())
+        while folders and folders[-1][0] >= indent:
+            folders.pop()
+        parent = "".join(name for _, name in folders)
+        for name in names:
+            paths.add(parent + name)
+        if names and names[0].endswith("/"):
+            folders.append((indent, names[0]))
+    return paths
+
+
+def test_the_tree_names_existing_files_and_every_module() -> None:
+    paths = tree_paths()
+    missing = {path for path in paths if not (ROOT / path).exists()}
+    assert not missing, missing
     modules = {
-        p.name
+        path.relative_to(ROOT).as_posix()
         for folder in ("pipeline/fscdata", "trainer/fsctrain")
-        for p in [*(ROOT / folder).glob("*.py"), *(ROOT / folder).glob("negatives/styles/*.py")]
-        if not p.name.startswith("_")
+        for path in (ROOT / folder).rglob("*.py")
+        if not path.name.startswith("_")
     }
-    assert modules <= names, modules - names
+    # A folder whose files are all of one sort is named as a whole.
+    collected = tuple(path for path in paths if path.endswith(("/styles/", "/kinds/", "/losses/")))
+    unnamed = {path for path in modules - paths if not path.startswith(collected)}
+    assert not unnamed, unnamed

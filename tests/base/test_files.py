@@ -1,4 +1,4 @@
-"""Files that come whole or not at all."""
+"""Files and folders that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -9,35 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from fscdata.base.errors import FsckitError
-from fscdata.base.files import atomic_file
-from fscdata.base.locks import folder_lock
-from fscdata.base.paths import data_path
-from fscdata.contract import (
-    Metadata,
-    Provenance,
-    ShardRecord,
-    read_metadata,
-    read_table,
-    remove_temporary,
-    samples_schema,
-    write_parquet,
-)
-
-TABLE = samples_schema().empty_table()
-METADATA = Metadata(Provenance("samples", "default", None), ShardRecord("0.tar", 1, "0", "1", 0, 0))
+from fscdata.base.files import atomic_file, atomic_folder, write_text
 
 
-def test_a_table_and_its_metadata_come_back(tmp_path: Path) -> None:
-    path = tmp_path / "samples" / "0.parquet"
-    written = write_parquet(path, TABLE, METADATA)
-    assert written == path.stat().st_size
-    assert read_table(path) == TABLE
-    assert read_metadata(path) == METADATA
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_the_name_comes_last_and_two_may_write_at_once(tmp_path: Path) -> None:
+def test_two_writers_get_the_name_last_and_both_succeed(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     with atomic_file(path) as one, atomic_file(path) as two:
         one.write(b"one")
@@ -53,7 +28,7 @@ def test_the_name_comes_last_and_two_may_write_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "error", [KeyboardInterrupt(), RuntimeError(), FileNotFoundError(2, "", "image.jpg")]
 )
-def test_an_error_leaves_nothing_and_passes(tmp_path: Path, error: BaseException) -> None:
+def test_an_error_in_the_block_keeps_the_old_file(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "x.parquet"
     path.write_bytes(b"before")
     with pytest.raises(type(error)) as caught, atomic_file(path) as file:
@@ -64,16 +39,8 @@ def test_an_error_leaves_nothing_and_passes(tmp_path: Path, error: BaseException
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "samples").write_bytes(b"no folder")
-    with pytest.raises(
-        FsckitError, match=r"samples/0.parquet: cannot be written \((Not a dir|File)"
-    ):
-        write_parquet(tmp_path / "samples" / "0.parquet", TABLE, METADATA)
-
-
-def test_a_disk_that_is_full_while_writing(tmp_path: Path) -> None:
-    """A limit on the size of files fails where a full disk would, in the middle of a write."""
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    """A limit on file size fails in the middle of a write, as a full disk does."""
     code = (
         "import sys; from pathlib import Path; from fscdata.base.files import atomic_file\n"
         "with atomic_file(Path(sys.argv[1])) as file:\n"
@@ -91,26 +58,22 @@ def test_a_disk_that_is_full_while_writing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_remove_temporary_takes_what_a_killed_run_left(tmp_path: Path) -> None:
-    left = ["samples/.0.parquet.7-ab.tmp", "negatives/svlc/.0.parquet.tmp"]
-    kept = ["samples/0.parquet", "samples/.notes.tmp", "samples/0.parquet.tmp", "x/.0.parquet.tmp"]
-    for name in left + kept:
-        file = tmp_path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-    remove_temporary(tmp_path)
-    there = {
-        file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file()
-    }
-    assert there == set(kept)
+def test_write_text_replaces_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "x.txt"
+    for text in ("one", "zwölf"):
+        write_text(path, text)
+        assert path.read_text(encoding="utf-8") == text
+    assert list(path.parent.iterdir()) == [path]
 
 
-def test_the_lock_is_of_local_folders_alone(tmp_path: Path) -> None:
-    busy = pytest.raises(FsckitError, match="another process is using it")
-    with folder_lock(tmp_path), busy:
-        folder_lock(tmp_path).__enter__()
-    with folder_lock(tmp_path):
-        pass
-    data = data_path("memory://locked")
-    with folder_lock(data), folder_lock(data):
-        assert not data.exists()
+def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
+    (tmp_path / ".x.tmp").mkdir()
+    (tmp_path / ".x.tmp" / "left").touch()  # by a killed process
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "x") as temporary:
+        (temporary / "half").touch()
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    with atomic_folder(tmp_path / "x") as temporary:
+        (temporary / "file").write_text("complete")
+        assert not (tmp_path / "x").exists()
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["x", "x/file"]

@@ -1,8 +1,9 @@
-"""A data set's place: a folder of this machine, or a prefix in an object store behind fsspec.
+"""Paths of data sets: a local folder, or a prefix in an object store through fsspec.
 
-A local folder is a `pathlib.Path`, all else a `upath.UPath` (universal_pathlib); code uses what
-both have. S3's endpoint and credentials come from the usual variables (AWS_ENDPOINT_URL,
-AWS_ACCESS_KEY_ID, AWS_PROFILE, …), Google's from theirs (GOOGLE_APPLICATION_CREDENTIALS, …).
+A local folder is a `pathlib.Path`, a remote one a `upath.UPath` (universal_pathlib); our code uses
+only what both offer. S3 takes its endpoint and credentials from the usual environment variables
+(AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_PROFILE, …), as does Google Cloud Storage
+(GOOGLE_APPLICATION_CREDENTIALS, …).
 """
 
 from __future__ import annotations
@@ -22,20 +23,19 @@ if TYPE_CHECKING:
 
 DataPath: TypeAlias = "Path | UPath"
 Verb: TypeAlias = Literal["read", "written"]
-# What goes in as a Path comes out as one.
+# A function that takes a Path returns a Path.
 PathT = TypeVar("PathT", Path, "UPath", "Path | UPath")
 
-SCHEMES = ("s3", "gs", "memory")  # fsckit's extra that brings the library has the same name
+SCHEMES = ("s3", "gs", "memory")  # fsckit's extra of the same name installs the library
 
-# Bytes a request. Of a tar the headers and captions are wanted, between which lie images of some
-# 100 kB. To jump over each would be to wait for the store once a sample: some 30 ms, where the
-# image would have come in one. So blocks are read through, and what is jumped over is the part of
-# an image that lies beyond the block. At 16 MiB (some 200 ms) the waiting is a small part, and so
-# is the memory.
+# Bytes per request. We read the headers and captions of a tar, with images of about 100 kB between
+# them. A seek past each image costs a round trip of about 30 ms, longer than reading the image does.
+# So we read whole blocks. A block of 16 MiB takes about 200 ms, which makes the latency negligible
+# and still needs little memory.
 BLOCK = 16 * 2**20
 
 _FULL = "; free some space and run the command again"
-_FORBIDDEN = "; give yourself the right to, or take another folder"
+_FORBIDDEN = "; change its permissions, or choose another folder"
 _FIXES = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
@@ -44,47 +44,47 @@ _FIXES = {
     errno.EPERM: _FORBIDDEN,
 }
 
-# Their errors are no OSErrors, and to name their classes would be to import them.
+# Packages whose errors are not OSErrors. Naming the classes would import the packages.
 _LIBRARIES = {"aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "requests"}
 
 
 def data_path(text: str) -> DataPath:
-    """The place that a user named: `s3://`, `gs://`, `memory://` (of this process alone), or a
-    local folder.
+    """The path a user named: a local folder, `s3://`, `gs://`, or `memory://` (this process only).
 
     Raises:
-        FsckitError: another scheme, one whose library is not installed, or no bucket.
+        FsckitError: the scheme is unknown, its library is not installed, or the bucket is missing.
     """
-    scheme, there, rest = text.partition("://")
-    if not there:
+    scheme, separator, rest = text.partition("://")
+    if not separator:
         return Path(text)
     if scheme not in SCHEMES:
         known = ", ".join(f"{name}://" for name in SCHEMES)
-        raise FsckitError(f"{text}: fsckit knows no {scheme}://; give a folder, or one of {known}")
+        raise FsckitError(f"{text}: unknown scheme {scheme}://; use a local folder, {known}")
     if not rest.strip("/"):
-        raise FsckitError(f"{text}: names no folder; write {scheme}://BUCKET/FOLDER")
+        raise FsckitError(f"{text}: the bucket is missing; write {scheme}://BUCKET/FOLDER")
 
-    from fsspec import get_filesystem_class  # noqa: PLC0415 (local folders need no fsspec)
+    # Imported here: local folders need neither, and the import takes a tenth of a second.
+    from fsspec import get_filesystem_class  # noqa: PLC0415
     from upath import UPath  # noqa: PLC0415
 
     with requires(scheme, f"{text}: {scheme}://"):
         get_filesystem_class(scheme)
-    # No cached listings: workers and other runs write what this process has to see.
+    # Listings are not cached, since workers and other runs write files this process must see.
     return UPath(text.rstrip("/"), use_listings_cache=False)
 
 
 def open_binary(path: DataPath) -> IO[bytes]:
-    """A file to read from front to back; of an object a block of `BLOCK` bytes at a time."""
+    """Open a file for sequential reading; objects are read in blocks of `BLOCK` bytes."""
     if isinstance(path, Path):
         return path.open("rb")
     return path.open("rb", block_size=BLOCK, cache_type="readahead")
 
 
 def entries(folder: PathT, ending: str) -> list[PathT]:
-    """What lies in a folder and has a name that ends so, by name; none if there is no such folder.
+    """Paths in a folder whose names end with `ending`, sorted; empty if the folder is missing.
 
     Raises:
-        FsckitError: it cannot be read.
+        FsckitError: the folder cannot be read.
     """
     with access(folder, "read"):
         try:
@@ -94,10 +94,10 @@ def entries(folder: PathT, ending: str) -> list[PathT]:
 
 
 def size_of(path: DataPath) -> int:
-    """Bytes.
+    """Size of a file [bytes].
 
     Raises:
-        FsckitError: it cannot be read.
+        FsckitError: the file cannot be read.
     """
     with access(path, "read"):
         size: int = path.stat().st_size
@@ -106,21 +106,21 @@ def size_of(path: DataPath) -> int:
 
 @contextmanager
 def access(path: DataPath, verb: Verb) -> Iterator[None]:
-    """The errors of file systems and networks in the block, as one sentence about `path`.
+    """Turn file system and network errors in the block into one sentence about `path`.
 
-    Arrow's errors about what a file holds pass through; so does all that is no such error.
+    Other errors pass through, including Arrow's about a file's content.
     """
     try:
         yield
     except Exception as error:
-        # A store's library says ValueError of an address that is none.
-        if not (_of_file_system(error) or (type(error) is ValueError and _is_remote(path))):
+        # Libraries of object stores raise ValueError for a malformed address.
+        if not (_is_file_system_error(error) or (type(error) is ValueError and _is_remote(path))):
             raise
         raise cannot_be(verb, path, error) from None
 
 
 def cannot_be(verb: Verb, path: DataPath, error: Exception) -> FsckitError:
-    """The sentence for an error of the file system or the network, and what to do about it."""
+    """The sentence for a file system or network error, with what to do about it."""
     if isinstance(error, FileNotFoundError):
         reason = os.strerror(errno.ENOENT)
     elif isinstance(error, OSError) and error.strerror:
@@ -137,9 +137,9 @@ def _is_remote(path: DataPath) -> bool:
     return not isinstance(path, Path)
 
 
-def _of_file_system(error: Exception) -> bool:
-    """Whether an error is about reaching a file, not about what it holds."""
+def _is_file_system_error(error: Exception) -> bool:
+    """Whether an error is about reaching a file, rather than about its content."""
     if isinstance(error, OSError):
-        # Arrow raises a bare one for bytes that it cannot decode.
+        # Arrow raises a bare OSError for bytes it cannot decode.
         return type(error) is not OSError or error.errno is not None
     return type(error).__module__.partition(".")[0] in _LIBRARIES
