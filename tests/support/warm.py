@@ -26,7 +26,7 @@ class WarmProcess:
     """`python -m MODULE ARGUMENTS` or `python SCRIPT.py ARGUMENTS`, with Popen's interface."""
 
     def __init__(self, command: list[str], env: Mapping[str, str] | None = None) -> None:
-        self._files = [tempfile.TemporaryFile() for _ in range(2)]
+        self._files = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115  (kept open)
         paths = [f"/proc/{os.getpid()}/fd/{file.fileno()}" for file in self._files]
         environment = dict(os.environ if env is None else env)
         self._process = _CONTEXT.Process(

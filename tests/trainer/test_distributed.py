@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from fsctrain.config import Config
 from fsctrain.distributed import Ranks
 from support import SUPPORT
 from support.rank_work import gradients_of
+from support.warm import WarmRanks
 
 RANK_WORK = SUPPORT / "rank_work.py"
 PLAIN = {"global_weight": 0.0, "local_weight": 0.0}
@@ -66,8 +66,9 @@ def test_ranks_change_nothing(size: int, config: Config, tmp_path: Path) -> None
     ]
     work = tmp_path / "cases.json"
     work.write_text(json.dumps(cases))
-    done = torchrun(size, RANK_WORK, work, tmp_path, env=os.environ)
-    assert done.returncode == 0, done.stderr
+    ranks = WarmRanks(size, [str(RANK_WORK), str(work), str(tmp_path)])
+    _, err = ranks.communicate(timeout=300)
+    assert ranks.returncode == 0, err
     for number, (case, step) in enumerate(cases):
         found = load_file(tmp_path / f"{number}.safetensors")
         alone = gradients_of({**case, "micro_batch_size": None}, step, Ranks(), torch.device("cpu"))

@@ -29,7 +29,7 @@ PathT = TypeVar("PathT", Path, "UPath", "Path | UPath")
 SCHEMES = ("s3", "gs", "memory")  # fsckit's extra of the same name installs the library
 
 # Bytes per request. We read the headers and captions of a tar, with images of about 100 kB between
-# them. A seek past each image costs a round trip of about 30 ms, longer than reading the image does.
+# them. A seek past each image costs a round trip of about 30 ms, longer than reading the image.
 # So we read whole blocks. A block of 16 MiB takes about 200 ms, which makes the latency negligible
 # and still needs little memory.
 BLOCK = 16 * 2**20
