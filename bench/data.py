@@ -1,14 +1,14 @@
-"""How fast do batches come, beside PIL with a tokenizer and beside the bare decoder? One core.
+"""Batches per second: PIL with a tokenizer, the bare decoder, and fsctrain. One core.
 
     python bench/data.py
 
-Every way makes the same 1,000 pictures of 224 × 224 and takes its turn in each round; CPU time of
-one thread. PIL: open_clip's training transform and its tokenizer, one caption each, the JPEGs in
-memory. Bare: torchvision's `decode_jpeg` and `v2.RandomResizedCrop` on uint8, the JPEGs in memory,
-and nothing else. Ours: whole batches, from the tar by offset (indexed) or from first to last
-(streamed), with the token ids of each caption and its three negatives. The pictures are Flickr8k's
-where they lie beside the checkout, else made ones of 500 px. The last line has the ratio of the
-whole times of PIL and of ours, indexed.
+Each way makes the same 1,000 images of 224 × 224 in CPU time of one thread; the ways take turns in
+each round. PIL is open_clip's training transform and its tokenizer with one caption per image,
+JPEGs in memory. Bare is torchvision's `decode_jpeg` and `v2.RandomResizedCrop` on uint8, JPEGs in
+memory. fsctrain makes whole batches from the tar, by offset (indexed) or from start to end
+(streamed), with the token ids of each caption and its three negatives. The images are Flickr8k's
+if shared/data exists beside the checkout, otherwise generated ones of 500 pixels. The last line
+is the ratio of the total times of PIL and fsctrain, indexed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from fsctrain.model import create_model
 from support.captions import FLICKR, TEMPLATES
 from support.tars import write_tar
 
-PICTURES, SHARDS, BATCH, ROUNDS, SIZE = 1000, 4, 50, 3, 224
+IMAGES, SHARDS, BATCH, ROUNDS, SIZE = 1000, 4, 50, 3, 224
 SCALE = (0.9, 1.0)
 STYLES = ("negclip", "replace", "shuffle-2")
 
@@ -58,17 +58,17 @@ def made_jpeg(seed: int) -> bytes:
 
 
 def samples() -> Iterator[tuple[bytes, str]]:
-    """Pictures with a caption each."""
+    """Images with a caption each."""
     folder = FLICKR / "flickr8k-1k"
     if folder.is_dir():
         captions = {}
         for line in (folder / "captions.tsv").read_text(encoding="utf-8").splitlines():
             name, *_, caption = line.split("\t")
             captions.setdefault(name, caption)
-        for path in sorted((folder / "images").glob("*.jpg"))[:PICTURES]:
+        for path in sorted((folder / "images").glob("*.jpg"))[:IMAGES]:
             yield path.read_bytes(), captions[path.name]
     else:
-        for i, caption in zip(range(PICTURES), cycle(TEMPLATES), strict=False):
+        for i, caption in zip(range(IMAGES), cycle(TEMPLATES), strict=False):
             yield made_jpeg(i), caption
 
 
@@ -120,7 +120,7 @@ def bare(images: list[torch.Tensor]) -> None:
 
 def go_through(source: Source, epoch: int) -> None:
     first = epoch * source.steps_per_epoch
-    assert sum(map(len, source.batches(first, first + source.steps_per_epoch))) == PICTURES
+    assert sum(map(len, source.batches(first, first + source.steps_per_epoch))) == IMAGES
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -131,7 +131,7 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark."""
     warnings.filterwarnings("ignore", module="torchvision")
     torch.set_num_threads(1)
     pairs = list(samples())
@@ -152,8 +152,8 @@ def main() -> None:
     whole = {name: sum(values[1:]) for name, values in times.items()}
     kind = "of Flickr8k" if (FLICKR / "flickr8k-1k").is_dir() else "made"
     mean = sum(len(image) for image, _ in pairs) / len(pairs)
-    print(f"{len(pairs):,} pictures {kind}, {mean / 1000:.1f} kB on average, {ROUNDS} rounds")
-    print(f"{'':16} {'pictures/s':>10} {'/ PIL':>7} {'/ bare':>7}")
+    print(f"{len(pairs):,} images {kind}, {mean / 1000:.1f} kB on average, {ROUNDS} rounds")
+    print(f"{'':16} {'images/s':>10} {'/ PIL':>7} {'/ bare':>7}")
     for name, seconds in whole.items():
         rate = ROUNDS * len(pairs) / seconds
         beside = [whole[other] / seconds for other in ("PIL + tokenizer", "bare")]

@@ -1,12 +1,12 @@
-"""1,000 pictures over a bad network on loopback, and one large file beside a bare download of it.
+"""Download 1,000 images over a bad network on loopback, and one large file at full speed.
 
     python bench/downloads.py
 
-The pictures are Flickr8k's where they lie beside the checkout, else made ones; they come as one zip
-with a table, and as a hub's tars. The zip's server drops two connections in the middle and answers
-503 once; the hub answers 503 three times and drops six contents at their half. Each is downloaded
-twice, and what the servers sent is counted. The large file comes from a server of its own process,
-in turns with `requests` writing what comes to a file; the last line has the ratio of their speeds.
+The images are Flickr8k's if shared/data exists beside the checkout, otherwise generated ones. They
+come as one zip with a table, and as tars of a hub. The zip's server drops two connections and
+answers 503 once; the hub answers 503 three times and drops six files at half. Each is downloaded
+twice, and the script counts the bytes the servers sent. The large file comes from a server in
+another process, in turns with `requests` writing it to disk; the last line is the ratio of speeds.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def archive(flickr: Path, folder: Path) -> None:
     size = buffer.tell()
     faults = [Drop(size // 3), Answer(503), Drop(size // 3)]
     with FileServer() as server:
-        pictures = server.serve("images.zip", Served(buffer.getvalue(), faults=faults))
+        images = server.serve("images.zip", Served(buffer.getvalue(), faults=faults))
         captions = server.serve("captions.tsv", (flickr / "captions.tsv").read_bytes())
         small = manifest(
             folder,
             kind="archive",
-            archives=[{"name": "images.zip", "addresses": [pictures], "size": size}],
+            archives=[{"name": "images.zip", "addresses": [images], "size": size}],
             caption_files=[{"name": "captions.tsv", "addresses": [captions]}],
             packs=[{"captions": "captions.tsv"}],
         )
@@ -95,7 +95,7 @@ def hub(flickr: Path, folder: Path) -> None:
         print(f"tars of {total:,} bytes, {server.sent:,} sent, the same bytes: {same}")
 
 
-def pictures(folder: Path) -> Path:
+def images(folder: Path) -> Path:
     """A folder with `images/` and `captions.tsv`."""
     if FLICKR8K.is_dir():
         return FLICKR8K
@@ -143,7 +143,7 @@ def bare(address: str, target: Path) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
-        source = pictures(Path(name, "pictures"))
+        source = images(Path(name, "images"))
         archive(source, Path(name))
         hub(source, Path(name))
         beside_a_bare_download(Path(name))

@@ -1,11 +1,11 @@
-"""Does make-negatives' memory grow with the data? Peaks over 100,000 and over 1,000,000 captions.
+"""Peak memory of make-negatives over 100,000 and over 1,000,000 captions.
 
     python bench/memory.py
 
-The captions are Flickr8k's where they lie beside the checkout, else the tests' own: the first half
-of one, the second half of another and a number, so that there is no end of new words. Two workers
-make the fsc-clip recipe with K = 5; the peaks are the kernel's (VmHWM) of each process. The last
-line has the ratio of the largest process's peaks.
+Each caption joins the first half of one caption and the second half of another, plus a number, so
+that new words never end. The source is Flickr8k if shared/data exists beside the checkout, else
+the tests' captions. Two workers make the fsc-clip recipe with K = 5; the peaks are the kernel's
+(VmHWM) for each process. The last line is the ratio of the largest process's peaks.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def run(count: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark."""
     small, _ = run(100_000)
     large, _ = run(1_000_000)
     print(f"memory-million-vs-100k {large / small:.3f}")

@@ -1,13 +1,12 @@
-"""How fast is make-negatives beside bare spaCy? One thread, CPU time, both in one process.
+"""Speed of make-negatives relative to bare spaCy, in CPU time of one thread and one process.
 
     python bench/negatives.py
 
-A is `nlp.pipe` of the same model without `ner` and `lemmatizer`, in batches of 256: what any code
-that parses with spaCy pays at least. Ours is the whole fsc-clip recipe, from a tar to Parquet, with
-token ids and edits. The captions are Flickr8k's 40,455 where they lie beside the checkout, else
-the tests' own; each is seen once by A, then once with K = 5, then once with K = 1, in slices that
-take turns, so that no cache knows them from before (but K = 1's, from K = 5). The last line has the
-ratio of the whole times for K = 5.
+A is `nlp.pipe` of the same model without `ner` and `lemmatizer`, in batches of 256: the least that
+code parsing with spaCy pays. Ours is the whole fsc-clip recipe, from a tar to Parquet, with token
+ids and edits. The captions are Flickr8k's 40,455 if shared/data exists beside the checkout,
+otherwise the tests'. Slices take turns: A sees each caption once, then ours with K = 5, then ours
+with K = 1, so caches are cold for all but K = 1. The last line is the ratio of total times, K = 5.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark."""
     lines = [*TEMPLATES, *ODD]
     if FLICKR_CAPTIONS.is_file():
         lines = FLICKR_CAPTIONS.read_text().splitlines()
@@ -62,7 +61,7 @@ def main() -> None:
                 settings = Settings("fsc-clip", variants=k)
                 make = partial(make_negatives, data, settings, overwrite=True)
                 times[f"K = {k}"].append(seconds_of(make))
-    print(f"{len(captions):,} captions in {SLICES} slices, captions a second of CPU time")
+    print(f"{len(captions):,} captions in {SLICES} slices, captions per second of CPU time")
     whole = sum(times["A"])
     for name, values in times.items():
         slices = sorted(a / ours for a, ours in zip(times["A"], values, strict=True))

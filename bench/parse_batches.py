@@ -1,10 +1,10 @@
-"""Are a caption's parses spaCy's own, and do they depend on its neighbours?
+"""Do our parses equal spaCy's, and are they independent of neighbouring captions?
 
     python bench/parse_batches.py [CAPTIONS.txt]
 
-Reads one caption a line (Flickr8k's where the file lies beside the checkout, else the tests').
-Parses every caption with all of spaCy's components, and with ours four times, each time in another
-order and other batches. Ends with the name and the share of parses that are spaCy's.
+Reads one caption per line (Flickr8k's if shared/data exists beside the checkout, otherwise the
+tests'). Parses every caption with stock spaCy once and with ours four times, each time in another
+order and with another batch size. The last line is the share of parses that equal spaCy's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from support.captions import FLICKR_CAPTIONS, ODD, TEMPLATES
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else FLICKR_CAPTIONS
     captions = path.read_text().splitlines() if path.is_file() else [*TEMPLATES, *ODD]
     parser = load_parser()

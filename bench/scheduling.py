@@ -1,11 +1,11 @@
-"""What does an executor cost a shard? 10,000 shards with next to no work, of which 1 % fail.
+"""Cost of an executor per shard: 10,000 shards with almost no work, 1 % of which fail.
 
     python bench/scheduling.py
 
-Of the failing shards every other one fails at its first attempt alone and is made at its second;
-the rest fail for good and are reported. Two workers. The clock runs from the first outcome to the
-last; the engine's start is given apart. The last line has the ratio of Ray's time a shard to that
-of local processes.
+Half of the failing shards fail only at their first attempt and succeed at the second; the others
+fail for good and are reported. Two workers. The clock runs from the first outcome to the last; the
+engine's start is listed separately. The last line is Ray's time per shard relative to local
+processes.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def measure(name: str) -> float:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark."""
     print("executor  start s    shards/s  ms a shard     made  retried   failed")
     local = measure("local")
     ray = measure("ray")

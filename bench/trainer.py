@@ -1,13 +1,13 @@
-"""How fast is a step, beside one with captions padded to 77 and the local loss in a loop?
+"""Speed of a training step relative to padded captions and a local loss in a loop.
 
     python bench/trainer.py
 
-Both are whole steps of fsc-clip with three negatives a sample on ViT-B-32 with random weights:
-forward, the loss with all its parts, backward, AdamW (its rate 0, so that both always see the same
-weights, and their losses can be compared). The padded one is written below as the published trainer
-does it. The captions are Flickr8k's where they lie beside the checkout, else the tests' own; the
-pixels are random. On a CPU: batch 16 in fp32, peak memory of a process each. On a GPU: batch 256 in
-bf16. The two take turns on the same batches; the last line has the ratio of their best times.
+Both forms are whole steps of fsc-clip with three negatives per sample on ViT-B-32 with random
+weights: forward, all loss terms, backward, AdamW (with rate 0, so that both see the same weights
+and their losses can be compared). The padded form follows the published trainer. The captions
+are Flickr8k's if shared/data exists beside the checkout, else the tests'; pixels are random. On
+a CPU: batch 16 in fp32, and the peak memory of a process each. On a GPU: batch 256 in bf16. The
+forms take turns on the same batches; the last line is the ratio of their best times.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def peak_memory(form: str) -> float:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark."""
     spawn = multiprocessing.get_context("spawn")
     memory = {}
     for form in FORMS:

@@ -1,12 +1,12 @@
-"""Two workers beside one: captions a second from the first captions to the last commit.
+"""Speed of two workers relative to one, from the first captions to the last commit.
 
     python bench/workers.py
 
-The fsc-clip recipe with K = 5 over 24 shards of Flickr8k's 40,455 captions where they lie beside
-the checkout, else of the tests' own. A run is timed from when the workers have reported their first
-captions: before that the model loads. One and two workers take turns; the last line has the ratio
-of the whole times. Also told: how long a command takes over a single caption, all of it start-up,
-beside a script that loads the same model with spaCy and parses that caption.
+The fsc-clip recipe with K = 5 over 24 shards of Flickr8k's 40,455 captions if shared/data exists
+beside the checkout, else of the tests' captions. The clock starts when the workers report their
+first captions, after the model has loaded. One and two workers take turns; the last line is the
+ratio of total times. The script also prints how long a command with a single caption takes, all
+of it start-up, and how long a script takes that loads the model with spaCy and parses that caption.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def start_up() -> None:
 
 
 def main() -> None:
-    """See the module."""
+    """Run the benchmark."""
     start_up()
     captions = [*TEMPLATES, *ODD] * 20
     if FLICKR_CAPTIONS.is_file():
