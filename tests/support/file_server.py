@@ -1,4 +1,4 @@
-"""A file server on loopback with every fault of a bad network that the tests ask for."""
+"""A file server on loopback with the faults of a bad network."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ BLOCK = 1 << 14  # bytes sent at a time
 
 @dataclass(frozen=True)
 class Drop:
-    """The connection is cut after so many bytes of the body."""
+    """Close the connection after this many bytes of the body."""
 
     after: int
 
 
 @dataclass(frozen=True)
 class Stall:
-    """Nothing more comes after so many bytes of the body; the connection stays."""
+    """Fall silent after this many bytes of the body; the connection stays open."""
 
     after: int
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Another answer than the file: a status, a page with status 200, a redirection."""
+    """Answer with something else: a status, a page of status 200, a redirect."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -39,24 +39,24 @@ class Answer:
 
 @dataclass(frozen=True)
 class Change:
-    """From this request on the file is another."""
+    """Replace the file from this request on."""
 
     content: bytes
 
 
 @dataclass
 class Served:
-    """A file, how it is served, and `faults`: one a request, in turn, until there are none."""
+    """A file and how it is served; each request uses up one of `faults`."""
 
     content: bytes
     faults: list[Drop | Stall | Answer | Change] = field(default_factory=list)
     ranges: bool = True
     obeys_if_range: bool = True
-    etag: str | None = ""  # "": made from the content; None: none is sent
-    length: int | None = None  # the Content-Length that is claimed, where it is a lie
-    chunked: bool = False  # sent without any Content-Length
+    etag: str | None = ""  # "": derived from the content; None: not sent
+    length: int | None = None  # a false Content-Length
+    chunked: bool = False  # sent without a Content-Length
     pause: float = 0.0  # seconds before each block
-    told: int | None = None  # the length that a HEAD is told, where it is a lie; 0: no answer
+    head_length: int | None = None  # a false length in answers to HEAD; 0: no answer
 
     @property
     def tag(self) -> str | None:
@@ -65,7 +65,7 @@ class Served:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that came."""
+    """A received request."""
 
     path: str
     range: str | None
@@ -74,8 +74,11 @@ class Asked:
 
 
 class FileServer(LoopbackServer):
-    """Serves `files` by path; `asked` are the GETs so far, `sent` the bytes of their bodies, and
-    `asked_sizes` the paths of the HEADs, which have no faults."""
+    """Serves `files` by path.
+
+    `asked` lists the GETs, `sent` counts the bytes of their bodies. `asked_sizes` lists the
+    paths of the HEADs, which have no faults.
+    """
 
     def __init__(self) -> None:
         super().__init__(_Handler)
@@ -85,7 +88,7 @@ class FileServer(LoopbackServer):
         self.sent = 0
 
     def serve(self, name: str, file: Served | bytes) -> str:
-        """The address of a file that is served from now on."""
+        """Serve a file; returns its address."""
         self.files[f"/{name}"] = file if isinstance(file, Served) else Served(file)
         return f"{self.url}/{name}"
 
@@ -99,10 +102,10 @@ class _Handler(BaseHTTPRequestHandler):
         file = self.server.files.get(self.path)
         if file is None:
             return self._answer(Answer(404))
-        if file.told == 0:
+        if file.head_length == 0:
             self.server.closing.wait()
             return None
-        return self._head(file, None, file.told or len(file.content))
+        return self._head(file, None, file.head_length or len(file.content))
 
     def do_GET(self) -> None:
         self.server.asked.append(
@@ -129,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._body(file, body, fault if isinstance(fault, Drop | Stall) else None)
 
     def _start(self, file: Served) -> int | None:
-        """The first byte that is asked for, None where the whole file is to be sent."""
+        """The first requested byte; None for the whole file."""
         match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         if match is None or not file.ranges:
             return None
@@ -170,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in answer.headers.items():
             self.send_header(name, value)
         if "Content-Length" in answer.headers:
-            self.close_connection = True  # it may be a lie
+            self.close_connection = True  # it may be false
         else:
             self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()

@@ -1,4 +1,4 @@
-"""A Hugging Face hub on loopback: it makes repositories and takes commits."""
+"""A Hugging Face hub on loopback that accepts new repositories and commits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Hub(ThreadingHTTPServer):
-    """What was asked of it, and the files of its only repository."""
+    """Records requests and the files of its only repository."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -72,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
         if self.path == "/api/validate-yaml":
             return self._answer(200, {"errors": [], "warnings": []})
-        return self._answer(500, {"error": f"{self.path} is not known here"})
+        return self._answer(500, {"error": f"{self.path} unknown path"})
 
     def _answer(self, status: int, content: dict[str, Any]) -> None:
         body = json.dumps(content).encode()

@@ -1,7 +1,7 @@
-"""A Hugging Face hub on loopback that serves data set repositories, on two ports as the true one.
+"""A Hugging Face hub on loopback that serves data set repositories.
 
-The hub knows repositories, revisions and tokens; the contents of large files (LFS) come from a
-store on another port, to which it redirects and which must never see a token.
+Like the real one, it redirects large files (LFS) to a store on another port, which must never see a
+token.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ _BLOCK = 16 * 1024
 class HubRepository:
     """Files by commit, names of commits by revision; tars and archives are large files.
 
-    `lost` are files that the list has and the store has not; `token` is what a gated repository
-    wants before it serves a file.
+    `lost` are listed files that the store lacks; `token` unlocks a gated repository's files.
     """
 
     commits: dict[str, dict[str, bytes]]
@@ -49,10 +48,10 @@ class Request:
 
 
 class HubServer:
-    """Serves `repositories` from when the block begins until it ends.
+    """Serves `repositories` until its block ends.
 
-    `unavailable` answers 503 so many times; `drops` ends so many contents after half of what was
-    asked for; `seconds_a_block` holds each block of 16 KiB back. `sent` counts the contents' bytes.
+    `unavailable` requests are answered with 503, `drops` contents end after half of the requested
+    bytes, and `seconds_a_block` delays each block of 16 KiB. `sent` counts the contents' bytes.
     """
 
     def __init__(self, repositories: dict[str, HubRepository], page: int = 1000) -> None:
@@ -82,7 +81,7 @@ class HubServer:
             return [r for r in self.requests if part in r.path and r.method == method]
 
     def takes(self, counter: str) -> bool:
-        """Whether one of so many faults is left; it is then used up."""
+        """Whether a fault is left; uses it up."""
         with self.lock:
             left: int = getattr(self, counter)
             setattr(self, counter, max(0, left - 1))
@@ -130,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def serve(self, content: bytes, headers: dict[str, str]) -> None:
-        """A file or the range of it that was asked for, perhaps slowly, perhaps not to its end."""
+        """Send a file or the requested range, possibly slowly or not to its end."""
         owner, start = self.server.owner, 0
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
         if wanted and self.headers["If-Range"] in (None, headers["ETag"]):
@@ -177,7 +176,7 @@ class _Hub(_Handler):
         return self._json({"id": asked[1], "sha": commit, "private": False, "gated": False})
 
     def _tree(self, files: dict[str, bytes]) -> None:
-        """A page of the list, and the address of the next one."""
+        """Send a page of the list, with the address of the next one."""
         size, at = self.server.owner.page, 0
         if cursor := parse_qs(urlsplit(self.path).query).get("cursor"):
             at = int(cursor[0])

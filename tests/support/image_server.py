@@ -1,4 +1,4 @@
-"""A web of pictures on loopback, with the faults that the real one has."""
+"""Images on loopback, with the faults of the real web."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from threading import Lock
 from support.loopback import LoopbackServer
 from support.tars import jpeg
 
-PATIENCE = 2  # seconds, the time-out that tables of this server want
+TIMEOUT = 2  # seconds; tables of this server need this timeout
 HEALS_AFTER = {"unwell": 1, "busy": 1, "slow": 1, "dropped": 1, "sick": 2}  # requests
 
 
-class PictureServer(LoopbackServer):
-    """Serves /KIND/NUMBER, and counts in `requests` what was asked for.
+class ImageServer(LoopbackServer):
+    """Serves /KIND/NUMBER and counts the requests for each path in `requests`.
 
-    `ok` is a JPEG of its own colour. `gone` 404, `forbidden` 403, `html` a page with status 200,
-    `noai` a JPEG with the opt-out header, `broken` 500 for ever, `stuck` no answer for ever.
-    `unwell` (500), `busy` (429), `slow` (no answer), `dropped` (half of the picture) and `sick`
-    (503) are a JPEG after so many requests as `HEALS_AFTER` has; never if `heals` is false. Every
-    answer takes `delay` seconds.
+    `ok` is a JPEG whose colour depends on the number. `gone` answers 404, `forbidden` 403, `html` a
+    page with status 200, `noai` a JPEG with the opt-out header, `broken` always 500, `stuck` never.
+    `unwell` (500), `busy` (429), `slow` (no answer), `dropped` (half of the image) and `sick` (503)
+    become a JPEG after as many requests as `HEALS_AFTER` has, unless `heals` is false. Every answer
+    takes `delay` seconds.
     """
 
     def __init__(self, heals: bool = True, delay: float = 0) -> None:
@@ -34,7 +34,7 @@ class PictureServer(LoopbackServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: PictureServer
+    server: ImageServer
 
     def do_GET(self) -> None:
         with self.server.lock:
@@ -42,22 +42,22 @@ class _Handler(BaseHTTPRequestHandler):
             asked = self.server.requests[self.path]
         time.sleep(self.server.delay)
         _, kind, number = self.path.split("/")
-        picture = jpeg((int(number) % 256, int(number) // 256, 90))
+        image = jpeg((int(number) % 256, int(number) // 256, 90))
         if self.server.heals and asked > HEALS_AFTER.get(kind, asked):
             kind = "ok"
         status = {"gone": 404, "forbidden": 403, "broken": 500, "unwell": 500, "busy": 429}
         if kind in ("slow", "stuck"):
-            self.server.closing.wait(3 * PATIENCE)
+            self.server.closing.wait(3 * TIMEOUT)
         elif kind == "dropped":
-            self._answer(200, picture[: len(picture) // 2], length=len(picture))
+            self._answer(200, image[: len(image) // 2], length=len(image))
         elif kind == "html":
-            self._answer(200, b"<html>There is no such picture</html>")
+            self._answer(200, b"<html>No such image</html>")
         elif kind == "noai":
-            self._answer(200, picture, robots="noai")
+            self._answer(200, image, robots="noai")
         elif kind == "sick":
             self._answer(503, b"")
         else:
-            self._answer(status.get(kind, 200), b"" if kind in status else picture)
+            self._answer(status.get(kind, 200), b"" if kind in status else image)
 
     def _answer(
         self, status: int, body: bytes, length: int | None = None, robots: str | None = None
@@ -71,10 +71,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Quietly."""
+        """Log nothing."""
 
 
-# How many rows of each kind a table of 300 has.
+# Rows of each kind in a table of 300.
 KINDS = {
     "ok": 220,
     "gone": 20,
@@ -92,9 +92,9 @@ KINDS = {
 
 
 def write_cc3m_table(path: Path, url: str) -> list[tuple[str, str]]:
-    """A TSV of caption and URL without a header, as CC3M's, its kinds mixed; returns the rows."""
+    """Write a TSV like CC3M's, without a header and with mixed kinds; returns its rows."""
     kinds = [kind for kind, count in KINDS.items() for _ in range(count)]
     mixed = [kinds[i * 7 % len(kinds)] for i in range(len(kinds))]
-    rows = [(f'a "{kind}" picture {i}', f"{url}/{kind}/{i}") for i, kind in enumerate(mixed)]
+    rows = [(f'a "{kind}" image {i}', f"{url}/{kind}/{i}") for i, kind in enumerate(mixed)]
     path.write_text("".join(f"{caption}\t{address}\n" for caption, address in rows))
     return rows

@@ -1,4 +1,4 @@
-"""What the HTTP servers of the tests share."""
+"""The base of the tests' HTTP servers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self
 
 
 class LoopbackServer(ThreadingHTTPServer):
-    """Answers on a free port of 127.0.0.1 for as long as its block lasts; `closing` is set then."""
+    """Answers on a free port of 127.0.0.1 until its block ends, which sets `closing`."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -19,7 +19,7 @@ class LoopbackServer(ThreadingHTTPServer):
         self.closing = Event()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away or was killed is what the tests want."""
+        """Ignore clients that disconnect or die; tests kill them."""
 
     def __enter__(self) -> Self:
         Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Manifests as users write them, and a small COCO for them."""
+"""Manifests as users write them, and a small COCO."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from fscdata.manifest import Manifest, load_manifest
+from fscdata.download.kind import Manifest
+from fscdata.download.manifest import load_manifest
 from support.captions import TEMPLATES
 from support.file_server import FileServer
 from support.tars import jpeg
@@ -20,11 +21,11 @@ TERMS = {
     "citation": "Nobody, 2024",
     "on_disk": "shards",
 }
-PICTURES = 12
+IMAGES = 12
 
 
 def manifest(folder: Path, **fields: object) -> Manifest:
-    """A manifest as a user would write it."""
+    """The manifest that a user would write with these fields."""
     path = folder / "small.yaml"
     path.write_text(yaml.safe_dump({**TERMS, **fields}))
     return load_manifest(str(path))
@@ -43,7 +44,7 @@ def coco_zip(split: str, numbers: range) -> bytes:
 
 
 def neg_clip(rows: list[tuple[str, int]]) -> bytes:
-    """A table in NegCLIP's layout: (split, number) a row."""
+    """A table in NegCLIP's layout, from a (split, number) for each row."""
     lines = ["\ttitle\tfilepath\tneg_caption\tneg_image"]
     for row, (split, i) in enumerate(rows):
         path = f"coco/{split}/COCO_{split}_{i:012d}.jpg"
@@ -54,11 +55,11 @@ def neg_clip(rows: list[tuple[str, int]]) -> bytes:
 
 def serve_coco(server: FileServer, folder: Path) -> Manifest:
     """A small COCO behind the server, and its manifest."""
-    half = PICTURES // 2
-    rows = [("train2014", i) for i in range(half)] + [("val2014", i) for i in range(half, PICTURES)]
+    half = IMAGES // 2
+    rows = [("train2014", i) for i in range(half)] + [("val2014", i) for i in range(half, IMAGES)]
     contents = {
         "train2014.zip": coco_zip("train2014", range(half)),
-        "val2014.zip": coco_zip("val2014", range(half, PICTURES + 1)),
+        "val2014.zip": coco_zip("val2014", range(half, IMAGES + 1)),
         "train_neg_clip.tsv": neg_clip([*rows[:-2], ("train2014", 99)]),
         "valid_neg_clip.tsv": neg_clip(rows[-2:]),
     }
@@ -77,7 +78,7 @@ def serve_coco(server: FileServer, folder: Path) -> Manifest:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """What a data set consists of, but for its record, which has a date."""
+    """The files of a data set, without its record, which has a date."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))

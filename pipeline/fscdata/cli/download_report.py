@@ -1,4 +1,4 @@
-"""What fscdata download says: the terms, what it would fetch, what it fetched."""
+"""What fscdata download prints: the terms, the plan, the result."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
 
 from fscdata.base.text import printable
-
-if TYPE_CHECKING:
-    from fscdata.manifest import Manifest
-    from fscdata.steps.download import DownloadReport
-    from fscdata.steps.download_plan import PlannedFile
+from fscdata.download.kind import Manifest, PlannedFile
+from fscdata.download.run import DownloadReport
 
 
 def terms(manifest: Manifest) -> str:
@@ -27,10 +25,6 @@ def terms(manifest: Manifest) -> str:
 
 def print_plan(manifest: Manifest, files: list[PlannedFile], folder: Path, as_json: bool) -> None:
     """What --dry-run found."""
-    from rich.table import Table
-
-    from fscdata.manifest import LocalManifest, UrlsManifest
-
     if as_json:
         record = {
             "folder": str(folder),
@@ -39,71 +33,58 @@ def print_plan(manifest: Manifest, files: list[PlannedFile], folder: Path, as_js
         }
         typer.echo(json.dumps(record))
         return
+    typer.echo(terms(manifest))
     table = Table("file", "size")
     table.add_column("from", overflow="fold")
     for file in files:
-        size = (
-            "?"
-            if file.size is None
-            else ("" if file.exact else "about ") + size_in_words(file.size)
-        )
-        table.add_row(printable(file.name), size, printable(file.address))
+        table.add_row(printable(file.name), _planned_size(file), printable(file.address))
     if files:
         Console().print(table)
     known = sum(file.size or 0 for file in files)
     unknown = sum(file.size is None for file in files)
-    sizes = [size_in_words(known)] if known or not unknown else []
+    sizes = [decimal(known)] if known or not unknown else []
     sizes += [f"{unknown:,} of unknown size"] if unknown else []
     line = f"{_number(len(files), 'file')}, {' and '.join(sizes)}, to {folder}"
-    typer.echo(printable(f"{line}; afterwards: {manifest.on_disk}"))
-    if isinstance(manifest, LocalManifest) and not (folder / manifest.pictures).is_dir():
-        typer.echo(printable(f"{folder / manifest.pictures}: {manifest.instructions}"))
-    if isinstance(manifest, UrlsManifest) and manifest.table:
-        there = "" if (folder / manifest.table).exists() else ", which is not there yet"
-        typer.echo(printable(f"the table is {folder / manifest.table}{there}"))
+    typer.echo(printable(f"{line}; result: {manifest.on_disk}"))
+    for note in manifest.planning_notes(folder):
+        typer.echo(printable(note))
     if manifest.note:
         typer.echo(printable(manifest.note))
 
 
 def print_report(manifest: Manifest, report: DownloadReport) -> None:
-    """The closing table, and what to do next."""
-    from rich.table import Table
-
+    """The closing table, and the next step."""
     source = report.source
     if report.already:
-        typer.echo(printable(f"{report.folder}: is there already, {_counts(report)}"))
+        typer.echo(printable(f"{report.folder}: already complete, {_counts(report)}"))
     else:
         table = Table("files", "bytes", "shards", "samples", "captions", "seconds")
         table.add_row(
             f"{len(source.files):,}",
-            size_in_words(report.bytes),
+            decimal(report.bytes),
             *(f"{n:,}" for n in (report.shards, source.samples, source.captions)),
             f"{report.seconds:.1f}",
         )
         Console().print(table)
-        left_out = left_out_in_words(source.left_out)
+        left_out = describe_left_out(source.left_out)
         typer.echo(printable(f"{report.folder}: {manifest.on_disk}; {left_out}"))
-    if manifest.kind == "urls":
-        _name_what_may_come(report)
+    for note in manifest.closing_notes(report.folder, source.left_out):
+        typer.echo(printable(note))
     if manifest.command:
-        place = shlex.quote(str(report.folder))
-        typer.echo(printable(f"next: {manifest.command.replace('{folder}', place)}"))
+        folder = shlex.quote(str(report.folder))
+        typer.echo(printable(f"next: {manifest.command.replace('{folder}', folder)}"))
 
 
-def left_out_in_words(left_out: Mapping[str, int]) -> str:
-    """By reason, the most frequent first."""
+def describe_left_out(left_out: Mapping[str, int]) -> str:
+    """Counts by reason, the most frequent first."""
     reasons = sorted(left_out.items(), key=lambda item: -item[1])
     return "left out: " + (", ".join(f"{reason}: {n:,}" for reason, n in reasons) or "nothing")
 
 
-def _name_what_may_come(report: DownloadReport) -> None:
-    """Rows that failed and may not fail another time, and the command that tries."""
-    from fscdata.download.urls.failures import can_pass
-
-    rows = sum(n for reason, n in report.source.left_out.items() if can_pass(reason))
-    if rows:
-        again = f"fscdata retry {shlex.quote(str(report.folder))}"
-        typer.echo(printable(f"{_number(rows, 'row')} may come another time: {again}"))
+def _planned_size(file: PlannedFile) -> str:
+    if file.size is None:
+        return "?"
+    return decimal(file.size) if file.exact else f"about {decimal(file.size)}"
 
 
 def _counts(report: DownloadReport) -> str:
@@ -116,10 +97,3 @@ def _counts(report: DownloadReport) -> str:
 
 def _number(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def size_in_words(size: int) -> str:
-    """Bytes as `13.5 GB`."""
-    from rich.filesize import decimal
-
-    return decimal(size)

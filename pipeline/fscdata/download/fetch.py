@@ -1,91 +1,106 @@
-"""One file over HTTP: gone on with where it broke off, checked, named when it is whole."""
+"""One file over HTTP: resumed, checked, and named when complete.
+
+The difficulty of a bad network is to know when to resume and when to restart: two parts belong
+together only if they have the same strong ETag (`If-Range`) or the digest of the whole file is
+known. A permanent failure (404, an HTML page, another size) moves on to the next mirror at once;
+a transient one is retried for as long as new bytes arrive.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from fscdata.base.errors import FsckitError
+from fscdata.base.files import TEMPORARY, sync
 from fscdata.base.locks import file_lock
 from fscdata.base.paths import access
 from fscdata.base.text import printable
 from fscdata.download import http
-from fscdata.download.content import FIRST, Content, complaint
-from fscdata.download.partial import Origin, Partial
-from fscdata.download.patience import LastingError, PassingError, Patience
+from fscdata.download.http import PermanentError, RetryPolicy, TransientError
+from fscdata.steps.content import FIRST, Content, complaint
 
 if TYPE_CHECKING:
     import requests
 
-PATIENCE = Patience()
+RETRY_POLICY = RetryPolicy()
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A whole file: `size` in bytes, the mirror that it came from and the strong ETag there.
+    """A complete file: `size` in bytes, the mirror it came from and its strong ETag.
 
-    `address` and `etag` are None where the file was there already.
+    `address` and `etag` are None for a file that was already complete.
     """
 
     address: str | None
     size: int
     sha256: str
-    etag: str | None
+    etag: str | None = None
 
 
-def fetch(
+def fetch_file(
     addresses: Sequence[str],
     target: Path,
     *,
     size: int | None = None,
     sha256: str | None = None,
-    before: str | None = None,
-    progress: Callable[[int], None] = lambda came: None,
+    recorded: str | None = None,
+    progress: Callable[[int], None] = lambda new: None,
     expected: Content | None = None,
     headers: Mapping[str, str] | None = None,
-    patience: Patience = PATIENCE,
+    policy: RetryPolicy = RETRY_POLICY,
 ) -> Fetched:
-    """Bring a file from the first of its mirrors that gives it whole.
+    """Fetch a file from the first mirror that has all of it.
 
-    `target` is there whole or not at all. What has come of it lies beside it and is gone on with,
-    if need be by the next process; without a strong ETag or a `sha256` nothing would tell a changed
-    file, so it begins anew. A target that is there with this size and digest stays as it is;
-    another is replaced.
+    `target` appears only when complete. Until then its bytes lie beside it, and a later process
+    resumes them. Without a strong ETag or `sha256`, a changed file would go unnoticed, so the
+    download restarts. An existing target with this size and digest is kept; any other is replaced.
 
     Args:
         addresses: http(s) addresses of one file, tried in turn.
-        size: in bytes, if it is known.
-        sha256: hexadecimal, if it is known; the whole file is hashed anyhow.
-        before: sha256 of what came at an earlier time, which the file need not have now; a target
-            that is there with another digest was changed since, and is replaced.
-        progress: gets the bytes that came since it was last called, those that were there at first;
-            fewer than none where the file begins anew.
-        expected: checked on the first bytes.
-        headers: of every request; `Authorization` does not follow a redirection to another host.
+        target: where the file goes.
+        size: in bytes, if known.
+        sha256: hexadecimal, if known.
+        recorded: sha256 of an earlier download. An existing target with another digest was
+            changed since and is replaced; the new file may differ from it.
+        progress: called with the new bytes since the last call, first with those of an earlier
+            run; negative after a restart.
+        expected: kind of content, checked on the first bytes.
+        headers: sent with every request; `Authorization` does not follow a redirect to another
+            host.
+        policy: when to give up on an address.
 
     Raises:
-        FsckitError: no mirror gives the file, another process is at it, an address is not http(s),
-            or the place cannot be written.
+        FsckitError: no mirror has the file, another process is fetching it, an address is not
+            http(s), or the target cannot be written.
     """
     for address in addresses:
-        _refuse_address(address)
-    with file_lock(target), access(target, "written"), http.session(headers or {}) as session:
-        there = _there(target, size, sha256 or before)
-        if there is not None:
-            progress(there.size)
-            return there
-        download = _Download(
-            session, Partial(target), size, sha256 and sha256.lower(), expected, progress, patience
+        _check_address(address)
+    with file_lock(target), access(target, "written"), http.open_session(headers or {}) as session:
+        existing = _existing(target, size, sha256 or recorded)
+        if existing is not None:
+            progress(existing.size)
+            return existing
+        transfer = _Transfer(
+            session, _Partial(target), size, sha256 and sha256.lower(), expected, progress, policy
         )
-        return download.from_any(addresses)
+        return transfer.from_any(addresses)
 
 
-def _refuse_address(address: str) -> None:
+def partial_size(target: Path) -> int | None:
+    """The full size [bytes] of a file that an earlier run began; None if unknown."""
+    origin = _Partial(target).origin
+    return None if origin is None else origin.total
+
+
+def _check_address(address: str) -> None:
     try:
         parts = urlsplit(address)
     except ValueError:
@@ -94,15 +109,15 @@ def _refuse_address(address: str) -> None:
         raise FsckitError(f"{printable(address)}: not an http:// or https:// address; correct it")
 
 
-def _there(target: Path, size: int | None, sha256: str | None) -> Fetched | None:
-    """The file that is there, if it is the one that is wanted."""
+def _existing(target: Path, size: int | None, sha256: str | None) -> Fetched | None:
+    """The file that is already at `target`, unless its size or digest is wrong."""
     if not target.is_file() or size not in (None, target.stat().st_size):
         return None
     digest = _digest(target)
     if sha256 is not None and digest != sha256.lower():
         return None
-    Partial(target).discard()  # a kill between the renaming and the tidying up
-    return Fetched(None, target.stat().st_size, digest, None)
+    _Partial(target).discard()  # left by a kill between renaming and cleaning up
+    return Fetched(None, target.stat().st_size, digest)
 
 
 def _digest(path: Path) -> str:
@@ -110,77 +125,133 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@dataclass(frozen=True)
+class _Origin:
+    """Where a partial file comes from. `total` is its full size [bytes], None if unknown."""
+
+    address: str
+    etag: str | None  # a strong one
+    total: int | None
+
+
+class _Partial:
+    """The bytes of `target` so far, and a record of their origin, both under hidden names.
+
+    `origin` is None if nothing has arrived or its origin is unknown.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.path = target.with_name(f".{target.name}{TEMPORARY}")
+        self._record = target.with_name(f".{target.name}.origin{TEMPORARY}")
+        self.origin = self._read_origin() if self.path.is_file() else None
+
+    @property
+    def size(self) -> int:
+        """Bytes to resume from."""
+        return self.path.stat().st_size if self.origin else 0
+
+    def begin(self, origin: _Origin) -> None:
+        """Drop what has arrived; the bytes that follow come from `origin`."""
+        self.discard()  # first, so that the record never describes other bytes
+        self._record.write_text(json.dumps(asdict(origin)))
+        self.path.touch()
+        self.origin = origin
+
+    def append(self) -> IO[bytes]:
+        return self.path.open("ab")
+
+    def discard(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._record.unlink(missing_ok=True)
+        self.origin = None
+
+    def commit(self) -> None:
+        """Flush the complete file to disk and give it its name."""
+        sync(self.path)
+        self.path.replace(self.target)
+        sync(self.target.parent)
+        self.discard()
+
+    def _read_origin(self) -> _Origin | None:
+        try:
+            return _Origin(**json.loads(self._record.read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+
 @dataclass
-class _Download:
+class _Transfer:
+    """One file on its way from its mirrors into a partial file."""
+
     session: requests.Session
-    partial: Partial
+    partial: _Partial
     size: int | None
     sha256: str | None
     expected: Content | None
     progress: Callable[[int], None]
-    patience: Patience
-    told: int = 0  # bytes that `progress` knows of
+    policy: RetryPolicy
+    reported: int = 0  # bytes that `progress` has been told of
 
     def from_any(self, addresses: Sequence[str]) -> Fetched:
-        """The file from the first address that gives it; that of the part which is there first."""
-        self._tell()
+        """The file from the first mirror that has it, starting with the partial file's origin."""
+        self._report()
         origin = self.partial.origin
-        reasons, passing = [], False
+        reasons, transient = [], False
         for address in sorted(addresses, key=lambda one: origin is None or one != origin.address):
             try:
                 return self._from(address)
-            except LastingError as error:
+            except PermanentError as error:
                 reasons.append(f"{address} {error}")
-            except PassingError as error:
-                reasons.append(f"{address} {error}, {self.patience.attempts} times in a row")
-                passing = True
-        mend = (
-            "run the command again later"
-            if passing
-            else "correct the addresses or what is known of the file"
+            except TransientError as error:
+                reasons.append(f"{address} {error}, {self.policy.attempts} times in a row")
+                transient = True
+        fix = (
+            "rerun the command later"
+            if transient
+            else "correct the addresses, or the size or digest of the file"
         )
         if self.partial.size:
-            mend += f", it goes on at byte {self.partial.size:,}"
+            fix += f", it resumes at byte {self.partial.size:,}"
         raise FsckitError(
-            f"{self.partial.target}: cannot be fetched: {printable('; '.join(reasons))}; {mend}"
+            f"{self.partial.target}: cannot be fetched: {printable('; '.join(reasons))}; {fix}"
         )
 
     def _from(self, address: str) -> Fetched:
-        """The file from one address, with patience as long as more of it comes."""
+        """The file from one address, retried for as long as new bytes arrive."""
         failures, furthest = 0, self.partial.size
         while True:
             try:
                 in_one_go = self._receive(address)
                 return self._finish(in_one_go)
-            except PassingError as error:
+            except TransientError as error:
                 if self.partial.size > furthest:
                     failures, furthest = 0, self.partial.size
                 failures += 1
-                if failures >= self.patience.attempts:
+                if failures >= self.policy.attempts:
                     raise
-                self.patience.wait(address, failures, error)
+                self.policy.wait(address, failures, error)
 
     def _receive(self, address: str) -> bool:
-        """All the bytes that are missing; whether none was there before."""
+        """Receive the missing bytes; returns whether they are the whole file."""
         origin = self.partial.origin
         if (
             origin is not None
             and origin.total == self.partial.size
             and (origin.address == address or self.sha256)
         ):
-            return False  # killed before it got its name
-        wanted = self._range(address)
-        with http.ask(self.session, address, wanted, self.patience.timeout) as response:
+            return False  # an earlier run was killed before renaming the complete file
+        headers = self._range(address)
+        with http.get(self.session, address, headers, self.policy.timeout) as response:
             if response.status_code == HTTPStatus.OK:
                 self._begin(response, address)
             else:
-                self._refuse_other_part(response, address)
+                self._check_range(response, address)
             self._append(response)
             return response.status_code == HTTPStatus.OK
 
     def _range(self, address: str) -> dict[str, str]:
-        """The headers that ask for the missing bytes; none where there is no telling that they
-        belong to those which are there."""
+        """Headers that ask for the missing bytes only, if those are sure to fit the others."""
         origin, have = self.partial.origin, self.partial.size
         if origin is None or not have:
             return {}
@@ -188,31 +259,31 @@ class _Download:
             return {"Range": f"bytes={have}-", "If-Range": origin.etag}
         return {"Range": f"bytes={have}-"} if self.sha256 else {}
 
-    def _refuse_other_part(self, response: requests.Response, address: str) -> None:
-        """Start anew where the bytes are not the missing ones of the same file."""
+    def _check_range(self, response: requests.Response, address: str) -> None:
+        """Restart unless the response continues the same file."""
         origin = self.partial.origin
         assert origin is not None
         start, _, total = response.headers.get("Content-Range", "").partition("/")
-        there = start.startswith(f"bytes {self.partial.size}-")
+        same_start = start.startswith(f"bytes {self.partial.size}-")
         same_total = origin.total is None or total in ("*", str(origin.total))
-        # Some servers heed Range and not If-Range.
+        # Some servers obey Range and ignore If-Range.
         same_etag = address != origin.address or http.strong_etag(response) in (None, origin.etag)
-        if not (there and same_total and same_etag):
-            self._start_anew("has another file there now")
+        if not (same_start and same_total and same_etag):
+            self._restart("has another file now")
 
     def _begin(self, response: requests.Response, address: str) -> None:
-        """Write the first bytes of a file that may be the one which is wanted."""
-        origin = Origin(address, http.strong_etag(response), http.content_length(response))
+        """Start the partial file with the first bytes, unless they are of the wrong content."""
+        origin = _Origin(address, http.strong_etag(response), http.content_length(response))
         if self.size is not None and origin.total not in (None, self.size):
-            raise LastingError(f"has {origin.total:,} bytes, not {self.size:,}")
+            raise PermanentError(f"has {origin.total:,} bytes, not {self.size:,}")
         first = b"".join(http.blocks(response, FIRST))
         why = complaint(first, self.expected)
         if why is not None:
-            raise LastingError(f"sends {why}")
+            raise PermanentError(f"sends {why}")
         self.partial.begin(origin)
         with self.partial.append() as file:
             file.write(first)
-        self._tell()
+        self._report()
 
     def _append(self, response: requests.Response) -> None:
         origin = self.partial.origin
@@ -220,16 +291,20 @@ class _Download:
         with self.partial.append() as file:
             for block in http.blocks(response):
                 file.write(block)
-                file.flush()
-                self._tell()
+                file.flush()  # a killed process keeps what it received
+                self._report()
                 if self.size is not None and self.partial.size > self.size:
-                    self._start_anew(f"sends more than {self.size:,} bytes")
+                    self._restart(f"sends more than {self.size:,} bytes")
         have = self.partial.size
         if origin.total is not None and have < origin.total:
-            raise PassingError(f"breaks off at byte {have:,} of {origin.total:,}")
+            raise TransientError(f"breaks off at byte {have:,} of {origin.total:,}")
 
     def _finish(self, in_one_go: bool) -> Fetched:
-        """Check the whole file and give it its name; a part of it may be what is wrong."""
+        """Check the complete file and give it its name.
+
+        If a resumed file is wrong, an earlier part may be the cause, so it restarts; a file that
+        came in one go would come again the same.
+        """
         origin, size = self.partial.origin, self.partial.size
         assert origin is not None
         wrong = None
@@ -243,17 +318,17 @@ class _Download:
             return Fetched(origin.address, size, digest, origin.etag)
         if in_one_go:
             self.partial.discard()
-            self._tell()
-            raise LastingError(wrong)
-        self._start_anew(wrong)
+            self._report()
+            raise PermanentError(wrong)
+        self._restart(wrong)
 
-    def _start_anew(self, why: str) -> NoReturn:
+    def _restart(self, why: str) -> NoReturn:
         self.partial.discard()
-        self._tell()
-        raise PassingError(why)
+        self._report()
+        raise TransientError(why)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         have = self.partial.size
-        if have != self.told:
-            self.progress(have - self.told)
-            self.told = have
+        if have != self.reported:
+            self.progress(have - self.reported)
+            self.reported = have

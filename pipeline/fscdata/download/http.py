@@ -1,4 +1,4 @@
-"""An HTTP request whose every failure either lasts or passes.
+"""HTTP requests whose every failure is either transient or permanent.
 
 Proxies, certificates and credentials are those that `requests` takes from the environment
 (HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE, ~/.netrc).
@@ -6,13 +6,19 @@ Proxies, certificates and credentials are those that `requests` takes from the e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from threading import Event
 
 from fscdata import __version__
 from fscdata.base.extras import requires
-from fscdata.download.patience import LastingError, PassingError, seconds_asked
+from fscdata.base.parallel import run_concurrently
+from fscdata.download.fields import RemoteFile
 
 with requires("download", "downloading"):
     import requests
@@ -20,87 +26,127 @@ with requires("download", "downloading"):
 
 MAX_REDIRECTS = 10
 BLOCK = 2**18  # bytes read at a time
-# A busy server's answers, and those of a proxy that could not reach it.
-_PASSING = frozenset({408, 425, 429, *range(500, 600)})
+# What a busy server answers, and a proxy that cannot reach it.
+_TRANSIENT = frozenset({408, 425, 429, *range(500, 600)})
+
+# Sizes are asked for before the download and only improve the time estimate, so they may not
+# delay it much.
+SIZE_THREADS = 8
+SIZE_TIMEOUT = 5.0  # seconds for each server
+SIZE_TIME_LIMIT = 15.0  # seconds for all of them
 
 
-def session(headers: Mapping[str, str]) -> requests.Session:
-    """A session that knows http:// and https:// alone, where redirections lead elsewhere too."""
-    made = requests.Session()
-    made.max_redirects = MAX_REDIRECTS
-    # Compressed on the way, a file has neither the size nor the byte ranges that are known of it.
-    made.headers.update(
+class PermanentError(Exception):
+    """A failure of one address that a retry would repeat."""
+
+
+class TransientError(Exception):
+    """A failure of one address that a retry may not repeat.
+
+    `after` is how many seconds the server asks to wait.
+    """
+
+    def __init__(self, reason: str, after: float = 0.0) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """When to give up on an address; times are in seconds.
+
+    Attributes:
+        attempts: failures in a row that bring no new byte.
+        first_wait: the wait after the first failure; it doubles with each further one. A longer
+            Retry-After of the server's is respected.
+        longest_wait: limit of every wait, Retry-After included.
+        timeout: how long a server may be silent.
+        sleep: waits.
+        say: gets a sentence before each wait.
+    """
+
+    attempts: int = 8
+    first_wait: float = 1.0
+    longest_wait: float = 120.0
+    timeout: float = 60.0
+    sleep: Callable[[float], None] = time.sleep
+    say: Callable[[str], None] = lambda sentence: None
+
+    def wait(self, address: str, failures: int, error: TransientError) -> None:
+        """Wait before the next attempt."""
+        seconds = min(max(self.first_wait * 2 ** (failures - 1), error.after), self.longest_wait)
+        self.say(f"{address} {error}; retrying in {seconds:.0f} s")
+        self.sleep(seconds)
+
+
+def open_session(headers: Mapping[str, str]) -> requests.Session:
+    """A session that follows redirects to http:// and https:// only."""
+    session = requests.Session()
+    session.max_redirects = MAX_REDIRECTS
+    # A compressed transfer has neither the size nor the byte ranges of the file itself.
+    session.headers.update(
         {"User-Agent": f"fsckit/{__version__}", **headers, "Accept-Encoding": "identity"}
     )
-    return made
+    return session
 
 
 @contextmanager
-def ask(
+def get(
     session: requests.Session, address: str, headers: Mapping[str, str], timeout: float
 ) -> Iterator[requests.Response]:
-    """The response to a GET, of status 200; with a `Range` among the headers also 206 or 416.
+    """The response to a GET, with status 200, or 206 or 416 if `headers` ask for a `Range`.
 
     Raises:
-        LastingError, PassingError: there is none; what the server does instead.
+        PermanentError, TransientError: the request failed.
     """
-    wanted = {HTTPStatus.OK}
+    expected = {HTTPStatus.OK}
     if "Range" in headers:
-        wanted |= {HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
-    with _get(session, address, headers, timeout) as response:
+        expected |= {HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
+    with _send(session, address, headers, timeout) as response:
         answer = f"answers {response.status_code} {response.reason or ''}".rstrip()
-        if response.status_code in _PASSING:
-            raise PassingError(answer, seconds_asked(response.headers))
-        if response.status_code not in wanted:
-            raise LastingError(answer)
+        if response.status_code in _TRANSIENT:
+            raise TransientError(answer, retry_after(response.headers))
+        if response.status_code not in expected:
+            raise PermanentError(answer)
         yield response
 
 
-def size_at(session: requests.Session, address: str, timeout: float) -> int | None:
-    """Bytes of a file, as its server says without sending it; None where it does not."""
-    try:
-        with session.head(address, allow_redirects=True, timeout=timeout) as response:
-            return content_length(response) if response.ok else None
-    except (requests.RequestException, ValueError, OSError):  # who fetches it, hears the reason
-        return None
-
-
-def _get(
+def _send(
     session: requests.Session, address: str, headers: Mapping[str, str], timeout: float
 ) -> requests.Response:
     try:
         return session.get(address, headers=dict(headers), stream=True, timeout=timeout)
     except requests.TooManyRedirects:
-        raise LastingError(f"redirects more than {MAX_REDIRECTS} times") from None
-    except ValueError as error:  # InvalidSchema, InvalidURL, and what urllib.parse says
-        raise LastingError(f"leads to no http(s) address ({_cause(error)})") from None
+        raise PermanentError(f"redirects more than {MAX_REDIRECTS} times") from None
+    except ValueError as error:  # InvalidSchema, InvalidURL, and what urllib.parse raises
+        raise PermanentError(f"leads to an invalid http(s) address ({_cause(error)})") from None
     except requests.Timeout:
-        raise PassingError(f"sends nothing for {timeout:g} s") from None
+        raise TransientError(f"sends nothing for {timeout:g} s") from None
     except requests.RequestException as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
-            raise LastingError(
-                "has a certificate that this machine does not trust (REQUESTS_CA_BUNDLE names the "
-                "file of those that it should)"
+            raise PermanentError(
+                "has a certificate that this machine does not trust (set REQUESTS_CA_BUNDLE to a "
+                "file of certificates to trust)"
             ) from None
-        raise PassingError(f"cannot be reached ({_cause(error)})") from None
-    except OSError as error:  # REQUESTS_CA_BUNDLE names no file
-        raise LastingError(f"cannot be asked ({error})") from None
+        raise TransientError(f"cannot be reached ({_cause(error)})") from None
+    except OSError as error:  # REQUESTS_CA_BUNDLE names a missing file
+        raise PermanentError(f"cannot be requested ({error})") from None
 
 
 def blocks(response: requests.Response, at_most: int | None = None) -> Iterator[bytes]:
-    """The body's next bytes as they come, as they are on the server; all, or `at_most` so many.
+    """The body as it arrives, not decompressed: all of it, or the next `at_most` bytes.
 
     Raises:
-        PassingError: they stop before the end.
+        TransientError: the body ends early.
     """
     left = at_most
     while left != 0:
         try:
             block = response.raw.read1(min(BLOCK, left or BLOCK), decode_content=False)
         except urllib3.exceptions.ReadTimeoutError:
-            raise PassingError("stops sending") from None
+            raise TransientError("stops sending") from None
         except urllib3.exceptions.HTTPError as error:
-            raise PassingError(f"breaks off ({_cause(error)})") from None
+            raise TransientError(f"breaks off ({_cause(error)})") from None
         if not block:
             return
         if left is not None:
@@ -109,17 +155,56 @@ def blocks(response: requests.Response, at_most: int | None = None) -> Iterator[
 
 
 def strong_etag(response: requests.Response) -> str | None:
-    """The ETag, if it stands for the very bytes; by a weak one no range can be asked for."""
+    """The ETag if it identifies the exact bytes; a weak one cannot be used with ranges."""
     etag: str = response.headers.get("ETag", "")
     return etag if etag.startswith('"') else None
 
 
 def content_length(response: requests.Response) -> int | None:
-    """Bytes, as the server says; None where it does not, or says what no file has."""
+    """The body's size in bytes; None if the server gives none, or an absurd one."""
     length: str = response.headers.get("Content-Length", "")
     return int(length) if length.isdecimal() and len(length) < 20 else None
 
 
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds to wait by a response's Retry-After (RFC 9110: seconds or a date); 0 without one."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isdecimal():
+        return float(value)
+    try:
+        then = parsedate_to_datetime(value)
+        return max((then - datetime.now(UTC)).total_seconds(), 0.0)
+    except (ValueError, TypeError, OverflowError):  # not a date, no time zone, or out of range
+        return 0.0
+
+
+def ask_sizes(files: Sequence[RemoteFile]) -> dict[str, int]:
+    """Sizes in bytes by file name, from the first mirror that answers HEAD in time.
+
+    Files that no server gives a size for are left out.
+    """
+    stopped = Event()
+
+    def ask(file: RemoteFile) -> tuple[str, int | None]:
+        with open_session({}) as session:
+            for address in file.addresses:
+                # Some servers report 0 for content that they generate on request.
+                if not stopped.is_set() and (size := _ask_size(session, address)):
+                    return file.name, size
+        return file.name, None
+
+    answers = run_concurrently(ask, files, SIZE_THREADS, stopped, SIZE_TIME_LIMIT)
+    return {name: size for name, size in answers if size is not None}
+
+
+def _ask_size(session: requests.Session, address: str) -> int | None:
+    try:
+        with session.head(address, allow_redirects=True, timeout=SIZE_TIMEOUT) as response:
+            return content_length(response) if response.ok else None
+    except (requests.RequestException, ValueError, OSError):  # the download will report it
+        return None
+
+
 def _cause(error: BaseException) -> str:
-    """The innermost reason that a library gives, without its objects' names."""
+    """The innermost reason in a library's message, without its object names."""
     return str(error).rpartition(": ")[2].strip("()'\" ")[:200] or type(error).__name__

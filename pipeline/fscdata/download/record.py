@@ -1,10 +1,9 @@
-"""`SOURCE.json`: where a data set came from, under which terms, and what of it must be there."""
+"""`SOURCE.json`: where a data set comes from, its terms, and the files that it must have."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -12,23 +11,12 @@ from fscdata import __version__
 from fscdata.base.errors import FsckitError
 from fscdata.base.files import atomic_file
 from fscdata.base.paths import access
-from fscdata.manifest import SOURCE_FILE, Licence, Manifest
-
-# What a manifest says to readers, and where its files are found; a change of the rest makes another
-# download. Of each file the name, size and digest count.
-_PROSE = ("title", "captions", "licence", "citation", "on_disk", "command", "note", "instructions")
-_PLACE = {"addresses": True, "about": True}
-_LEFT_OUT: dict[str, Any] = {
-    **dict.fromkeys((*_PROSE, "about"), True),
-    **{
-        files: {"__all__": _PLACE}
-        for files in ("archives", "caption_files", "files", "table_files")
-    },
-}
+from fscdata.download.fields import SOURCE_FILE, Licence
+from fscdata.download.kind import Manifest
 
 
 class SourceFile(BaseModel):
-    """A file as it was found: `name` in the data set's folder, or in what it was fetched from."""
+    """A fetched file; `name` is its path in the data set's folder or in its source."""
 
     name: str
     address: str | None
@@ -38,10 +26,18 @@ class SourceFile(BaseModel):
 
 
 class Source(BaseModel):
-    """A download, finished (`complete`) or under way.
+    """A download, finished or in progress.
 
-    `present` are the files that must be in the folder, with their sizes [bytes], `folders` those
-    that must be there; `packed` are the folders whose shards are made.
+    Attributes:
+        complete: whether it is finished.
+        manifest: the manifest's identity.
+        commit: of a hub's repository.
+        files: the fetched files, some of which may be gone again.
+        present: files that the folder must have, with their sizes [bytes].
+        folders: folders that it must have.
+        packed: folders whose shards are written.
+        samples: in all shards; likewise `captions`.
+        left_out: what is missing from the shards, counted by reason.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -64,42 +60,42 @@ class Source(BaseModel):
 
     @classmethod
     def start(cls, manifest: Manifest) -> Source:
-        """The record of a download that begins now."""
+        """The record of a new download."""
         return cls(
             title=manifest.title,
             licence=manifest.licence,
             citation=manifest.citation,
             fsckit=__version__,
             date=datetime.now(UTC).isoformat(timespec="seconds"),
-            manifest=_identity(manifest),
+            manifest=manifest.identity(),
         )
 
     def is_of(self, manifest: Manifest) -> bool:
-        """Whether the manifest says to fetch just what this was."""
-        return self.manifest == _identity(manifest)
+        """Whether this is a download of the manifest."""
+        return self.manifest == manifest.identity()
 
     def missing(self, folder: Path) -> list[str]:
-        """What of the folder is not there, or not with its size."""
+        """Recorded files and folders that are missing or have another size."""
         with access(folder, "read"):
             files = [name for name, size in self.present.items() if _size(folder / name) != size]
             return files + [name for name in self.folders if not (folder / name).is_dir()]
 
     def add_file(self, file: SourceFile) -> None:
-        """Take a file; one that was there already keeps what is known of its origin."""
+        """Record a file; an unchanged file that was not fetched again keeps its known origin."""
         known = next((old for old in self.files if old.name == file.name), None)
         if known is not None:
             self.files.remove(known)
             if known.sha256 == file.sha256 and file.address is None:
                 file = known
         self.files.append(file)
-        self.files.sort(key=lambda file: file.name)  # of a hub they come as they are done
+        self.files.sort(key=lambda file: file.name)  # files of a hub arrive in any order
 
 
 def read_source(folder: Path) -> Source | None:
-    """The record in a data set's folder, or None where there is none.
+    """The record in a data set's folder, or None without one.
 
     Raises:
-        FsckitError: it cannot be read.
+        FsckitError: the record cannot be read.
     """
     path = folder / SOURCE_FILE
     with access(path, "read"):
@@ -110,18 +106,14 @@ def read_source(folder: Path) -> Source | None:
         return Source.model_validate_json(content)
     except ValidationError:
         raise FsckitError(
-            f"{path}: not a record that this version of fsckit reads; download into another folder"
+            f"{path}: not a record that this version of fsckit can read; choose another folder"
         ) from None
 
 
 def write_source(folder: Path, source: Source) -> None:
-    """Write the record, whole or not at all."""
+    """Write the record atomically."""
     with atomic_file(folder / SOURCE_FILE) as file:
         file.write(source.model_dump_json(indent=2).encode() + b"\n")
-
-
-def _identity(manifest: Manifest) -> dict[str, object]:
-    return manifest.model_dump(mode="json", exclude=_LEFT_OUT, exclude_defaults=True)
 
 
 def _size(path: Path) -> int | None:

@@ -10,6 +10,7 @@ from typing import IO, Generic, Protocol, TypeVar
 
 from fscdata.base.errors import FsckitError
 from fscdata.contract import IMAGE_EXTENSIONS
+from fscdata.steps.archive import members
 
 Key = TypeVar("Key", Path, tuple[int, str])
 ENDINGS = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
@@ -88,7 +89,6 @@ class PictureArchives:
 
     def __init__(self, archives: Sequence[Path]) -> None:
         """Raises FsckitError where an archive cannot be read, or none has a picture."""
-        from fscdata.download.archive import members  # noqa: PLC0415
 
         self.place = ", ".join(str(path) for path in archives)
         self._archives = archives
@@ -115,7 +115,6 @@ class PictureArchives:
         return candidates[0] if candidates else "missing image"
 
     def read(self, wanted: Sequence[InArchive]) -> Iterator[tuple[InArchive, IO[bytes]]]:
-        from fscdata.download.archive import members  # noqa: PLC0415
 
         keys = set(wanted)
         for number, path in enumerate(self._archives):

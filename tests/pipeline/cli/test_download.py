@@ -1,4 +1,4 @@
-"""fscdata download and datasets, as a user runs them."""
+"""Runs fscdata download, datasets and retry as a user does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fscdata.cli.download import Engine, _img2dataset_options
+from fscdata.cli.download import parse_values
 from support.file_server import HTML, FileServer
 from support.installed import skip_without
 
@@ -52,7 +52,7 @@ def write(folder: Path, url: str) -> Path:
     return path
 
 
-def test_download_and_again(tmp_path: Path) -> None:
+def test_downloads_and_keeps_a_finished_data_set(tmp_path: Path) -> None:
     with FileServer() as server:
         for name in ("a.json", "b.json"):
             server.serve(name, b"[1, 2]")
@@ -67,7 +67,7 @@ def test_download_and_again(tmp_path: Path) -> None:
         planned = json.loads(run("download", path, "--dry-run", "--json").stdout)
         assert [file["size"] for file in planned["files"]] == [6, 6]
 
-        # A folder that a shell would split is quoted in what to do next.
+        # The next command quotes a folder with spaces.
         done = run("download", path, "--data-root", tmp_path / "my data")
         assert (tmp_path / "my data" / "two" / "b.json").read_bytes() == b"[1, 2]"
         terms, progress = done.stderr.index("Keep the notice."), done.stderr.index("fetching: ")
@@ -77,7 +77,7 @@ def test_download_and_again(tmp_path: Path) -> None:
         assert f"next: fscdata make-negatives '{tmp_path}/my data/two' --recipe" in done.stdout
 
         again = run("download", path, "--data-root", tmp_path / "my data")
-        assert "is there already, 2 files" in again.stdout
+        assert "already complete, 2 files" in again.stdout
         done = run("download", path, tmp_path / "it", "--json")
         report = json.loads(done.stdout)
         assert (report["already"], report["files"], report["bytes"]) == (False, 2, 12)
@@ -87,17 +87,17 @@ def test_download_and_again(tmp_path: Path) -> None:
         assert (done.stdout, done.stderr) == ("", "")
 
 
-def test_a_dry_run_says_that_a_table_is_missing(tmp_path: Path) -> None:
+def test_a_dry_run_reports_a_missing_table(tmp_path: Path) -> None:
     path = write(tmp_path, "http://127.0.0.1:1")
     before, after = path.read_text().split("files:\n")[0], path.read_text().partition("captions:")
     table = "table: mine.tsv\nurl_column: url\ncaption_column: text\n"
     path.write_text(before.replace("kind: files", "kind: urls") + table + "".join(after[1:]))
     skip_without("img2dataset", "download")
     done = run("download", path, tmp_path / "it", "--dry-run")
-    assert f"the table is {tmp_path}/it/mine.tsv, which is not there yet" in done.stdout
+    assert f"the table is {tmp_path}/it/mine.tsv, which does not exist yet" in done.stdout
 
 
-def test_quiet_shows_the_terms_of_what_is_fetched(tmp_path: Path) -> None:
+def test_quiet_prints_the_terms(tmp_path: Path) -> None:
     with FileServer() as server:
         for name in ("a.json", "b.json"):
             server.serve(name, b"[1, 2]")
@@ -108,11 +108,14 @@ def test_quiet_shows_the_terms_of_what_is_fetched(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("page.parquet", "HTML in place of a parquet"), ("page.bin", "HTML in place of a file")]
-    + [(name, "HTML in place of a t") for name in ("page.txt", "page.xz", "page.bz2")]
-    + [("page.jsonl", "HTML in place of a json"), ("page.html", "")],
+    [
+        ("page.parquet", "HTML page instead of a parquet"),
+        ("page.bin", "HTML page instead of a file"),
+    ]
+    + [(name, "HTML page instead of a t") for name in ("page.txt", "page.xz", "page.bz2")]
+    + [("page.jsonl", "HTML page instead of a json"), ("page.html", "")],
 )
-def test_a_page_of_status_200_in_place_of_a_file(tmp_path: Path, name: str, sentence: str) -> None:
+def test_refuses_an_html_page_of_status_200(tmp_path: Path, name: str, sentence: str) -> None:
     with FileServer() as server:
         server.serve("a.json", b"[1, 2]")
         server.serve(name, HTML)
@@ -135,25 +138,31 @@ def test_a_page_of_status_200_in_place_of_a_file(tmp_path: Path, name: str, sent
         ("a='2024-01-02'", "2024-01-02"),
     ],
 )
-def test_options_are_yaml_else_text(word: str, value: object) -> None:
-    assert _img2dataset_options([word], Engine.MULTIPROCESSING, None) == {"a": value}
+def test_reads_option_values_as_yaml_or_text(word: str, value: object) -> None:
+    assert parse_values([word]) == {"a": value}
 
 
-def test_what_goes_wrong_is_one_sentence(tmp_path: Path) -> None:
+def test_a_mistake_is_one_sentence(tmp_path: Path) -> None:
     with FileServer() as server:
         path = write(tmp_path, server.url)
         for words, sentence in [
-            (("download", "nothing"), "nothing: no such data set (there are: "),
+            (("download", "nothing"), "unknown data set 'nothing'; choose "),
             (("download", path, tmp_path / "it"), "a.json"),
-            (("download", path, "memory://it"), "downloads need a local folder"),
-            (("download", path, "-o", "image_size=3"), "is no table of URLs; leave --engine"),
+            (("download", path, "memory://it"), "expected a local folder"),
+            (
+                ("download", path, "-o", "image_size=3"),
+                "kind 'files' does not use -o; leave the option out",
+            ),
             (
                 ("download", path, "--min-success", "0.5"),
-                "--min-success, --retries and -o out",
+                "kind 'files' does not use --min-success; leave",
             ),
-            (("download", path, "--keep-archives"), "has no archives that are packed"),
-            (("download", path, "-o", "image_size"), "write it as NAME=VALUE"),
-            (("retry", tmp_path), "was not made by 'fscdata download'"),
+            (
+                ("download", path, "--keep-archives"),
+                "kind 'files' does not use --keep-archives; leave",
+            ),
+            (("download", path, "-o", "image_size"), "expected NAME=VALUE"),
+            (("retry", tmp_path), "not made by 'fscdata download'"),
         ]:
             done = run(*words, code=1)
             assert sentence in done.stderr
@@ -162,7 +171,7 @@ def test_what_goes_wrong_is_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_datasets(tmp_path: Path, as_json: bool) -> None:
+def test_lists_data_sets(tmp_path: Path, as_json: bool) -> None:
     if not as_json:
         table = run("datasets", "--data-root", tmp_path).stdout
         for word in ("coco", "laion-coco-100k", "archive", "about 20.1 GB", "CC BY 4.0", "no"):

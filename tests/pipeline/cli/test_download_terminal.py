@@ -1,4 +1,4 @@
-"""What a person sees: fscdata download and datasets in a pseudo-terminal, and without one."""
+"""Checks what fscdata download and datasets print in a pseudo-terminal, and without one."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from pathlib import Path
 
 import pytest
 
-from fscdata.manifest import shipped_manifests
+from fscdata.download.manifest import shipped_manifests
 from support.file_server import FileServer, Served
 from support.manifests import manifest
 from support.tars import jpeg
 
 COLUMNS = 80
-CAPTIONS = b"image,caption\n" + b"".join(b"%d.jpg,Picture %d.\n" % (i, i) for i in range(13))
+CAPTIONS = b"image,caption\n" + b"".join(b"%d.jpg,Image %d.\n" % (i, i) for i in range(13))
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 BAR = re.compile(r"━ fetching: (\S+ \w+) of (\S+ \w+), (\d) of 2 files(?:, (\d+:\d\d:\d\d) left)?$")
 
 
 def in_terminal(*words: object) -> tuple[int, list[str]]:
-    """The exit status, and what was written to a terminal of 80 columns: its lines, and each state
-    of those that were written over."""
+    """The exit code, and the lines written to a terminal of 80 columns, overwritten ones too."""
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
     process = subprocess.Popen(
@@ -48,7 +47,7 @@ def in_terminal(*words: object) -> tuple[int, list[str]]:
 def read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 2**16)
-    except OSError:  # Linux says so when nobody holds the other end
+    except OSError:  # on Linux, when the other end is closed
         return b""
 
 
@@ -57,13 +56,13 @@ def command(*words: object) -> list[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This one, but for what overrules the size and the kind of a terminal."""
+    """This environment without variables that override the terminal's size and kind."""
     rules = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
     return {name: value for name, value in os.environ.items() if name not in rules} | more
 
 
 def table(lines: list[str]) -> dict[str, str]:
-    """The closing table, by its header; nothing may stand between its lines."""
+    """The closing table by its header; its lines must be contiguous."""
     [top] = [number for number, line in enumerate(lines) if line.startswith("┏")]
     head, rule, row, bottom = lines[top + 1 : top + 5]
     assert (rule[0], bottom[0]) == ("┡", "└")
@@ -74,21 +73,21 @@ def table(lines: list[str]) -> dict[str, str]:
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Iterator[Path]:
-    """The manifest of an archive of 12 pictures and captions of 13, from a slow server."""
+    """The manifest of an archive of 12 images and 13 captions on a slow server."""
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as archive:
         archive.writestr("unused.bin", bytes(500_000))
-        archive.writestr("11.jpg", b"no picture")
+        archive.writestr("11.jpg", b"not an image")
         for i in range(11):
             archive.writestr(f"{i}.jpg", jpeg((i, i, i)))
     with FileServer() as server:
-        address = server.serve("pictures.zip", Served(zipped.getvalue(), pause=0.1))
+        address = server.serve("images.zip", Served(zipped.getvalue(), pause=0.1))
         size = len(zipped.getvalue())
         captions = server.serve("captions.csv", CAPTIONS)
         manifest(
             tmp_path,
             kind="archive",
-            archives=[{"name": "pictures.zip", "addresses": [address], "size": size}],
+            archives=[{"name": "images.zip", "addresses": [address], "size": size}],
             caption_files=[
                 {"name": "captions.csv", "addresses": [captions], "size": len(CAPTIONS)}
             ],
@@ -98,7 +97,7 @@ def slow(tmp_path: Path) -> Iterator[Path]:
 
 
 def check_closing(lines: list[str], data: Path) -> None:
-    """The table, and under it what was left out by reason."""
+    """Check the table and the reasons below it."""
     cells = table(lines)
     size = sum(path.stat().st_size for path in (data / "sources").iterdir() if path.is_file())
     assert re.fullmatch(r"\d+\.\d", seconds := cells.pop("seconds"))
@@ -113,16 +112,16 @@ def check_closing(lines: list[str], data: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_bar_in_a_terminal(slow: Path, tmp_path: Path) -> None:
+def test_shows_a_bar_in_a_terminal(slow: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     code, lines = in_terminal("download", slow, data, "--keep-archives")
     assert code == 0
     assert lines[0] == "Small; licence: MIT (https://example.org/mit). Keep the notice."
     seen = [match.groups() for line in lines if (match := BAR.search(line))]
-    assert len({done for done, *_ in seen}) > 5, "it moves"
+    assert len({done for done, *_ in seen}) > 5, "the bar moves"
     assert {total for _, total, *_ in seen} == {seen[0][1]}
     assert [files for *_, files, _ in seen] == sorted(files for *_, files, _ in seen)
-    assert seen[-1][0] == seen[-1][1], "in the end all bytes are there"
+    assert seen[-1][0] == seen[-1][1], "it ends with all bytes"
     assert seen[-1][2] == "2", "and all files"
     assert any(left is not None and left > "0:00:00" for *_, left in seen)
     assert all(len(line) <= COLUMNS for line in lines[1:] if "fetching" in line)
@@ -130,7 +129,7 @@ def test_a_bar_in_a_terminal(slow: Path, tmp_path: Path) -> None:
     check_closing(lines, data)
 
 
-def test_lines_without_a_terminal(slow: Path, tmp_path: Path) -> None:
+def test_prints_lines_without_a_terminal(slow: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     done = subprocess.run(
         command("download", slow, data, "--keep-archives"),
@@ -146,8 +145,8 @@ def test_lines_without_a_terminal(slow: Path, tmp_path: Path) -> None:
     check_closing(done.stdout.splitlines(), data)
 
 
-def test_names_of_data_sets_are_readable(tmp_path: Path) -> None:
-    """Whatever else has to be cut: a name is what 'fscdata download' wants."""
+def test_shows_whole_names_of_data_sets(tmp_path: Path) -> None:
+    """A long folder may be cut, but 'fscdata download' needs the name."""
     long = tmp_path / "a-long-name-of-a-folder" / "another-long-name" / "data"
     code, lines = in_terminal("datasets", "--data-root", long)
     assert code == 0

@@ -1,0 +1,346 @@
+"""A data set repository of the Hugging Face hub, or of a mirror of it, at one commit.
+
+`huggingface_hub` lists files and resolves revisions, tokens and refusals. The bytes come through
+`fetch_file`, because the library's own download (2.4) restarts a file after every kill and leaves
+a cache in the folder. The hub is `HF_ENDPOINT`; the token is `HF_TOKEN` or that of `hf auth login`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from threading import Event, Lock
+from urllib.parse import quote
+
+from fscdata.base.errors import FsckitError, first_line
+from fscdata.base.extras import requires
+from fscdata.base.parallel import run_concurrently
+from fscdata.base.text import printable
+from fscdata.download.fetch import RETRY_POLICY, fetch_file
+from fscdata.download.fields import expand_braces
+from fscdata.download.http import RetryPolicy
+
+with requires("download", "the Hugging Face hub"):
+    from huggingface_hub import HfApi, constants, errors, get_hf_file_metadata
+    from huggingface_hub.hf_api import RepoFile
+    from huggingface_hub.utils import (
+        build_hf_headers,
+        hf_raise_for_status,
+        http_backoff,
+        validate_repo_id,
+    )
+
+THREADS = 4  # the hub throttles clients that open more connections
+
+_FORBIDDEN = (401, 403)
+_SETTINGS = "HF_ENDPOINT and the proxy (HTTPS_PROXY)"
+# Releases of huggingface_hub use different HTTP libraries.
+_NETWORK = {"httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3"}
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a repository; the hub publishes no sha256 of small files, which are not in LFS."""
+
+    path: str
+    size: int
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class HubFetched:
+    """A complete file, by its path in the repository."""
+
+    path: str
+    address: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Repository:
+    """The files of a data set repository at a commit, sorted by path."""
+
+    endpoint: str
+    name: str
+    commit: str
+    files: tuple[HubFile, ...]
+
+    def address(self, file: HubFile) -> str:
+        """Where the hub serves a file; it redirects large files to its storage."""
+        return f"{self.endpoint}/datasets/{self.name}/resolve/{self.commit}/{quote(file.path)}"
+
+    def select(self, patterns: Sequence[str], optional_stars: bool = False) -> list[HubFile]:
+        """The files that the patterns name, each once.
+
+        A pattern is a path, a series such as `{00000..00013}.tar`, which must be complete, or a
+        wildcard such as `*.tar`, which skips hidden files.
+
+        Args:
+            patterns: of paths in the repository.
+            optional_stars: whether a wildcard may match no file.
+
+        Raises:
+            FsckitError: a pattern matches no file, or a file's path could leave its folder.
+        """
+        by_path = {file.path: file for file in self.files}
+        visible = [path for path in by_path if not _is_hidden(path)]
+        chosen: dict[str, HubFile] = {}
+        for name in (name for pattern in patterns for name in expand(pattern)):
+            paths = [name] if name in by_path else [p for p in visible if fnmatchcase(p, name)]
+            if not paths and not (optional_stars and "*" in name):
+                raise FsckitError(
+                    f"{self.name}: has no '{printable(name)}' at commit {self.commit}; correct the "
+                    f"manifest, or choose another revision"
+                )
+            chosen |= {path: by_path[path] for path in paths}
+        for path in chosen:
+            _check_path(self, path)
+        return list(chosen.values())
+
+    def fetch_files(
+        self,
+        files: Sequence[HubFile],
+        folder: Path,
+        progress: Callable[[int], None],
+        say: Callable[[str], None] = lambda sentence: None,
+        policy: RetryPolicy = RETRY_POLICY,
+    ) -> Generator[HubFetched, None, None]:
+        """Fetch files into a folder, under their paths in the repository.
+
+        Yields each file when it is complete. A complete file is kept, a partial one resumes.
+        Closing the generator stops the threads.
+
+        Args:
+            files: some of this repository's.
+            folder: where they go.
+            progress: as that of `fetch_file`, for all files; called by one thread at a time.
+            say: gets a sentence before each wait.
+            policy: when to give up; its `say` and `sleep` are not used.
+
+        Raises:
+            FsckitError: the hub cannot be reached or refuses, a file differs from its listing, or
+                the folder cannot be written. Partial files stay, so that another call resumes them.
+        """
+        stopped, lock = Event(), Lock()
+
+        def count(size: int) -> None:
+            if stopped.is_set():
+                raise _StoppedError
+            with lock:
+                progress(size)
+
+        def sleep(seconds: float) -> None:
+            if stopped.wait(seconds):
+                raise _StoppedError
+
+        def say_unless_stopped(sentence: str) -> None:
+            if not stopped.is_set():
+                say(sentence)
+
+        stoppable = replace(policy, sleep=sleep, say=say_unless_stopped)
+
+        def fetch_one(file: HubFile) -> HubFetched:
+            return self._fetch(file, folder, count, stoppable)
+
+        with closing(run_concurrently(fetch_one, files, THREADS, stopped)) as fetched:
+            yield from fetched
+
+    def _fetch(
+        self,
+        file: HubFile,
+        folder: Path,
+        progress: Callable[[int], None],
+        policy: RetryPolicy,
+    ) -> HubFetched:
+        address = self.address(file)
+        try:
+            fetched = fetch_file(
+                [address],
+                folder / file.path,
+                size=file.size,
+                sha256=file.sha256,
+                progress=progress,
+                headers=_headers(),
+                policy=policy,
+            )
+        except FsckitError:
+            self._raise_refusal(file)
+            raise
+        return HubFetched(file.path, address, fetched.size, fetched.sha256)
+
+    def _raise_refusal(self, file: HubFile) -> None:
+        """Raises FsckitError with the hub's reason if the hub refuses the file."""
+        try:
+            get_hf_file_metadata(self.address(file), endpoint=self.endpoint)
+        except Exception as error:
+            reason = _refusal(error, self.endpoint, self.commit, file.path)
+            if reason is not None:
+                raise FsckitError(f"{self.name}: {reason}") from None
+
+
+class _StoppedError(Exception):
+    """Ends the other threads when one file has failed."""
+
+
+def list_files(
+    name: str, revision: str | None = None, say: Callable[[str], None] = lambda sentence: None
+) -> Repository:
+    """List the files of the repository `OWNER/NAME`.
+
+    Args:
+        name: of the repository.
+        revision: a commit, branch or tag; None for the main branch.
+        say: gets a sentence before each wait for a busy hub.
+
+    Raises:
+        FsckitError: the hub cannot be reached or refuses, or the repository or revision is unknown.
+    """
+    # The library reads the variable only once, when it is imported.
+    endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
+    revision = revision or "main"
+    with _hub_errors(endpoint, name, revision), _waits_reported(say):
+        commit = _commit(endpoint, name, revision)
+        tree = HfApi(endpoint).list_repo_tree(
+            name, repo_type="dataset", revision=commit, recursive=True
+        )
+        files = tuple(
+            HubFile(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else None)
+            for entry in sorted(tree, key=lambda entry: entry.path)
+            if isinstance(entry, RepoFile)
+        )
+    return Repository(endpoint, name, commit, files)
+
+
+def _commit(endpoint: str, name: str, revision: str) -> str:
+    """The commit of a revision, with retries; `HfApi.dataset_info` gives up at the first 503."""
+    validate_repo_id(name)
+    address = f"{endpoint}/api/datasets/{name}/revision/{quote(revision, safe='')}"
+    response = http_backoff("GET", address, headers=_headers())
+    hf_raise_for_status(response)
+    commit: str = response.json()["sha"]
+    return commit
+
+
+def _headers() -> dict[str, str]:
+    """The user agent, and the token if the user has one."""
+    headers: dict[str, str] = build_hf_headers(library_name="fsckit")
+    return headers
+
+
+def expand(pattern: str) -> list[str]:
+    """The names that a pattern's braces stand for.
+
+    Raises:
+        FsckitError: a brace is not closed, or the braces stand for too many files.
+    """
+    try:
+        return expand_braces(pattern)
+    except ValueError as error:
+        raise FsckitError(f"{printable(str(error))}; write it as {{00000..00013}}.tar") from None
+
+
+def _is_hidden(path: str) -> bool:
+    """Whether a shell's `*` skips the path. Partial files of `fetch_file` are hidden too."""
+    return any(re.match(r"\.[^.\\]", part) for part in path.split("/"))
+
+
+def _check_path(repository: Repository, path: str) -> None:
+    """Raises FsckitError unless a path is that of a visible file below a folder."""
+    parts = path.split("/")
+    plain = path.isprintable() and "\\" not in path and ":" not in path
+    if not plain or any(not part or part.startswith(".") for part in parts):
+        raise FsckitError(
+            f"{repository.name}: refused its file '{printable(path)}', whose path could leave the "
+            f"folder; tell the repository's owner"
+        )
+
+
+@contextmanager
+def _hub_errors(endpoint: str, name: str, revision: str) -> Iterator[None]:
+    """Turn the hub's and the network's errors in the block into one sentence.
+
+    Raises:
+        FsckitError: the hub refused, cannot be reached, or is not a hub.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = _refusal(error, endpoint, revision) or _failure(error, endpoint)
+        if reason is None:
+            raise
+        raise FsckitError(f"{printable(name)}: {reason}") from None
+
+
+@contextmanager
+def _waits_reported(say: Callable[[str], None]) -> Iterator[None]:
+    """Send the library's messages about waits to `say`; on stderr they would break the bar."""
+    logger = logging.getLogger("huggingface_hub")
+    before, logger.handlers = logger.handlers, [_SayHandler(say)]
+    try:
+        yield
+    finally:
+        logger.handlers = before
+
+
+class _SayHandler(logging.Handler):
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(record.getMessage())
+
+
+def _refusal(error: Exception, endpoint: str, revision: str, path: str = "") -> str | None:
+    """What the hub refuses and what to do about it; None for other errors.
+
+    `path` is that of the requested file.
+    """
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"this repository is gated; request access on its page at {endpoint}, then set "
+            f"HF_TOKEN to your token from {endpoint}/settings/tokens, or run 'hf auth login'"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            f"{endpoint} has no such data set repository, or it is private; check the name, or "
+            f"set HF_TOKEN to a token that may read it"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"unknown revision '{printable(revision)}'; give a branch, a tag or a full commit"
+    if isinstance(error, errors.EntryNotFoundError):
+        return (
+            f"the hub lists '{printable(path)}' at commit {revision} but does not have it; retry "
+            f"later, or set HF_ENDPOINT to another mirror"
+        )
+    if isinstance(error, errors.HFValidationError):
+        return "not a repository name; write OWNER/NAME"
+    if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in _FORBIDDEN:
+        return (
+            f"{endpoint} answers {error.response.status_code}; set HF_TOKEN to a valid token from "
+            f"{endpoint}/settings/tokens, or unset a stale one"
+        )
+    return None
+
+
+def _failure(error: Exception, endpoint: str) -> str | None:
+    """What is wrong with the network or the hub; None for other errors."""
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set, which forbids requests to the hub; unset it"
+    if isinstance(error, errors.HfHubHTTPError):
+        status = error.response.status_code
+        return f"{endpoint} answers {status}; retry later, or set HF_ENDPOINT to a mirror"
+    # Before the network's: the JSON error of `requests` is a ValueError too.
+    if isinstance(error, (ValueError, KeyError, TypeError)):
+        return f"{endpoint} does not answer like a Hugging Face hub; check {_SETTINGS}"
+    if type(error).__module__.partition(".")[0] in _NETWORK or isinstance(error, OSError):
+        reason = first_line(error)
+        return f"{endpoint} cannot be reached ({reason}); check the network, {_SETTINGS}"
+    return None

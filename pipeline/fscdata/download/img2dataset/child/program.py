@@ -1,0 +1,66 @@
+"""The program that runs in img2dataset's environment; it imports the standard library only.
+
+`describe` prints as JSON what is installed there. `download` calls `img2dataset.download` with the
+arguments from a line of JSON on standard input.
+
+The folder holds nothing else: Python puts it first on the path of the program's imports.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import signal
+import sys
+import threading
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+
+def describe() -> dict[str, Any]:
+    """img2dataset's version, options and engines; empty if it is not installed.
+
+    Its source is parsed, because importing it takes seconds.
+    """
+    spec = find_spec("img2dataset")
+    if spec is None or spec.origin is None:
+        return {}
+    source = Path(spec.origin).with_name("main.py").read_text(encoding="utf-8")
+    functions = (node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef))
+    download = next(function for function in functions if function.name == "download")
+    engines = [name for name in ("ray", "pyspark") if find_spec(name) is not None]
+    return {
+        "version": version("img2dataset"),
+        "options": [argument.arg for argument in download.args.args],
+        "engines": ["multiprocessing", *engines],
+    }
+
+
+def _die_with_parent() -> None:
+    """Kill this process and its workers when standard input closes, because fscdata is gone.
+
+    Surviving workers would write into the folder of the next run.
+    """
+    while os.read(0, 1):
+        pass
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def main() -> None:
+    if sys.argv[1] == "describe":
+        sys.stdout.write(json.dumps(describe()))
+        return
+    arguments = json.loads(sys.stdin.readline())
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    import_module("img2dataset").download(**arguments)
+
+
+# webdataset imports torch if it can, which img2dataset does not need: that is half of every
+# process's start and most of its memory. At module level, because each worker runs this file too.
+sys.modules["torch"] = None  # type: ignore[assignment]
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""What every kind of manifest has in common, and what a kind may override."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from fscdata.base.errors import FsckitError
+from fscdata.base.progress import Reporter
+from fscdata.download.fields import (
+    SHARDS,
+    Licence,
+    Model,
+    OptionalProse,
+    Prose,
+    RemoteFile,
+    Text,
+)
+
+if TYPE_CHECKING:
+    from fscdata.download.session import Session
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to download; None and False leave the choice to the manifest's kind.
+
+    Attributes:
+        keep_archives: whether archives stay when their images are packed.
+        min_success: share of a URL table's probed rows that must succeed.
+        retries: rounds for a URL table's rows that failed temporarily.
+        engine: img2dataset's distributor.
+        workers: img2dataset's processes.
+        img2dataset: further options of that tool.
+    """
+
+    keep_archives: bool = False
+    min_success: float | None = None
+    retries: int = 0
+    engine: str | None = None
+    workers: int | None = None
+    img2dataset: Mapping[str, Any] = field(default_factory=dict)
+
+
+DEFAULTS = Options()
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """A file to fetch; `size` [bytes] is None if unknown, and published if `exact`."""
+
+    name: str
+    address: str
+    size: int | None
+    exact: bool
+
+
+class Manifest(Model):
+    """The fields and the work of a manifest, whatever its kind.
+
+    A kind is a module `kinds/NAME.py` whose class `Kind` extends this one. Its fields are those of
+    the manifest; what its dump contains identifies a data set, so fields that only describe it are
+    `Prose`.
+    """
+
+    # The fields of `Options` that this kind reads; others are refused.
+    uses: ClassVar[frozenset[str]] = frozenset()
+
+    kind: Text
+    title: Prose
+    captions: Prose
+    licence: Annotated[Licence, Field(exclude=True)]
+    citation: Prose
+    on_disk: Prose
+    command: OptionalProse = None
+    note: OptionalProse = None
+
+    def fetch(self, session: Session) -> None:
+        """Fetch everything the manifest lists, and record the files that must stay.
+
+        Raises:
+            FsckitError: a source is unreachable or wrong, or the disk is too small.
+        """
+        raise NotImplementedError
+
+    def remote_files(self) -> list[RemoteFile]:
+        """The files that the manifest names one by one."""
+        return []
+
+    def planned_files(self, options: Options, reporter: Reporter) -> list[PlannedFile]:
+        """What `fetch` would fetch; servers are asked for sizes that the manifest lacks.
+
+        Raises:
+            FsckitError: a server or the options refuse.
+        """
+        # The HTTP library takes a while to import and is optional; listings need none of it.
+        from fscdata.download.http import ask_sizes  # noqa: PLC0415
+
+        files = self.remote_files()
+        asked = ask_sizes([file for file in files if file.size is None])
+        return [
+            PlannedFile(
+                file.name,
+                file.addresses[0],
+                asked.get(file.name, file.expected_size),
+                exact=file.size is not None,
+            )
+            for file in files
+        ]
+
+    @property
+    def expected_bytes(self) -> int | None:
+        """Bytes to fetch as far as the manifest knows; None if it knows nothing."""
+        return sum(file.expected_size or 0 for file in self.remote_files()) or None
+
+    @property
+    def shard_folders(self) -> list[str]:
+        """Folders that will hold shards and may not hold any before."""
+        return [SHARDS]
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether the data set consists of samples, and is a failure without any."""
+        return True
+
+    def check_missing(self, folder: Path, missing: Sequence[str]) -> None:
+        """Raises FsckitError if `fetch` cannot restore these recorded files."""
+
+    def check_finished(self, folder: Path, options: Options) -> None:
+        """Raises FsckitError if the options ask for what a finished data set lacks."""
+
+    def planning_notes(self, folder: Path) -> list[str]:
+        """Sentences for a user who considers a download."""
+        return []
+
+    def closing_notes(self, folder: Path, left_out: Mapping[str, int]) -> list[str]:
+        """Sentences for a user whose download is finished; `left_out` counts by reason."""
+        return []
+
+    @classmethod
+    def retry_rows(cls, session: Session, times: int) -> None:
+        """Fetch once more, in up to `times` rounds, what failed temporarily.
+
+        Raises:
+            FsckitError: the kind has nothing to retry.
+        """
+        raise FsckitError(
+            f"{session.folder}: only a data set of a URL table can be retried; rerun 'fscdata "
+            f"download' to restore the files of this one"
+        )
+
+    def check_options(self, options: Options) -> None:
+        """Raises FsckitError for options that this kind does not use."""
+        given = {name for name, value in vars(options).items() if value != getattr(DEFAULTS, name)}
+        if unused := [name for name in vars(options) if name in given - self.uses]:
+            names = ", ".join(f"`{name}`" for name in unused)
+            raise FsckitError(f"kind '{self.kind}' does not use {names}; leave the option out")
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that tell one data set from another; a change of the others keeps it valid."""
+        return self.model_dump(mode="json", exclude_defaults=True)
