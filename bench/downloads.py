@@ -25,9 +25,10 @@ import requests
 import yaml
 
 import common  # noqa: F401  (finds tests/support)
-from fscdata.download.fetch import fetch
-from fscdata.manifest import Manifest, load_manifest
-from fscdata.steps.download import download
+from fscdata.download.fetch import fetch_file
+from fscdata.download.kind import Manifest
+from fscdata.download.manifest import load_manifest
+from fscdata.download.run import download
 from fscdata.steps.pack import pack
 from support.file_server import Answer, Drop, FileServer, Served
 from support.hub_server import HubRepository, HubServer
@@ -124,7 +125,7 @@ def beside_a_bare_download(folder: Path) -> None:
             start = time.perf_counter()
             bare(address, folder / f"bare{i}")
             middle = time.perf_counter()
-            fetch([address], folder / f"ours{i}")
+            fetch_file([address], folder / f"ours{i}")
             seconds["bare"].append(middle - start)
             seconds["ours"].append(time.perf_counter() - middle)
             for name in ("bare", "ours"):

@@ -25,7 +25,7 @@ from support.hub_server import STALE_TOKEN, TOKEN, HubRepository, HubServer
 from support.manifests import manifest
 
 OLD, NEW = "0" * 39 + "1", "0" * 39 + "2"
-NAME = "somebody/pictures"
+NAME = "somebody/images"
 QUICK = RetryPolicy(first_wait=0.01, longest_wait=0.01)
 TARS = [f"{i:05d}.tar" for i in range(3)]
 # Fetches into the folder argv[1], as a process that can be killed.
@@ -33,6 +33,7 @@ SCRIPT = f"""
 import sys
 from pathlib import Path
 from fscdata.base.errors import FsckitError
+from fscdata.download.hub import list_files
 try:
     repository = list_files({NAME!r})
     files = repository.select(["*.tar"])
@@ -57,7 +58,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     """Two commits of one repository; the libraries' waits are cut short."""
     new = {name: tar(name) for name in TARS} | {
         ".gitattributes": b"*.tar filter=lfs",
-        "README.md": b"pictures",
+        "README.md": b"images",
         "more/captions #1.json": b'{"a": 1}',
     }
     old = {"00000.tar": tar("old")}
@@ -92,7 +93,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return tmp_path / "pictures"
+    return tmp_path / "images"
 
 
 def fetch(

@@ -57,13 +57,13 @@ def test_every_shipped_manifest_is_valid(name: str) -> None:
         assert loaded.command.startswith("fscdata make-negatives {folder} ")
 
 
-def test_the_data_sets_that_the_recipes_name_are_shipped() -> None:
+def test_ships_the_data_sets_of_the_recipes() -> None:
     assert {"coco", "cc3m-100k", "laion-coco-100k", "cc3m", "sugarcrepe"} <= set(
         shipped_manifests()
     )
 
 
-def test_sizes_that_are_published_and_those_that_are_not(tmp_path: Path) -> None:
+def test_sums_published_and_rounded_sizes(tmp_path: Path) -> None:
     loaded = load_manifest(str(manifest(tmp_path)))
     assert [(file.name, file.expected_size) for file in loaded.remote_files()] == [
         ("captions.tsv", 5),
@@ -180,15 +180,15 @@ def test_a_mistake_names_file_line_and_field(
         (b"#" * (2**20 + 1), "larger than a manifest"),
     ],
 )
-def test_what_is_no_manifest_at_all(tmp_path: Path, content: bytes, words: str) -> None:
+def test_refuses_what_is_not_a_manifest(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "odd.yaml"
     path.write_bytes(content)
     with pytest.raises(FsckitError, match=words):
         load_manifest(str(path))
 
 
-def test_a_name_or_a_path_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(FsckitError, match=r"coc: choose .*coco, "):
+def test_reports_an_unknown_name_or_path(tmp_path: Path) -> None:
+    with pytest.raises(FsckitError, match=r"unknown data set .coc.; choose .*coco, "):
         load_manifest("coc")
     with pytest.raises(FsckitError, match=r"none\.yaml: cannot be read"):
         load_manifest(str(tmp_path / "none.yaml"))
@@ -211,7 +211,7 @@ on_disk: shards
 
 
 @pytest.mark.parametrize("images", ["shards", "./shards/", "shards/deep", "valid/shards/a"])
-def test_pictures_do_not_lie_where_shards_are_made(tmp_path: Path, images: str) -> None:
+def test_refuses_images_where_shards_are_written(tmp_path: Path, images: str) -> None:
     path = tmp_path / "local.yaml"
     path.write_text(LOCAL.format(images=images))
     with pytest.raises(FsckitError, match=r"line 3: images: '.*' is where shards are written"):
@@ -221,7 +221,7 @@ def test_pictures_do_not_lie_where_shards_are_made(tmp_path: Path, images: str) 
 
 
 def of_kind(path: Path, kind: str, more: str) -> Manifest:
-    """A manifest of another kind, with the terms of the good one."""
+    """A manifest of another kind, with the terms of GOOD."""
     head, tail = GOOD.split("archives:\n")[0], GOOD[GOOD.index("captions: the column") :]
     path.write_text(head.replace("archive", kind) + more + tail)
     return load_manifest(str(path))
@@ -264,7 +264,7 @@ def test_braces_stand_for_many_files(tmp_path: Path) -> None:
             files_of(path, name, address, more)
 
 
-def test_a_table_is_fetched_or_lies_there(tmp_path: Path) -> None:
+def test_a_table_is_either_fetched_or_local(tmp_path: Path) -> None:
     path, columns = tmp_path / "urls.yaml", "url_column: url\ncaption_column: text\n"
     file = "table_files: [{name: a.tsv, addresses: [https://example.org/a.tsv]}]\n"
     assert of_kind(path, "urls", file + columns).remote_files()[0].name == "a.tsv"
@@ -283,13 +283,15 @@ def test_a_table_is_fetched_or_lies_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["shards", "sources/a", "./urls"])
-def test_captions_of_a_repository_do_not_lie_where_shards_do(tmp_path: Path, folder: str) -> None:
+def test_refuses_captions_of_a_repository_where_shards_are_written(
+    tmp_path: Path, folder: str
+) -> None:
     archive = f"caption_archive: {{file: a.tar, folder: {folder}}}\n"
     with pytest.raises(FsckitError, match=r"line 4: caption_archive\.folder: .*rename it"):
         of_kind(tmp_path / "hub.yaml", "huggingface", "repository: a/b\n" + archive)
 
 
-def test_new_mirrors_and_other_prose_leave_a_data_set_what_it_is(tmp_path: Path) -> None:
+def test_mirrors_and_prose_do_not_identify_a_data_set(tmp_path: Path) -> None:
     source = Source.start(load_manifest(str(manifest(tmp_path))))
     same = manifest(
         tmp_path,
@@ -308,7 +310,7 @@ def test_new_mirrors_and_other_prose_leave_a_data_set_what_it_is(tmp_path: Path)
         assert not source.is_of(load_manifest(str(manifest(tmp_path, change))))
 
 
-def test_other_files_of_a_repository_make_another_data_set(tmp_path: Path) -> None:
+def test_files_of_a_repository_identify_a_data_set(tmp_path: Path) -> None:
     def hub(files: str) -> Manifest:
         return of_kind(tmp_path / "hub.yaml", "huggingface", f"repository: a/b\nfiles: {files}\n")
 
