@@ -77,7 +77,7 @@ def test_a_sixth_kind_is_one_file(tmp_path: Path) -> None:
 
 def test_an_unknown_kind_lists_the_known_ones() -> None:
     for name in ("note", "../run", "__init__", "", None, ["files"]):
-        with pytest.raises(FsckitError, match="unknown kind .*; choose archive, files, hugging"):
+        with pytest.raises(FsckitError, match=r"unknown kind .*; choose archive, files, hugging"):
             find_kind(name)
 
 

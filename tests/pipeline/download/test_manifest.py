@@ -283,9 +283,7 @@ def test_a_table_is_either_fetched_or_local(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["shards", "sources/a", "./urls"])
-def test_refuses_captions_of_a_repository_where_shards_are_written(
-    tmp_path: Path, folder: str
-) -> None:
+def test_refuses_repository_captions_where_shards_are_written(tmp_path: Path, folder: str) -> None:
     archive = f"caption_archive: {{file: a.tar, folder: {folder}}}\n"
     with pytest.raises(FsckitError, match=r"line 4: caption_archive\.folder: .*rename it"):
         of_kind(tmp_path / "hub.yaml", "huggingface", "repository: a/b\n" + archive)
