@@ -46,7 +46,7 @@ def download(
         ),
     ],
     folder: Annotated[
-        str | None, typer.Argument(help="destination; default: the folder NAME in --data-root")
+        str | None, typer.Argument(help="destination", show_default="NAME in --data-root")
     ] = None,
     data_root: DataRoot = Path("data"),
     dry_run: Annotated[
@@ -60,7 +60,8 @@ def download(
         typer.Option(
             min=0,
             max=1,
-            help="URL tables: share of probed rows that must succeed; default: 0.5",
+            help="URL tables: share of probed rows that must succeed",
+            show_default="0.5",
         ),
     ] = None,
     retries: Annotated[
@@ -68,10 +69,10 @@ def download(
     ] = 0,
     engine: Annotated[
         Engine | None,
-        typer.Option(help="URL tables: where img2dataset runs; default: multiprocessing"),
+        typer.Option(help="URL tables: where img2dataset runs", show_default="multiprocessing"),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="URL tables: processes; default: one per core")
+        int | None, typer.Option(min=1, help="URL tables: processes", show_default="one per core")
     ] = None,
     img2dataset: Annotated[
         list[str] | None,

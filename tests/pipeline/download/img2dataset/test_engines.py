@@ -35,7 +35,7 @@ KINDS = [
 ]  # fmt: skip
 PER_SHARD = 10
 FAILURES = {"time-out": "4", "HTTP 404": "2", "not an image": "1", "HTTP 5xx": "1"}
-TABLE = "".join(f"a image {i}\t{{url}}/{kind}/{i}\n" for i, kind in enumerate(KINDS))
+TABLE = "".join(f"image {i}\t{{url}}/{kind}/{i}\n" for i, kind in enumerate(KINDS))
 # What is killed, by its command line: img2dataset, which is Ray's driver, and Spark's JVM. (Ray
 # itself retries the work of lost workers and raylets.)
 ENGINES = {"ray": "program.py download", "pyspark": "SparkSubmit"}
@@ -187,8 +187,8 @@ def test_resumes_after_a_killed_engine(killed: Killed) -> None:
     assert (record["complete"], record["samples"]) == (True, KINDS.count("ok"))
     reds = reds_by_caption(killed.folder)
     rows = [row for row, kind in enumerate(KINDS) if kind == "ok"]
-    assert sorted(reds) == sorted(f"a image {row}" for row in rows)
-    assert all(abs(reds[f"a image {row}"] - row) <= 3 for row in rows), "each image is its row's"
+    assert sorted(reds) == sorted(f"image {row}" for row in rows)
+    assert all(abs(reds[f"image {row}"] - row) <= 3 for row in rows), "each image is its row's"
     shards = killed.folder / "shards"
     names = [f"0000{i}{end}" for i in range(3) for end in (".parquet", ".tar", "_stats.json")]
     assert sorted(path.name for path in shards.iterdir()) == names
