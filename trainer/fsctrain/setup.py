@@ -18,7 +18,7 @@ from fscdata.base.errors import FsckitError
 from fscdata.base.paths import data_path
 from fscdata.contract import shard_paths
 from fsctrain.checkpoint import weights_digest
-from fsctrain.config import Config, too_long
+from fsctrain.config import Config, schedule_conflicts
 from fsctrain.data import BadImages, Source, open_source
 from fsctrain.distributed import Ranks
 from fsctrain.losses import load_loss
@@ -186,7 +186,7 @@ def _check_batch_norms(clip: Clip, config: Config, ranks: Ranks) -> None:
 
 
 def _check_schedule(config: Config, steps: int, ranks: Ranks) -> None:
-    for mistake in too_long(config, steps, f"the run's {steps:,} steps"):
+    for mistake in schedule_conflicts(config, steps, f"the run's {steps:,} steps"):
         raise FsckitError(mistake)
     if config.warmup > steps and ranks.first:
         log.warning(

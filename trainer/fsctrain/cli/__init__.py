@@ -1,39 +1,76 @@
-"""The command `fsctrain`: it parses, calls and prints. A file a command or a family of them."""
+"""The command `fsctrain`: each subcommand parses, calls one function and prints what it returns."""
 
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
-from fscdata.base.shell import run_command
+from fscdata.base.shell import LazyGroup, run_command
 from fsctrain import __version__
-from fsctrain.cli.plot import plot
-from fsctrain.cli.recipes import recipes
-from fsctrain.cli.run import run
-from fsctrain.cli.screen import console
-from fsctrain.cli.weights import export, interpolate, merge
+
+
+class Commands(LazyGroup):
+    """In the order in which a run is made and used."""
+
+    lazy: ClassVar = {
+        "recipes": ("fsctrain.cli.recipes:recipes", "List the recipes, or show one."),
+        "run": ("fsctrain.cli.run:run", "Fine-tune a CLIP with a recipe's settings."),
+        "plot": ("fsctrain.cli.plot:plot", "Plot the metrics of one or more runs as a PNG."),
+        "merge": (
+            "fsctrain.cli.weights:merge",
+            "Merge a LoRA checkpoint into its base weights.",
+        ),
+        "interpolate": (
+            "fsctrain.cli.weights:interpolate",
+            "Interpolate between pretrained and fine-tuned weights (WiSE-FT).",
+        ),
+        "export": (
+            "fsctrain.cli.weights:export",
+            "Export a run's model for open_clip, with a model card.",
+        ),
+    }
+
 
 app = typer.Typer(
+    name="fsctrain",
+    cls=Commands,
+    help="Fine-tune a CLIP on images in tars and the hard-negative captions made by fscdata.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Fine-tune a CLIP on tars and the hard negatives that fscdata made for them.",
 )
-for command in (run, recipes, plot, merge, interpolate, export):
-    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fsctrain {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def fsctrain(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="print the version"),
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
     """Run the command."""
-    rank = os.environ.get("RANK", "0")
+    rank = os.environ.get("RANK", "0")  # set by torchrun
     run_command(app, "fsctrain" if rank == "0" else f"fsctrain (rank {rank})", _explain)
 
 
 def _explain(error: Exception) -> str | None:
-    """What to do about an error of torch, known by the name of its type: no torch is imported."""
+    """What to do about an error of torch.
+
+    Errors are recognized by their type's name, because importing torch to compare types takes
+    seconds.
+    """
     kind = type(error).__name__
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} is not installed; run: pip install 'fsckit[train]'"
@@ -41,27 +78,11 @@ def _explain(error: Exception) -> str | None:
         return None
     if kind == "OutOfMemoryError":
         return (
-            "the GPU's memory is not enough; give a smaller --micro-batch-size, or "
-            "--grad-checkpointing"
+            "out of GPU memory; set a smaller --micro-batch-size, or turn on --grad-checkpointing"
         )
     if kind.startswith("Dist") or "/gloo/" in str(error):
         return (
-            "another rank was lost or cannot be reached; with --resume and torchrun's "
-            "--max-restarts the run goes on from its last state"
+            "another rank failed or is unreachable; with --resume and torchrun's --max-restarts "
+            "the run restarts from its last saved state"
         )
     return None
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        console.print(f"fsctrain {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
-    ] = False,
-) -> None:
-    pass

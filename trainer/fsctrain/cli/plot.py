@@ -11,10 +11,14 @@ from fsctrain.cli.screen import console
 
 
 def plot(
-    runs: Annotated[list[Path], typer.Argument(help="folders of runs, such as runs/fsc-clip")],
-    out: Annotated[Path, typer.Option("--out", help="the PNG to write")] = Path("runs.png"),
+    runs: Annotated[list[Path], typer.Argument(help="run folders, such as runs/fsc-clip")],
+    out: Annotated[Path, typer.Option("--out", help="PNG file to write")] = Path("runs.png"),
 ) -> None:
-    """Draw runs side by side: losses, preferred captions, scores, rate and speed, as a PNG."""
+    """Plot the metrics of one or more runs as a PNG.
+
+    The panels show losses, preferred captions, scores, learning rate and speed.
+    """
+    # Matplotlib takes half a second to import, and `fsctrain plot --help` does not need it.
     from fsctrain.plot import plot_runs
 
     plot_runs(runs, out)

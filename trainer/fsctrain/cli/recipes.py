@@ -8,30 +8,43 @@ import typer
 import yaml
 
 from fsctrain.cli.screen import console
-from fsctrain.config import recipe_path
-from fsctrain.config import recipes as recipe_names
+from fsctrain.recipes import read_recipe, recipe_names
 
-HEADER = ("recipe", "model", "weights", "data", "loss")
+_HEADER = ("recipe", "model", "weights", "data", "loss")
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="the recipe to show")] = None,
+    name: Annotated[str | None, typer.Argument(help="recipe to show")] = None,
 ) -> None:
     """List the recipes, or show one."""
     if name is not None:
-        console.print(recipe_path(name).read_text(encoding="utf-8"), end="")
+        _show(name)
         return
-    rows = [HEADER, *(_row(name) for name in recipe_names())]
+    rows = [_HEADER, *map(_row, recipe_names())]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         console.print("  ".join(cells).rstrip())
 
 
+def _show(name: str) -> None:
+    """Print a recipe's file and, as comments, all settings that it extends to.
+
+    The output is the recipe again, so that it can be saved and edited.
+    """
+    recipe = read_recipe(name)
+    console.print(recipe.path.read_text(encoding="utf-8"), end="")
+    if recipe.extends is not None:
+        console.print("#\n# All settings:")
+        # Lists on one line, as the files write them.
+        text = yaml.safe_dump(recipe.settings, sort_keys=False, default_flow_style=None)
+        for line in text.splitlines():
+            console.print(f"#   {line}")
+
+
 def _row(name: str) -> tuple[str, ...]:
-    """A recipe in words; its data set is the folder that its launch command names."""
-    text = recipe_path(name).read_text(encoding="utf-8")
-    settings = yaml.safe_load(text)
-    data = text.splitlines()[0].rpartition("/")[2]
-    lora = f", LoRA of rank {settings['lora_rank']}" if "lora_rank" in settings else ""
-    return name, settings["model"], settings["pretrained"], data, f"{settings['loss']}{lora}"
+    recipe = read_recipe(name)
+    settings = recipe.settings
+    lora = f", LoRA rank {settings['lora_rank']}" if "lora_rank" in settings else ""
+    loss = f"{settings['loss']}{lora}"
+    return name, settings["model"], settings["pretrained"], recipe.dataset or "", loss

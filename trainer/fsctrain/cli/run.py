@@ -1,86 +1,87 @@
-"""`fsctrain run`: a flag for every setting."""
+"""`fsctrain run`: one option for every setting."""
 
 from __future__ import annotations
 
 import inspect
 import logging
 import os
-from contextlib import nullcontext
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.markup import escape
 
+from fscdata.base.display import display
 from fscdata.base.errors import FsckitError
+from fscdata.base.progress import Progress
 from fsctrain.cli.screen import console
 from fsctrain.config import Config, load_config
-from fsctrain.config import recipes as recipe_names
+from fsctrain.fields import Panel
+from fsctrain.recipes import recipe_names
 
 
-def run(resume: bool, **flags: Any) -> None:
-    """Train as a recipe says, with the settings given here in place of the recipe's.
+def run(resume: bool, **options: Any) -> None:
+    """Fine-tune a CLIP with a recipe's settings.
 
-    In brackets: what holds where neither says anything. On several GPUs: torchrun
-    --nproc-per-node 4 -m fsctrain run …
+    Options override the recipe. On several GPUs, run: torchrun --nproc-per-node 4 -m fsctrain run …
     """
-    settings = {name: value for name, value in flags.items() if value is not None}
+    settings = {name: value for name, value in options.items() if value is not None}
     recipe = settings.pop("recipe", None)
     if recipe is None:
-        raise FsckitError(f"--recipe is missing (there are: {', '.join(recipe_names())})")
+        raise FsckitError(f"--recipe is missing; choose {', '.join(recipe_names())}")
     config = load_config(recipe, settings)
 
+    # torch takes seconds to import, and `fsctrain run --help` does not need it.
     from fsctrain.run_folder import BAD_IMAGES
-    from fsctrain.stopping import StoppedError  # torch takes seconds to import: not for --help
+    from fsctrain.stopping import StoppedError
     from fsctrain.train import train
 
-    first = os.environ.get("RANK", "0") == "0"
-    log = logging.getLogger("fsctrain")
-    log.setLevel(logging.INFO if first else logging.WARNING)
-    log.handlers = [_ConsoleHandler()]
-    log.propagate = False  # open_clip gives the root logger a handler of its own
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
-    with bar if console.is_terminal and first else nullcontext():
-        task = bar.add_task("training", total=None)
+    first_rank = os.environ.get("RANK", "0") == "0"
+    _log_to_console(logging.INFO if first_rank else logging.WARNING)
+    in_terminal = first_rank and console.is_terminal
+    # Without a terminal, the metrics lines on stdout show the progress.
+    with display(silent=not in_terminal) as reporter:
 
         def watch(record: dict[str, Any], steps: int) -> None:
-            if console.is_terminal and "loss" in record:
-                loss = f"loss {record['loss']:.4f}"
-                bar.update(task, completed=record["step"], total=steps, description=loss)
+            if in_terminal and "loss" in record:
+                loss = f"loss {_number(record['loss'], 4)}"
+                reporter.progress(Progress("training", record["step"], steps, "steps", loss))
             else:
-                console.print(f"step {record['step']}/{steps} {_brief(record)}")
+                console.print(f"step {record['step']}/{steps} {_summary(record)}")
 
         try:
             result = train(config, resume=resume, watch=watch)
         except StoppedError as stopped:
-            log.info("stopped; the same command with --resume goes on")
+            log.info("stopped; rerun the same command with --resume to continue")
             raise typer.Exit(128 + stopped.number) from None
-    if not first:
+    if not first_rank:
         return
     if result.bad_images:
         counts = ", ".join(f"{reason}: {n}" for reason, n in result.bad_images.items())
-        where = result.folder / BAD_IMAGES
-        console.print(f"bad pictures, replaced by others: {counts}; see {where}")
+        console.print(f"replaced bad images: {counts}; see {result.folder / BAD_IMAGES}")
     console.print(f"checkpoint: {result.checkpoint}")
     console.print(f"load it with: {result.loading_line}")
 
 
+log = logging.getLogger("fsctrain")
+
+
 class _ConsoleHandler(logging.Handler):
-    """Log lines by way of the console, so that they do not tear the progress bar."""
+    """Prints log lines through the console, which keeps the progress bar intact."""
 
     def emit(self, record: logging.LogRecord) -> None:
         console.print(self.format(record))
 
 
-def _brief(record: dict[str, Any]) -> str:
-    """A record of the metrics on one line."""
+def _log_to_console(level: int) -> None:
+    log.setLevel(level)
+    log.handlers = [_ConsoleHandler()]
+    log.propagate = False  # open_clip gives the root logger a handler of its own
+
+
+def _summary(record: dict[str, Any]) -> str:
+    """A metrics record on one line."""
     if "scores" in record:
         return " ".join(f"{name} {_number(score, 3)}" for name, score in record["scores"].items())
     losses = [name for name in ("loss", "clip", "global", "local") if name in record]
@@ -95,36 +96,58 @@ def _number(value: float | None, digits: int) -> str:
     return "not finite" if value is None else f"{value:.{digits}f}"
 
 
-def _flags() -> list[inspect.Parameter]:
-    """`--resume`, and one flag for each field of Config, which itself reads their words."""
-    text = "go on where the last saved state of this run is; begin it where there is none"
-    flags = [_flag("resume", False, Annotated[bool, typer.Option("--resume", help=text)])]
-    for name, field in Config.model_fields.items():
+def _parameters() -> list[inspect.Parameter]:
+    """`--resume` and one option per field of Config, in the order of the panels.
+
+    Values stay words: Config parses them, as it does a recipe's.
+    """
+    text = "resume from the last saved state, or start if there is none"
+    resume = typer.Option("--resume", help=text, rich_help_panel="Run")
+    parameters = [_parameter("resume", False, Annotated[bool, resume])]
+    panels = get_args(Panel)
+    fields = sorted(Config.model_fields.items(), key=lambda item: panels.index(_panel(item[1])))
+    for name, field in fields:
         switch = field.annotation is bool
+        dashed = name.replace("_", "-")
         option = typer.Option(
-            f"--{name.replace('_', '-')}" + (f"/--no-{name.replace('_', '-')}" if switch else ""),
-            help=f"{field.description}{_default(field)}",
+            f"--{dashed}/--no-{dashed}" if switch else f"--{dashed}",
+            help=escape(f"{field.description}{_note(name, field)}"),  # brackets are rich markup
             metavar=None if switch else "VALUE",
             show_default=False,
+            rich_help_panel=_panel(field),
         )
-        flags.append(_flag(name, None, Annotated[(bool if switch else str) | None, option]))
-    return flags
+        parameters.append(
+            _parameter(name, None, Annotated[(bool if switch else str) | None, option])
+        )
+    # The one option without which nothing runs comes first.
+    return sorted(parameters, key=lambda parameter: parameter.name != "recipe")
 
 
-def _flag(name: str, default: object, annotation: object) -> inspect.Parameter:
+def _parameter(name: str, default: object, annotation: object) -> inspect.Parameter:
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
     )
 
 
-def _default(field: FieldInfo) -> str:
-    """What a setting is where neither a flag nor the recipe says."""
+def _panel(field: FieldInfo) -> str:
+    assert isinstance(field.json_schema_extra, dict)
+    return str(field.json_schema_extra["panel"])
+
+
+def _note(name: str, field: FieldInfo) -> str:
+    """Whether an option is required, or its default."""
     value = field.get_default(call_default_factory=True)
-    if value in (PydanticUndefined, None, ()):
+    if name == "recipe":
+        return " [required]"
+    if value is PydanticUndefined:
+        return " [required, here or in the recipe]"
+    if value is None or value == () or "[default: " in str(field.description):
         return ""
-    return f" [{','.join(map(str, value)) if isinstance(value, tuple) else value}]"
+    if isinstance(value, bool):
+        value = "on" if value else "off"
+    return f" [default: {','.join(map(str, value)) if isinstance(value, tuple) else value}]"
 
 
-# Typer reads a command's flags off its signature.
-run.__signature__ = inspect.Signature(_flags())  # type: ignore[attr-defined]
-run.__annotations__ = {flag.name: flag.annotation for flag in _flags()}
+# Typer reads a command's options from its signature.
+run.__signature__ = inspect.Signature(_parameters())  # type: ignore[attr-defined]
+run.__annotations__ = {parameter.name: parameter.annotation for parameter in _parameters()}

@@ -1,4 +1,4 @@
-"""What the commands print on."""
+"""The console that the commands print to."""
 
 from __future__ import annotations
 

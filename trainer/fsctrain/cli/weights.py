@@ -1,4 +1,7 @@
-"""`fsctrain merge`, `fsctrain interpolate`, `fsctrain export`: what becomes of a run's weights."""
+"""`fsctrain merge`, `interpolate` and `export`: what to do with a run's weights.
+
+They import `fsctrain.weights` inside the functions: torch takes seconds, which --help can spare.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,14 @@ import typer
 from fsctrain.cli.screen import console
 
 Source = Annotated[
-    Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="a run's folder, or a checkpoint's")
+    Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="run or checkpoint folder")
 ]
 Pretrained = Annotated[
     str | None,
     typer.Option(
-        metavar="PATH", help="the weights before the training, where they are not where they were"
+        metavar="PATH",
+        help="weights from before the training",
+        show_default="those the run recorded",
     ),
 ]
 
@@ -24,58 +29,67 @@ def merge(
     source: Source,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="the new folder [merged, beside the checkpoint]"),
+        typer.Option(
+            metavar="FOLDER", help="new folder", show_default="merged, beside the checkpoint"
+        ),
     ] = None,
     pretrained: Pretrained = None,
 ) -> None:
-    """Make a whole checkpoint of a LoRA one and its base."""
-    from fsctrain.weights import merge as merge_lora  # torch takes seconds: not for --help
+    """Merge a LoRA checkpoint into its base weights."""
+    from fsctrain import weights
 
-    weights, line = merge_lora(source, out, pretrained)
-    console.print(f"checkpoint: {weights}")
-    console.print(f"load it with: {line}")
+    path, loading_line = weights.merge(source, out, pretrained)
+    console.print(f"checkpoint: {path}")
+    console.print(f"load it with: {loading_line}")
 
 
 def interpolate(
     source: Source,
-    alpha: Annotated[
+    alphas: Annotated[
         str,
         typer.Option(
+            "--alpha",
             metavar="ALPHA",
-            help="share of the fine-tuned weights: 0.5, or 0.3,0.5, or start:stop:step, the stop "
-            "included",
+            help="share of the fine-tuned weights: 0.5, a list 0.3,0.5, or an inclusive range "
+            "start:stop:step",
         ),
     ],
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="the folder of the new ones [interpolated, beside the checkpoint]",
+            help="folder of the new checkpoints",
+            show_default="interpolated, beside the checkpoint",
         ),
     ] = None,
     pretrained: Pretrained = None,
 ) -> None:
-    """Write a checkpoint between the weights before and after the training for each alpha."""
-    from fsctrain.weights import interpolate as between
+    """Interpolate between pretrained and fine-tuned weights (WiSE-FT).
 
-    for folder in between(source, alpha, out, pretrained):
+    Writes one checkpoint for each alpha.
+    """
+    from fsctrain import weights
+
+    for folder in weights.interpolate(source, alphas, out, pretrained):
         console.print(f"checkpoint: {folder}")
 
 
 def export(
     source: Source,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="the new folder")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="new folder")],
     push: Annotated[
         str | None,
-        typer.Option(metavar="OWNER/NAME", help="upload it to this Hugging Face repository too"),
+        typer.Option(
+            metavar="OWNER/NAME", help="also upload the folder to this Hugging Face repository"
+        ),
     ] = None,
     private: Annotated[
-        bool, typer.Option("--private", help="where the repository is made, make it private")
+        bool, typer.Option("--private", help="if the repository is created, make it private")
     ] = False,
 ) -> None:
-    """Write a folder that open_clip loads, with a model card filled from the run."""
-    from fsctrain.weights import export as write
+    """Export a run's model for open_clip, with a model card."""
+    from fsctrain import weights
 
-    loaded_by = write(source, out, push, private=private)
+    loaded_by = weights.export(source, out, push, private=private)
     console.print(f"load it with: open_clip.create_model({loaded_by!r})")
-    console.print(f"its card wants a licence from you: {out / 'README.md'}")
+    console.print(f"fill in the licence in its model card: {out / 'README.md'}")

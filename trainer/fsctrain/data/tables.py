@@ -17,7 +17,7 @@ from fscdata.base.paths import DataPath, data_path, size_of
 from fscdata.base.text import printable
 from fscdata.contract import Dataset, open_dataset, samples_path, shard_paths
 from fsctrain.data.texts import TextReader, Texts, join_texts, text_reader
-from fsctrain.fields import place
+from fsctrain.fields import normalize_folder
 from fsctrain.model import Clip
 
 log = logging.getLogger("fsctrain")
@@ -133,7 +133,7 @@ def check_folders(folders: Sequence[str], weights: Sequence[float]) -> tuple[flo
         raise FsckitError(
             f"--data-weights: {len(weights)} numbers for {len(folders)} data sets; give one each"
         )
-    places = [place(folder) for folder in folders]
+    places = [normalize_folder(folder) for folder in folders]
     for folder, where in zip(folders, places, strict=True):
         if places.count(where) > 1:
             raise FsckitError(
