@@ -33,7 +33,7 @@ from fscdata.steps.plan import Settings
 from fsctrain.config import Config
 from fsctrain.data import Batch, Batches, read_data
 from fsctrain.forward import forward
-from fsctrain.losses import load_loss, whole_of_one
+from fsctrain.losses import GlobalBatch, load_loss
 from fsctrain.model import OpenClip, create_model, encode_images, encode_texts, end_positions
 from fsctrain.optim import make_optimizer
 from support.captions import FLICKR_CAPTIONS, ODD, TEMPLATES
@@ -54,7 +54,7 @@ Form = Callable[[OpenClip, Batch, Config], Losses]
 def packed(model: OpenClip, batch: Batch, config: Config) -> Losses:
     """As `fsctrain run` does it."""
     features = forward(model, batch, local=True)
-    return load_loss(config)(features, whole_of_one(features), config)
+    return load_loss(config)(features, GlobalBatch.single_rank(features), config)
 
 
 def padded(model: OpenClip, batch: Batch, config: Config) -> Losses:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fsctrain.config import Config
 from fsctrain.data import Batch, Batches, read_data
 from fsctrain.forward import forward
-from fsctrain.losses import Features, load_loss, whole_of_one
+from fsctrain.losses import Features, GlobalBatch, load_loss
 from fsctrain.model import OpenClip, compile_towers, create_model, encode_images, encode_texts
 from fsctrain.model.lora import apply_lora
 
@@ -40,7 +40,7 @@ def some(batch: Batch, rows: int) -> Batch:
 def gradients(model: OpenClip, features: Features, config: Config) -> dict[str, Tensor]:
     """Of the fsc-clip loss with all its parts, by parameter; those that have one."""
     model.zero_grad()
-    load_loss(config)(features, whole_of_one(features), config)["loss"].backward()
+    load_loss(config)(features, GlobalBatch.single_rank(features), config)["loss"].backward()
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 

@@ -15,7 +15,7 @@ from fscdata.base.errors import FsckitError
 from fsctrain.config import Config
 from fsctrain.distributed import Ranks
 from fsctrain.forward import forward
-from fsctrain.losses import load_loss, whole_of_one
+from fsctrain.losses import GlobalBatch, load_loss
 from fsctrain.model import create_model
 from fsctrain.setup import prepare
 from fsctrain.step import _concatenate, _rows
@@ -63,7 +63,7 @@ def test_a_micro_batch_drops_the_same_patches_twice(config: Config, tmp_path: Pa
     torch.manual_seed(7)
     halves = [forward(training.clip.model, _rows(batch, i, i + 2), local=False) for i in (0, 2)]
     features = _concatenate(halves)
-    load_loss(config)(features, whole_of_one(features), training.gradients.config)[
+    load_loss(config)(features, GlobalBatch.single_rank(features), training.gradients.config)[
         "loss"
     ].backward()
     parameters = training.clip.model.named_parameters()

@@ -21,7 +21,7 @@ from fsctrain.config import Config
 from fsctrain.data import Batch
 from fsctrain.distributed import Ranks
 from fsctrain.forward import forward
-from fsctrain.losses import Features, Loss, Whole, whole_of_one
+from fsctrain.losses import Features, GlobalBatch, Loss
 from fsctrain.model import OpenClip
 
 Scale = Callable[[Tensor], Tensor]
@@ -124,8 +124,8 @@ class Gradients:
         return features
 
     def _losses(self, features: Features, rows: list[int]) -> dict[str, Tensor]:
-        whole = gather(features, rows, self.ranks, shard=self.config.shard_loss)
-        return self.compute_loss(features, whole, self.config)
+        global_batch = gather(features, rows, self.ranks, shard=self.config.shard_loss)
+        return self.compute_loss(features, global_batch, self.config)
 
     def _backward(self, loss: Tensor, scale: Scale | None) -> None:
         # DistributedDataParallel takes the mean over the ranks, whose parts are to be added up.
@@ -138,7 +138,7 @@ class Gradients:
         return nullcontext()
 
 
-def gather(features: Features, rows: list[int], ranks: Ranks, *, shard: bool) -> Whole:
+def gather(features: Features, rows: list[int], ranks: Ranks, *, shard: bool) -> GlobalBatch:
     """The features of all ranks in one collective call, with their gradients.
 
     Args:
@@ -148,7 +148,7 @@ def gather(features: Features, rows: list[int], ranks: Ranks, *, shard: bool) ->
         shard: whether a rank computes the loss of its own rows alone.
     """
     if ranks.size == 1:
-        return whole_of_one(features)
+        return GlobalBatch.single_rank(features)
     mask = features.negative_mask  # [B, N]
     styles = mask.shape[1]
     columns = [features.images, features.texts, features.negatives.flatten(1), mask.float()]
@@ -160,7 +160,7 @@ def gather(features: Features, rows: list[int], ranks: Ranks, *, shard: bool) ->
     )
     whole_mask = there.detach() > 0
     first = sum(rows[: ranks.rank])
-    return Whole(
+    return GlobalBatch(
         images=images,
         texts=texts,
         negatives=negatives.reshape(len(negatives), styles, width),

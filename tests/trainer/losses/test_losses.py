@@ -1,4 +1,4 @@
-"""Every loss against a slow implementation with loops over rows, words and patches, in float64."""
+"""Compares every loss with a slow float64 implementation: loops over rows, words and patches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fscdata.base.errors import FsckitError
 from fsctrain.config import Config
-from fsctrain.losses import Features, Whole, load_loss, loss_names, whole_of_one
+from fsctrain.losses import Features, GlobalBatch, load_loss, loss_names
 
 B, D, P, L = 4, 6, 5, 7
 ALL, SOME, NONE = "all", "some", "none"
@@ -24,7 +24,7 @@ def make_config(loss: str = "fsc-clip", **settings: object) -> Config:
     return Config(data="unused", loss=loss, **values)
 
 
-def make_features(n: int, there: str, seed: int = 0) -> Features:
+def make_features(n: int, which: str, seed: int = 0) -> Features:
     generator = torch.Generator().manual_seed(seed)
 
     def random(*shape: int) -> Tensor:
@@ -33,9 +33,9 @@ def make_features(n: int, there: str, seed: int = 0) -> Features:
     def unit(*shape: int) -> Tensor:
         return torch.nn.functional.normalize(random(*shape), dim=-1)
 
-    mask = torch.full((B, n), there == ALL)
-    if there == SOME and n:
-        mask[0, 0] = mask[2, n - 1] = True  # rows 1 and 3 have none
+    mask = torch.full((B, n), which == ALL)
+    if which == SOME and n:
+        mask[0, 0] = mask[2, n - 1] = True  # rows 1 and 3 have no negatives
     token_mask = torch.zeros(B, 1 + n, L, dtype=torch.bool)
     lengths = torch.randint(2, L, (B, 1 + n), generator=generator)
     for i in range(B):
@@ -87,9 +87,9 @@ def slow_focal(scores: list[Tensor], gamma: float, alpha: float) -> Tensor:
 def slow_hard_negatives(f: Features, score, gamma: float, alpha: float) -> Tensor:
     losses = []
     for i in range(B):
-        there = [j for j in range(f.negative_mask.shape[1]) if f.negative_mask[i, j]]
-        if there:
-            scores = [score(i, 0), *(score(i, 1 + j) for j in there)]
+        existing = [j for j in range(f.negative_mask.shape[1]) if f.negative_mask[i, j]]
+        if existing:
+            scores = [score(i, 0), *(score(i, 1 + j) for j in existing)]
             losses.append(slow_focal(scores, gamma, alpha))
     return sum(losses) / len(losses) if losses else torch.zeros((), dtype=torch.float64)
 
@@ -108,15 +108,15 @@ def slow_local_score(f: Features, i: int, c: int) -> Tensor:
         similarity = [torch.dot(word, patch).item() for patch in f.image_tokens[i]]
         low, high = min(similarity), max(similarity)
         weights = [1.0 if high == low else (s - low) / (high - low) for s in similarity]
-        seen = sum(
+        attended = sum(
             w / sum(weights) * patch for w, patch in zip(weights, f.image_tokens[i], strict=True)
         )
-        cosine = torch.dot(seen, word) / (seen.norm() * word.norm())
+        cosine = torch.dot(attended, word) / (attended.norm() * word.norm())
         words.append(torch.exp(f.logit_scale * cosine))
     return torch.log(sum(words))
 
 
-def slow_loss(f: Features, whole: Whole, config: Config) -> dict[str, Tensor]:
+def slow_loss(f: Features, global_batch: GlobalBatch, config: Config) -> dict[str, Tensor]:
     if config.loss != "fsc-clip":
         return {"loss": slow_clip(f, with_negatives=config.loss == "negclip")}
     settings = config.focal_gamma, config.label_smoothing
@@ -136,14 +136,14 @@ def slow_loss(f: Features, whole: Whole, config: Config) -> dict[str, Tensor]:
 def gradients(
     compute, features: Features, config: Config
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The loss's parts, and d loss / d every tensor of the features."""
+    """The loss's parts, and its gradient with respect to every tensor of the features."""
     leaves = {
         name: value.clone().requires_grad_()
         for name, value in vars(features).items()
         if value is not None and value.is_floating_point()
     }
     leafy = replace(features, **leaves)
-    parts = compute(leafy, whole_of_one(leafy), config)
+    parts = compute(leafy, GlobalBatch.single_rank(leafy), config)
     parts["loss"].backward()
     return parts, {
         name: leaf.grad if leaf.grad is not None else torch.zeros_like(leaf)
@@ -161,25 +161,25 @@ def assert_equal(features: Features, config: Config) -> None:
         torch.testing.assert_close(fast_gradients[name], gradient, rtol=1e-6, atol=1e-12)
 
 
-@pytest.mark.parametrize("there", [ALL, SOME, NONE])
+@pytest.mark.parametrize("which", [ALL, SOME, NONE])
 @pytest.mark.parametrize("n", [0, 1, 3])
 @pytest.mark.parametrize("loss", ["clip", "negclip", "fsc-clip"])
-def test_values_and_gradients(loss: str, n: int, there: str) -> None:
-    assert_equal(make_features(n, there), make_config(loss))
+def test_values_and_gradients_match_the_slow_loss(loss: str, n: int, which: str) -> None:
+    assert_equal(make_features(n, which), make_config(loss))
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 3.5])
 @pytest.mark.parametrize("alpha", [0.0, 0.02, 0.3])
-def test_focal_and_smoothing(gamma: float, alpha: float) -> None:
+def test_focal_exponent_and_smoothing_match_the_slow_loss(gamma: float, alpha: float) -> None:
     config = make_config(focal_gamma=gamma, label_smoothing=alpha)
     assert_equal(make_features(3, SOME), config)
 
 
 @pytest.mark.parametrize("equal", ["patches", "one", "words"])
-def test_equal_similarities(equal: str) -> None:
-    """Min-max of equal similarities is 0/0: such words see the plain mean of the patches."""
+def test_equal_similarities_weigh_the_same(equal: str) -> None:
+    """Min-max of equal similarities is 0/0: such words attend to the plain mean of the patches."""
     features = make_features(2, SOME)
-    # Whole numbers, whose dot products are equal to the last bit in any order of summing.
+    # Integers, whose dot products are bitwise equal in any summation order.
     features = replace(
         features,
         image_tokens=(4 * features.image_tokens).round(),
@@ -197,8 +197,8 @@ def test_equal_similarities(equal: str) -> None:
 
 
 @pytest.mark.parametrize("n", [0, 2])
-def test_no_negative_at_all(n: int) -> None:
-    """The hard-negative parts are exactly 0, have a graph, and leave CLIP's gradient alone."""
+def test_a_batch_without_negatives_trains_clip_alone(n: int) -> None:
+    """The hard-negative parts are exactly 0, have a graph, and leave CLIP's gradient unchanged."""
     features = make_features(n, NONE)
     hard, hard_gradients = gradients(load_loss(make_config()), features, make_config())
     assert hard["global"].item() == 0 and hard["local"].item() == 0
@@ -209,8 +209,8 @@ def test_no_negative_at_all(n: int) -> None:
         assert torch.equal(hard_gradients[name], gradient), name
 
 
-def test_missing_negatives_do_not_matter() -> None:
-    """What stands in the place of a negative that is not there changes nothing, NaN excepted."""
+def test_missing_negatives_are_ignored() -> None:
+    """Placeholder values of missing negatives change nothing, unless they are NaN."""
     features, config = make_features(3, SOME), make_config()
     other = make_features(3, SOME, seed=1)
     mask = features.negative_mask[..., None]
@@ -224,15 +224,15 @@ def test_missing_negatives_do_not_matter() -> None:
     for loss in ("negclip", "fsc-clip"):
         config = make_config(loss)
         compute = load_loss(config)
-        one, other = (compute(f, whole_of_one(f), config) for f in (features, changed))
+        one, other = (compute(f, GlobalBatch.single_rank(f), config) for f in (features, changed))
         assert torch.equal(one["loss"], other["loss"])
 
 
-def test_with_all_negatives_the_reference_agrees() -> None:
-    """With every negative there, masking and not masking are the same (N+1)-way cross-entropy."""
+def test_global_loss_without_masking_is_cross_entropy() -> None:
+    """If no negative is missing, the loss is an unmasked (1 + N)-way cross-entropy."""
     features = make_features(3, ALL)
     config = make_config(focal_gamma=0, label_smoothing=0)
-    found = load_loss(config)(features, whole_of_one(features), config)["global"]
+    found = load_loss(config)(features, GlobalBatch.single_rank(features), config)["global"]
     logits = 9 * torch.stack(
         [(features.images * features.texts).sum(1)]
         + [(features.images * features.negatives[:, j]).sum(1) for j in range(3)],
@@ -243,17 +243,17 @@ def test_with_all_negatives_the_reference_agrees() -> None:
 
 
 @pytest.mark.parametrize("off", ["global", "local"])
-def test_parts_can_be_switched_off(off: str) -> None:
+def test_parts_of_weight_zero_are_skipped(off: str) -> None:
     config = make_config(**{f"{off}_weight": 0.0})
     features = make_features(2, SOME)
     if off == "local":
         features = replace(features, image_tokens=None, text_tokens=None, text_token_mask=None)
-    parts = load_loss(config)(features, whole_of_one(features), config)
+    parts = load_loss(config)(features, GlobalBatch.single_rank(features), config)
     assert set(parts) == {"loss", "clip", "global", "local"} - {off}
 
 
-def test_certain_model_has_finite_gradients() -> None:
-    """Probabilities of exactly 0 and 1 in float32, with γ below 1, where (1 − p)^γ has no slope."""
+def test_a_certain_model_has_finite_gradients() -> None:
+    """Probabilities of exactly 0 and 1 in float32; for γ < 1, (1 − p)^γ has an infinite slope."""
     features = make_features(1, ALL)
     features = Features(
         **{k: v.float() if v.is_floating_point() else v for k, v in vars(features).items()}
@@ -271,13 +271,15 @@ def test_certain_model_has_finite_gradients() -> None:
         assert math.isfinite(parts["loss"].item())
 
 
-def test_names_and_settings() -> None:
+def test_unknown_losses_and_unsuitable_settings_are_refused() -> None:
     assert loss_names() == ["clip", "fsc-clip", "negclip"]
-    with pytest.raises(FsckitError, match=r"no such loss.*clip, fsc-clip, negclip"):
+    with pytest.raises(FsckitError, match="unknown loss 'siglip'; choose clip, fsc-clip, negclip"):
         load_loss(make_config("siglip"))
-    with pytest.raises(FsckitError, match="clip makes no use of --styles"):
+    with pytest.raises(FsckitError, match="`loss` clip ignores `styles`; set `styles` ''"):
         load_loss(make_config("clip", styles=("x",)))
-    with pytest.raises(FsckitError, match="negclip makes no use of --local-weight"):
+    with pytest.raises(
+        FsckitError, match="`loss` negclip ignores `local_weight`; set `local_weight` 0"
+    ):
         load_loss(make_config("negclip", local_weight=0.2))
-    with pytest.raises(FsckitError, match="needs negatives: name their styles with --styles"):
+    with pytest.raises(FsckitError, match="`loss` fsc-clip needs negatives; name their `styles`"):
         load_loss(make_config(styles=()))

@@ -1,8 +1,13 @@
-"""The losses, found by module name: `fsc-clip` is fsc_clip.py.
+"""The losses, one module each, found by file name: `fsc-clip` is fsc_clip.py.
 
-A loss module has one verb, `compute(features, whole, config)`, which gives the loss to minimise
-under "loss" and its unweighted parts under their names, scalars all, each this rank's part of a
-sum over the ranks; and it says in `USES` which of the settings of hard negatives it heeds.
+A loss module has two names:
+
+- `compute(features, global_batch, config) -> dict[str, Tensor]`: "loss" is what the step minimizes;
+  the other entries are its unweighted parts, for the metrics. All are scalars, and each is this
+  rank's share: summed over the ranks, they are the loss of the whole batch. So the result does not
+  depend on how rows are spread over ranks.
+- `USES`: which of the settings `styles`, `global_weight` and `local_weight` it reads. A run that
+  sets one of the others is refused, because the setting would have no effect.
 """
 
 from __future__ import annotations
@@ -15,40 +20,36 @@ from torch import Tensor
 
 from fscdata.base.errors import FsckitError
 from fsctrain.config import Config
-from fsctrain.losses._features import Features, Whole, whole_of_one
+from fsctrain.losses._features import Features, GlobalBatch
 
-__all__ = ["Features", "Loss", "Whole", "load_loss", "loss_names", "whole_of_one"]
+__all__ = ["Features", "GlobalBatch", "Loss", "load_loss", "loss_names"]
 
-Loss = Callable[[Features, Whole, Config], dict[str, Tensor]]
+Loss = Callable[[Features, GlobalBatch, Config], dict[str, Tensor]]
 
 _SETTINGS = ("styles", "global_weight", "local_weight")
 
 
 def loss_names() -> list[str]:
-    """The names of the losses that there are."""
+    """The names of all losses."""
     modules = (module.name for module in pkgutil.iter_modules(__path__))
     return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))
 
 
 def load_loss(config: Config) -> Loss:
-    """The loss of a run.
+    """Import the loss that a run's settings name.
 
     Raises:
-        FsckitError: no such loss, or it has no use for a setting that is given, or needs one
-            that is not.
+        FsckitError: the loss is unknown, ignores a setting that is set, or needs `styles`.
     """
     if config.loss not in loss_names():
-        raise FsckitError(
-            f"--loss {config.loss}: no such loss (there are: {', '.join(loss_names())})"
-        )
+        raise FsckitError(f"`loss`: unknown loss '{config.loss}'; choose {', '.join(loss_names())}")
     module = importlib.import_module(f"{__name__}.{config.loss.replace('-', '_')}")
     for setting in _SETTINGS:
         value = getattr(config, setting)
         if value and setting not in module.USES:
-            option = f"--{setting.replace('_', '-')}"
             off = "''" if setting == "styles" else "0"
-            raise FsckitError(f"--loss {config.loss} makes no use of {option}: give {option} {off}")
+            raise FsckitError(f"`loss` {config.loss} ignores `{setting}`; set `{setting}` {off}")
     if "styles" in module.USES and not config.styles:
-        raise FsckitError(f"--loss {config.loss} needs negatives: name their styles with --styles")
+        raise FsckitError(f"`loss` {config.loss} needs negatives; name their `styles`")
     compute: Loss = module.compute
     return compute

@@ -1,4 +1,4 @@
-"""What a loss is given."""
+"""The input of a loss."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Features:
-    """A rank's part of a batch after the model: B images and captions, N negatives at most.
+    """The model's output for one rank's rows: B images and captions, up to N negatives per row.
 
     Attributes:
         images: unit vectors [B, D].
-        texts: unit vectors [B, D] of the true captions.
-        negatives: unit vectors [B, N, D], of no meaning where there is no negative.
-        negative_mask: bool [B, N], whether there is one.
+        texts: unit vectors [B, D] of the captions.
+        negatives: unit vectors [B, N, D]; undefined where `negative_mask` is false.
+        negative_mask: bool [B, N], true where the row has a negative.
         logit_scale: the scalar s = exp(model.logit_scale).
-        image_tokens: patch tokens [B, P, D], not normalised; None where no loss asks for them.
-        text_tokens: word tokens [B, 1 + N, L, D], not normalised, the true caption's first.
+        image_tokens: patch tokens [B, P, D], not normalized; None if no loss needs them.
+        text_tokens: word tokens [B, 1 + N, L, D], not normalized, the caption's first.
         text_token_mask: bool [B, 1 + N, L], true from the first word to the end token.
     """
 
@@ -33,15 +33,15 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Whole:
-    """The batch of all ranks, G rows, for the losses that tell an image from all other rows.
+class GlobalBatch:
+    """The batch of all ranks, G rows, for losses that contrast an image with all other rows.
 
     Attributes:
         images, texts: unit vectors [G, D].
-        negatives: unit vectors [G, N, D]; `negative_mask` bool [G, N] says which there are.
-        rows: those rows of the batch for which this rank computes the loss.
-        share: 1, or 1 / ranks where every rank computes the loss of all rows.
-        rows_with_negatives: how many rows of the batch have a negative, a scalar.
+        negatives: unit vectors [G, N, D], valid where `negative_mask`, bool [G, N], is true.
+        rows: the rows of the batch whose loss this rank computes.
+        share: 1, or 1 / ranks if every rank computes the loss of all rows.
+        rows_with_negatives: scalar, the number of rows of the batch with a negative.
     """
 
     images: Tensor
@@ -52,15 +52,15 @@ class Whole:
     share: float
     rows_with_negatives: Tensor
 
-
-def whole_of_one(features: Features) -> Whole:
-    """The batch of a run that has one rank: that rank's part is all of it."""
-    return Whole(
-        images=features.images,
-        texts=features.texts,
-        negatives=features.negatives,
-        negative_mask=features.negative_mask,
-        rows=slice(0, len(features.images)),
-        share=1.0,
-        rows_with_negatives=features.negative_mask.any(1).sum(),
-    )
+    @classmethod
+    def single_rank(cls, features: Features) -> GlobalBatch:
+        """The batch of a run with one rank, which is all that rank's rows."""
+        return cls(
+            images=features.images,
+            texts=features.texts,
+            negatives=features.negatives,
+            negative_mask=features.negative_mask,
+            rows=slice(0, len(features.images)),
+            share=1.0,
+            rows_with_negatives=features.negative_mask.any(1).sum(),
+        )

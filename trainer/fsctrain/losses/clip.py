@@ -7,33 +7,37 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fsctrain.config import Config
-from fsctrain.losses._features import Features, Whole
+from fsctrain.losses._features import Features, GlobalBatch
 
 USES: frozenset[str] = frozenset()
 
 
-def compute(features: Features, whole: Whole, config: Config) -> dict[str, Tensor]:
-    """Symmetric cross-entropy over s·V·Tᵀ of the batch."""
-    return {"loss": contrastive(features, whole)}
+def compute(features: Features, global_batch: GlobalBatch, config: Config) -> dict[str, Tensor]:
+    """Symmetric cross-entropy over the logits s·V·Tᵀ of the batch."""
+    return {"loss": contrastive(features, global_batch)}
 
 
-def contrastive(features: Features, whole: Whole, others: Tensor | None = None) -> Tensor:
+def contrastive(
+    features: Features, global_batch: GlobalBatch, extra_logits: Tensor | None = None
+) -> Tensor:
     """Mean of the image-to-text and the text-to-image cross-entropy over the batch's rows.
 
     Args:
-        features: of which the logit scale is taken.
-        whole: the batch of all ranks.
-        others: logits [rows, M] of more texts that an image is told from; None where there are
-            none.
+        features: this rank's features; only the logit scale is used.
+        global_batch: the batch of all ranks.
+        extra_logits: [rows, M] logits of further texts in the image-to-text softmax.
 
     Returns:
-        A scalar, this rank's part of the mean: the sum over the ranks is the mean.
+        A scalar, this rank's part of the mean: summed over the ranks, it is the mean.
     """
-    images, texts = whole.images[whole.rows], whole.texts[whole.rows]  # [R, D]
-    labels = torch.arange(len(whole.images), device=images.device)[whole.rows]
-    to_text = features.logit_scale * images @ whole.texts.T  # [R, G]
-    to_image = features.logit_scale * texts @ whole.images.T  # [R, G]
-    if others is not None:
-        to_text = torch.cat([to_text, others], dim=1)
+    images, texts = (
+        global_batch.images[global_batch.rows],
+        global_batch.texts[global_batch.rows],
+    )  # [R, D]
+    labels = torch.arange(len(global_batch.images), device=images.device)[global_batch.rows]
+    to_text = features.logit_scale * images @ global_batch.texts.T  # [R, G]
+    to_image = features.logit_scale * texts @ global_batch.images.T  # [R, G]
+    if extra_logits is not None:
+        to_text = torch.cat([to_text, extra_logits], dim=1)
     losses = [F.cross_entropy(logits, labels, reduction="sum") for logits in (to_text, to_image)]
-    return (losses[0] + losses[1]) / (2 * len(whole.images)) * whole.share
+    return (losses[0] + losses[1]) / (2 * len(global_batch.images)) * global_batch.share

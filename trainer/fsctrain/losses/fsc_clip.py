@@ -1,7 +1,8 @@
 """FSC-CLIP's loss (Oh et al., EMNLP 2024): global and local hard-negative losses beside CLIP's.
 
-Both tell an image's true caption from its own negatives, focally and with smoothed labels; the
-global one by the features, the local one by how well each word finds its place in the image.
+Both classify an image's caption against its own negatives, with a focal loss and smoothed labels.
+The global loss scores whole texts by their features, the local loss by how well each word matches
+the patches it attends to.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fsctrain.config import Config
-from fsctrain.losses._features import Features, Whole
+from fsctrain.losses._features import Features, GlobalBatch
 from fsctrain.losses.clip import contrastive
 
 USES = frozenset({"styles", "global_weight", "local_weight"})
 
 
-def compute(features: Features, whole: Whole, config: Config) -> dict[str, Tensor]:
-    """CLIP + λ_g·global + λ_l·local; a part of weight 0 is not computed."""
-    parts = {"clip": contrastive(features, whole)}
+def compute(features: Features, global_batch: GlobalBatch, config: Config) -> dict[str, Tensor]:
+    """CLIP + λ_g·global + λ_l·local; parts of weight 0 are skipped."""
+    parts = {"clip": contrastive(features, global_batch)}
     loss = parts["clip"]
     for name, weight, scores in (
         ("global", config.global_weight, global_scores),
@@ -29,7 +30,7 @@ def compute(features: Features, whole: Whole, config: Config) -> dict[str, Tenso
             losses = hard_negative_losses(
                 scores(features), features.negative_mask, config.focal_gamma, config.label_smoothing
             )
-            parts[name] = losses.sum() / whole.rows_with_negatives.clamp_min(1)
+            parts[name] = losses.sum() / global_batch.rows_with_negatives.clamp_min(1)
             loss = loss + weight * parts[name]
     return {"loss": loss, **parts}
 
@@ -37,42 +38,43 @@ def compute(features: Features, whole: Whole, config: Config) -> dict[str, Tenso
 def hard_negative_losses(
     scores: Tensor, negative_mask: Tensor, gamma: float, alpha: float
 ) -> Tensor:
-    """Focal loss with smoothed labels of the (N+1)-way choice between a caption and its negatives.
+    """Focal loss with smoothed labels of the (1 + N)-way choice of a caption among its negatives.
 
     Args:
-        scores: [B, 1 + N] logits, the true caption's first.
-        negative_mask: bool [B, N]; a negative that is not there takes no part in the softmax.
+        scores: [B, 1 + N] logits, the caption's first.
+        negative_mask: bool [B, N]; missing negatives are left out of the softmax.
         gamma: focal exponent (Lin et al., "Focal loss for dense object detection", ICCV 2017).
-        alpha: label smoothing, shared by the true caption and the k negatives that are there.
+        alpha: label smoothing, spread over the caption and its k negatives.
 
     Returns:
-        Each row's loss, [B]; 0 where it has no negative.
+        The loss of each row, [B]; 0 for a row without negatives.
     """
-    there = F.pad(negative_mask, (1, 0), value=True)  # [B, 1 + N]
-    lowest = torch.finfo(scores.dtype).min  # −inf would make NaN of the gradient
-    log_p = scores.masked_fill(~there, lowest).log_softmax(1)
-    log_p = log_p.masked_fill(~there, 0)
+    exists = F.pad(negative_mask, (1, 0), value=True)  # [B, 1 + N]
+    lowest = torch.finfo(scores.dtype).min  # −inf would make the gradient NaN
+    log_p = scores.masked_fill(~exists, lowest).log_softmax(1)
+    log_p = log_p.masked_fill(~exists, 0)
 
-    share = alpha / there.sum(1, keepdim=True, dtype=scores.dtype)  # α / (k + 1)
-    target = there * share
+    share = alpha / exists.sum(1, keepdim=True, dtype=scores.dtype)  # α / (k + 1)
+    target = exists * share
     target = torch.cat([target[:, :1] + (1 - alpha), target[:, 1:]], dim=1)
-    # Above 0, since for γ < 1 the power has no slope at 0.
+    # Keep 1 − p above 0: for γ < 1 the slope of the power is infinite at 0.
     rest = (-torch.expm1(log_p)).clamp_min(torch.finfo(scores.dtype).eps)  # 1 − p
     losses = -(target * rest**gamma * log_p).sum(1)  # [B]
     return losses * negative_mask.any(1)
 
 
 def global_scores(features: Features) -> Tensor:
-    """s·cos of each image with its caption and its negatives: [B, 1 + N]."""
+    """s·cos(image, text) of each image with its caption and negatives: [B, 1 + N]."""
     texts = torch.cat([features.texts[:, None], features.negatives], dim=1)  # [B, 1 + N, D]
     return features.logit_scale * torch.einsum("bd,btd->bt", features.images, texts)
 
 
 def local_scores(features: Features) -> Tensor:
-    """logsumexp over a text's words of s·cos(the word, what it sees of the image): [B, 1 + N].
+    """logsumexp over a text's words of s·cos(word, attended patches): [B, 1 + N].
 
-    A word sees the mean of the patches, weighted by their similarity to it. The similarities are
-    detached and brought to [0, 1] over the patches; equal ones weigh the same.
+    A word attends to the mean of the patches, weighted by their similarity to it. The weights are
+    similarities without gradient, scaled to [0, 1] over the patches; if all are equal, the mean is
+    unweighted.
     """
     patches, words, mask = features.image_tokens, features.text_tokens, features.text_token_mask
     assert patches is not None and words is not None and mask is not None
@@ -83,8 +85,8 @@ def local_scores(features: Features) -> Tensor:
         low, high = similarity.aminmax(dim=2, keepdim=True)
         weights = torch.where(high > low, (similarity - low) / (high - low), 1.0)
         weights = weights / weights.sum(2, keepdim=True)
-    seen = F.normalize(weights @ patches, dim=2)  # [B, T, D]
-    scores = features.logit_scale * (seen * F.normalize(words, dim=2)).sum(2)  # [B, T]
-    # A text that is not there has no word at all: a finite filling keeps NaN out of its gradient.
+    attended = F.normalize(weights @ patches, dim=2)  # [B, T, D]
+    scores = features.logit_scale * (attended * F.normalize(words, dim=2)).sum(2)  # [B, T]
+    # A missing text has no words: a finite fill value keeps NaN out of the gradient.
     lowest = torch.finfo(scores.dtype).min
     return scores.view(batch, texts, length).masked_fill(~mask, lowest).logsumexp(2)

@@ -1,4 +1,8 @@
-"""NegCLIP's loss (Yuksekgonul et al., ICLR 2023): negatives in the image-to-text softmax."""
+"""NegCLIP's loss (Yuksekgonul et al., ICLR 2023): negatives in the image-to-text softmax.
+
+The published trainer also adds mined similar images to the batch. Those are left out: no table
+records which images look alike, and FSC-CLIP's NegCLIP runs do without them.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,16 @@ import torch
 from torch import Tensor
 
 from fsctrain.config import Config
-from fsctrain.losses._features import Features, Whole
+from fsctrain.losses._features import Features, GlobalBatch
 from fsctrain.losses.clip import contrastive
 
 USES = frozenset({"styles"})
 
 
-def compute(features: Features, whole: Whole, config: Config) -> dict[str, Tensor]:
-    """CLIP's loss, with every image told from all captions and all negatives of the batch."""
-    images = whole.images[whole.rows]  # [R, D]
-    logits = features.logit_scale * images @ whole.negatives.flatten(0, 1).T  # [R, G·N]
-    lowest = torch.finfo(logits.dtype).min  # −inf would make NaN of the gradient
-    there = whole.negative_mask.flatten()
-    return {"loss": contrastive(features, whole, logits.masked_fill(~there, lowest))}
+def compute(features: Features, global_batch: GlobalBatch, config: Config) -> dict[str, Tensor]:
+    """CLIP's loss, contrasting every image with all captions and all negatives of the batch."""
+    images = global_batch.images[global_batch.rows]  # [R, D]
+    logits = features.logit_scale * images @ global_batch.negatives.flatten(0, 1).T  # [R, G·N]
+    lowest = torch.finfo(logits.dtype).min  # −inf would make the gradient NaN
+    exists = global_batch.negative_mask.flatten()
+    return {"loss": contrastive(features, global_batch, logits.masked_fill(~exists, lowest))}
