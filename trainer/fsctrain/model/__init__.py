@@ -1,4 +1,4 @@
-"""open_clip's own models: made from a name or a config, and encoders that cut texts short."""
+"""open_clip's models: creation from a name or a config, and encoders for packed texts."""
 
 from fsctrain.model.create import Clip, OpenClip, create_model, get_tokenizer, uses_clip_bpe
 from fsctrain.model.encode import (

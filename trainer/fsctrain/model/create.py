@@ -1,4 +1,4 @@
-"""From a name and where its weights are to an open_clip model."""
+"""Make an open_clip model from its name and pretrained weights."""
 
 from __future__ import annotations
 
@@ -17,25 +17,24 @@ import torch
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 from safetensors import SafetensorError, safe_open
 
-from fscdata.base.errors import FsckitError
+from fscdata.base.errors import FsckitError, first_line
 
 log = logging.getLogger("fsctrain")
 
 Tokenizer = Callable[[list[str]], torch.Tensor]
 
-CONFIG_NAME = "open_clip_config.json"  # the name that open_clip's `local-dir:` looks for
+CONFIG_NAME = "open_clip_config.json"  # open_clip's `local-dir:` expects this name
 PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 
-
-# Any to the type checker, since open_clip has no types.
+# Any to the type checker: open_clip has no type hints.
 OpenClip: TypeAlias = open_clip.CLIP | open_clip.CustomTextCLIP
 
 
 @dataclass(frozen=True)
 class Clip:
-    """An open_clip model and the configuration that it was made from.
+    """An open_clip model and its configuration.
 
-    `model_cfg` and `preprocess_cfg` are open_clip's, the activation included.
+    `model_cfg` and `preprocess_cfg` have open_clip's format; `model_cfg` includes the activation.
     """
 
     model: OpenClip
@@ -45,7 +44,7 @@ class Clip:
 
     @property
     def builtin(self) -> bool:
-        """Whether open_clip knows the model by its name (it may have been given as a JSON)."""
+        """Whether `name` is one of open_clip's own models, not a path to a config JSON."""
         return self.name in open_clip.list_models()
 
     @property
@@ -56,17 +55,18 @@ class Clip:
 def create_model(name: str, pretrained: str, device: torch.device | str = "cpu") -> Clip:
     """Make a model with its weights.
 
+    Weights that were trained with QuickGELU, according to their tag or their file's metadata, get
+    a model with QuickGELU whatever the name implies: the wrong activation costs accuracy without
+    an error.
+
     Args:
         name: an open_clip model name, or a path to an open_clip config JSON.
-        pretrained: a tag of the model, a path to weights (safetensors, or a torch file without
-            code), or `none` for random weights from torch's generator.
-        device: where the model is to live.
-
-    Weights that were trained with QuickGELU, as their tag or their file's metadata says, get a
-    model with QuickGELU, whatever the name says.
+        pretrained: a tag of the model, a path to weights (safetensors, or a torch file that
+            holds only tensors), or `none` for random weights from torch's generator.
+        device: the model's device.
 
     Raises:
-        FsckitError: no such model or weights, weights that do not fit, or no way to fetch them.
+        FsckitError: unknown model or weights, weights that do not fit, or a failed download.
     """
     model_cfg, preprocess_cfg = _read_config(name)
     weights: Path | None = None
@@ -80,19 +80,19 @@ def create_model(name: str, pretrained: str, device: torch.device | str = "cpu")
         try:
             with _quiet():
                 open_clip.load_checkpoint(model, str(weights), weights_only=True)
-        except Exception as error:  # a stranger's file may fail in any way
-            # torch's own words would advise to load code.
+        except Exception as error:  # an arbitrary file can fail in any way
+            # torch's own message advises loading the file with code execution enabled.
             unsafe = isinstance(error, pickle.UnpicklingError)
-            why = "it holds no weights, or more than weights" if unsafe else _first_line(error)
+            why = "expected tensors and nothing else" if unsafe else first_line(error)
             raise FsckitError(
-                f"--pretrained {pretrained}: not weights of model {name} ({why})"
+                f"`pretrained` {pretrained}: not weights of model {name} ({why})"
             ) from None
     preprocess_cfg = open_clip.get_model_preprocess_cfg(model)
     return Clip(model.to(device), name, model_cfg, {k: preprocess_cfg[k] for k in PREPROCESSING})
 
 
 def get_tokenizer(clip: Clip) -> Tokenizer:
-    """The model's tokenizer: texts → ids [n, context_length], cut with the end token last.
+    """The model's tokenizer: texts → ids [n, context_length], truncated but for the end token.
 
     Raises:
         FsckitError: the model's tokenizer cannot be loaded.
@@ -105,14 +105,14 @@ def get_tokenizer(clip: Clip) -> Tokenizer:
                 with _local_folder(clip.model_cfg, clip.preprocess_cfg) as local:
                     tokenizer = open_clip.get_tokenizer(local)
             return tokenizer
-    except Exception as error:  # other libraries load it, from the network at times
+    except Exception as error:  # transformers may load it, possibly from the network
         raise FsckitError(
-            f"model {clip.name}: its tokenizer cannot be loaded ({_first_line(error)})"
+            f"model {clip.name}: failed to load its tokenizer ({first_line(error)})"
         ) from None
 
 
 def uses_clip_bpe(clip: Clip) -> bool:
-    """Whether the model's token ids are those of open_clip's SimpleTokenizer as it comes."""
+    """Whether the model uses open_clip's SimpleTokenizer with its default options."""
     text_cfg = clip.model_cfg["text_cfg"]
     return (
         not text_cfg.get("hf_tokenizer_name")
@@ -122,14 +122,14 @@ def uses_clip_bpe(clip: Clip) -> bool:
 
 
 def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The model's configuration and, where its file has one, that of its preprocessing."""
+    """The configurations of a model and, if its file has one, of its preprocessing."""
     path = Path(name)
     if path.suffix != ".json":
         if name in open_clip.list_models():
             return open_clip.get_model_config(name), {}
         raise FsckitError(
-            f"--model {name}: neither an open_clip model (ViT-B-32, ViT-B-16, ViT-L-14, …; all of "
-            f"them: open_clip.list_models()) nor a path to a .json file"
+            f"`model` {name}: unknown model; choose ViT-B-32, ViT-B-16, ViT-L-14 or another of "
+            f"open_clip.list_models(), or give a path to a .json file"
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -137,18 +137,18 @@ def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         preprocess_cfg = config.get("preprocess_cfg", {})
         complete = all(isinstance(model_cfg[k], dict) for k in ("vision_cfg", "text_cfg"))
     except OSError as error:
-        raise FsckitError(f"--model {name}: {error.strerror}") from None
+        raise FsckitError(f"`model` {name}: {error.strerror}") from None
     except (ValueError, KeyError, AttributeError, TypeError):
         complete = False
     if not complete or "embed_dim" not in model_cfg:
         raise FsckitError(
-            f"--model {name}: not an open_clip config (embed_dim, vision_cfg and text_cfg)"
+            f"`model` {name}: not an open_clip config; expected embed_dim, vision_cfg and text_cfg"
         )
     return model_cfg, {k: v for k, v in preprocess_cfg.items() if k in PREPROCESSING}
 
 
 def _find_weights(name: str, pretrained: str) -> tuple[Path, dict[str, Any]]:
-    """The weights' file and what is known of their training (activation, preprocessing)."""
+    """The weights' file, and the settings they were trained with (activation, preprocessing)."""
     path = Path(pretrained)
     if path.is_file():
         return path, _metadata(path)
@@ -156,22 +156,22 @@ def _find_weights(name: str, pretrained: str) -> tuple[Path, dict[str, Any]]:
     if not tag:
         tags = open_clip.list_pretrained_tags_by_model(name)
         raise FsckitError(
-            f"--pretrained {pretrained}: neither a file nor a tag of model {name} (tags: "
-            f"{', '.join(tags) or 'none'}; or none for random weights)"
+            f"`pretrained` {pretrained}: neither a file nor a tag of model {name}; choose "
+            f"{', '.join([*tags, 'none'])} (none is random weights)"
         )
-    log.info("fetching the weights '%s' of %s", pretrained, name)
+    log.info("downloading the weights '%s' of %s", pretrained, name)
     try:
         with _quiet():
             return Path(download_pretrained(tag)), tag
-    except Exception as error:  # the hub's client and urllib each have errors of their own
+    except Exception as error:  # the hub's client and urllib raise many types
         raise FsckitError(
-            f"--pretrained {pretrained}: the weights could not be fetched ({_first_line(error)}); "
-            f"give a path to them, or none for random weights"
+            f"`pretrained` {pretrained}: download failed ({first_line(error)}); give a path to the "
+            f"weights, or none for random weights"
         ) from None
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    """The model configuration inside a safetensors file that `fsctrain` wrote, else nothing."""
+    """The model configuration in a safetensors file written by fsctrain; empty for other files."""
     if path.suffix != ".safetensors":
         return {}
     try:
@@ -179,30 +179,30 @@ def _metadata(path: Path) -> dict[str, Any]:
             config = json.loads((file.metadata() or {}).get("model_cfg", "{}"))
     except (SafetensorError, OSError, ValueError) as error:
         raise FsckitError(
-            f"--pretrained {path}: not a safetensors file ({_first_line(error)})"
+            f"`pretrained` {path}: not a safetensors file ({first_line(error)})"
         ) from None
     return config if isinstance(config, dict) else {}
 
 
 def _build(name: str, model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any]) -> OpenClip:
-    """open_clip's model of a configuration, with random weights, on the CPU."""
+    """Build a configuration's model with random weights, on the CPU."""
     if "hf_model_name" in model_cfg["text_cfg"] or "multimodal_cfg" in model_cfg:
         raise FsckitError(
-            f"model {name}: its text tower is not open_clip's causal TextTransformer, which is "
-            f"what fsctrain trains; choose a model such as ViT-B-32"
+            f"model {name}: fsctrain supports only open_clip's causal TextTransformer as text "
+            f"tower; choose a model such as ViT-B-32"
         )
     try:
         with _quiet(), _local_folder(model_cfg, preprocess_cfg) as local:
             return open_clip.create_model(local, load_weights=False)
     except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:
         raise FsckitError(
-            f"--model {name}: open_clip cannot make it ({_first_line(error)})"
+            f"`model` {name}: open_clip cannot build it ({first_line(error)})"
         ) from None
 
 
 @contextmanager
 def _local_folder(model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any]) -> Iterator[str]:
-    """A configuration as open_clip reads it, so that nothing is added to its registry."""
+    """A configuration as a folder for open_clip, which keeps it out of the global registry."""
     with tempfile.TemporaryDirectory() as folder:
         config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg}
         (Path(folder) / CONFIG_NAME).write_text(json.dumps(config), encoding="utf-8")
@@ -211,14 +211,10 @@ def _local_folder(model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any]) -> 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without open_clip's and the hub's own log lines: what matters is said here."""
+    """Suppress the log lines of open_clip and the hub's client; this module logs what matters."""
     previous = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
         logging.disable(previous)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,4 +1,4 @@
-"""Unit features and local tokens of pictures and texts, on open_clip's own modules."""
+"""Unit features and local tokens of images and texts, computed with open_clip's own modules."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fsctrain.model.packing import Packing
 
 @dataclass(frozen=True)
 class _TextTower:
-    """Where a model keeps the parts of its text tower."""
+    """The parts of a model's text tower: open_clip keeps them in two places."""
 
     parts: Any  # open_clip.CLIP itself, or the TextTransformer of a CustomTextCLIP
     pool_type: str
@@ -33,70 +33,70 @@ class _TextTower:
 
 
 def check_towers(model: OpenClip, name: str, *, local: bool) -> None:
-    """Whether the encoders below and the losses know all parts of a model.
+    """Check that the encoders below and the losses support all parts of a model.
 
     Args:
         model: an open_clip model.
         name: its name, for the message.
-        local: whether local tokens will be asked for.
+        local: whether the loss needs local tokens.
 
     Raises:
-        FsckitError: they do not; the message names the model and the part.
+        FsckitError: a part is not supported; the message names it.
     """
     if isinstance(model, open_clip.CustomTextCLIP):
-        known = isinstance(model.text, TextTransformer) and model.text.cls_emb is None
+        supported = isinstance(model.text, TextTransformer) and model.text.cls_emb is None
     else:
-        known = isinstance(model, open_clip.CLIP)
-    if not known:
+        supported = isinstance(model, open_clip.CLIP)
+    if not supported:
         raise FsckitError(
-            f"model {name}: its text tower is not a TextTransformer without class embedding, "
-            f"which is what fsctrain trains; choose a model such as ViT-B-32"
+            f"model {name}: fsctrain supports only a TextTransformer without class embedding as "
+            f"text tower; choose a model such as ViT-B-32"
         )
     tower = _text_tower(model)
     if tower.parts.attn_mask is None or tower.pool_type not in ("argmax", "eos"):
         raise FsckitError(
-            f"model {name}: its text tower is not causal with the feature at the end token, so "
-            f"texts cannot be cut to their length; choose a model such as ViT-B-32"
+            f"model {name}: fsctrain needs a causal text tower with its feature at the end token, "
+            f"to truncate and pack texts; choose a model such as ViT-B-32"
         )
     if model.logit_bias is not None:
         raise FsckitError(
-            f"model {name}: it has a logit bias, as models for SigLIP's loss do, which no loss of "
-            f"fsctrain uses; take init_logit_bias out of its config, or choose another model"
+            f"model {name}: no loss of fsctrain uses its logit bias (of SigLIP's loss); remove "
+            f"init_logit_bias from its config, or choose another model"
         )
-    # open_clip's own computation of it takes matrices of three dimensions and gets four.
+    # open_clip's implementation fails: it expects 3-dimensional matrices and gets 4 dimensions.
     if any(isinstance(m, Attention) and m.scaled_cosine for m in model.modules()):
         raise FsckitError(
-            f"model {name}: open_clip cannot compute its scaled cosine attention; take "
-            f"scaled_cosine_attn out of its config, or choose another model"
+            f"model {name}: open_clip cannot compute its scaled cosine attention; remove "
+            f"scaled_cosine_attn from its config, or choose another model"
         )
     if not local:
         return
     visual = model.visual
     if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None:
         raise FsckitError(
-            f"model {name}: its image tower ({type(visual).__name__}) has no patch tokens in the "
-            f"space of its features, which the local loss needs; give --local-weight 0"
+            f"model {name}: the local loss needs patch tokens in the space of the image features, "
+            f"which its image tower ({type(visual).__name__}) lacks; set `local_weight` 0"
         )
     if tower.parts.text_projection is None:
         raise FsckitError(
-            f"model {name}: its text tower has no projection, which the local loss needs; give "
-            f"--local-weight 0"
+            f"model {name}: the local loss needs a text projection, which its text tower lacks; "
+            f"set `local_weight` 0"
         )
 
 
 def encode_images(
     model: OpenClip, images: Tensor, *, local: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    """Features of pictures.
+    """Encode images.
 
     Args:
         model: an open_clip model.
-        images: uint8 [B, 3, H, W] at the model's size; normalised here, on their device.
-        local: whether to give the patch tokens too.
+        images: uint8 [B, 3, H, W] at the model's size; normalized here, on their device.
+        local: whether to return the patch tokens too.
 
     Returns:
         Unit features [B, D], float32; and ln_post(patch tokens)·proj [B, P, D], float32 and not
-        normalised, or None.
+        normalized, or None.
     """
     mean, std = (
         _on_device(tuple(values), images.device)
@@ -116,17 +116,17 @@ def encode_images(
 def encode_texts(
     model: OpenClip, tokens: Tensor, *, local: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    """Features of texts, which a causal tower gives alike for any length that holds the text.
+    """Encode texts; with a causal tower, L does not change the result as long as the text fits.
 
     Args:
         model: an open_clip model that `check_towers` accepts.
-        tokens: int64 [B, L], start and end token included, padded at their right; L is at most
+        tokens: int64 [B, L], with start and end token, padded on the right; L is at most
             the context length.
-        local: whether to give a token for each word too.
+        local: whether to return the word tokens too.
 
     Returns:
         Unit features [B, D], float32; and ln_final(x)·text_projection [B, L, D], float32 and not
-        normalised, or None.
+        normalized, or None.
     """
     tower = _text_tower(model)
     parts, length = tower.parts, tokens.shape[1]
@@ -140,17 +140,16 @@ def encode_texts(
 def encode_packed(
     model: OpenClip, packing: Packing, *, local: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    """Features of packed texts, equal to those that `encode_texts` gives.
+    """Encode packed texts, with the same result as `encode_texts`.
 
     Args:
         model: an open_clip model that `check_towers` accepts.
         packing: B rows of 1 + N texts of at most L tokens, on the model's device.
-        local: whether to give a token for each word too.
+        local: whether to return the word tokens too.
 
     Returns:
         Unit features [B, 1 + N, D], float32; and ln_final(x)·text_projection [B, 1 + N, L, D],
-        float32 and not normalised, or None. What stands for a text or a token that is not there
-        has no meaning.
+        float32 and not normalized, or None. Entries of missing texts and tokens are undefined.
     """
     parts = _text_tower(model).parts
     x = parts.token_embedding(packing.tokens) + parts.positional_embedding[packing.positions]
@@ -160,13 +159,13 @@ def encode_packed(
     x = parts.ln_final(x).flatten(0, 1)
     if not local:
         return _unit(_project(parts.text_projection, F.embedding(packing.ends, x))), None
-    # A look-up in a table, whose gradient is summed faster than that of an index.
+    # F.embedding, because its gradient is summed faster than that of indexing.
     words = _project(parts.text_projection, x).float()  # [R · S, D]
     return _unit(F.embedding(packing.ends, words)), F.embedding(packing.slots, words)
 
 
 def end_positions(model: OpenClip, tokens: Tensor) -> Tensor:
-    """The position of each text's end token, where the tower takes its feature: [B] of [B, L]."""
+    """The position of each text's end token, which holds its feature: [B] of tokens [B, L]."""
     tower = _text_tower(model)
     return (
         (tokens == tower.eos_id).int().argmax(1) if tower.pool_type == "eos" else tokens.argmax(1)
@@ -174,11 +173,11 @@ def end_positions(model: OpenClip, tokens: Tensor) -> Tensor:
 
 
 def compile_towers(model: OpenClip) -> None:
-    """Compile both towers with torch.compile, in place; the names of the weights stay.
+    """Compile both towers with torch.compile, in place; weights keep their names.
 
-    A transformer is compiled block by block: its blocks share one compilation, for any number and
-    length of sequences, and gradient checkpointing works as before. Inductor needs a C++ compiler
-    on a CPU.
+    Transformers are compiled block by block: all blocks share one compilation, for any number and
+    length of sequences, and gradient checkpointing still works. On a CPU, Inductor needs a C++
+    compiler.
     """
     visual = model.visual
     blocks = [*_text_tower(model).parts.transformer.resblocks]
@@ -189,7 +188,7 @@ def compile_towers(model: OpenClip) -> None:
 
 @torch.no_grad()
 def embed_images(model: OpenClip, images: Tensor, batch_size: int = 256) -> Tensor:
-    """Unit features [M, D] of uint8 pictures [M, 3, H, W], batch by batch, on the CPU."""
+    """Unit features [M, D] of uint8 images [M, 3, H, W], computed in batches; on the CPU."""
     device = next(model.parameters()).device
     parts = [encode_images(model, b.to(device))[0].cpu() for b in torch.split(images, batch_size)]
     return torch.cat(parts)
@@ -197,7 +196,10 @@ def embed_images(model: OpenClip, images: Tensor, batch_size: int = 256) -> Tens
 
 @torch.no_grad()
 def embed_texts(model: OpenClip, tokens: Tensor, batch_size: int = 256) -> Tensor:
-    """Unit features [M, D] of texts [M, L], batch by batch, each cut to its longest text."""
+    """Unit features [M, D] of tokens [M, L], computed in batches; on the CPU.
+
+    Each batch is truncated to its longest text.
+    """
     device = next(model.parameters()).device
     parts = []
     for batch in torch.split(tokens, batch_size):
@@ -208,7 +210,10 @@ def embed_texts(model: OpenClip, tokens: Tensor, batch_size: int = 256) -> Tenso
 
 @cache
 def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """A channel's number each, of a pixel's 0 to 255: [3, 1, 1]. Made once: the copy waits."""
+    """Per-channel values, scaled from [0, 1] to a pixel's [0, 255]: [3, 1, 1].
+
+    Cached, because a copy to the GPU waits for the device.
+    """
     return torch.tensor(values, device=device).view(3, 1, 1) * 255
 
 

@@ -1,4 +1,4 @@
-"""Towers, or their lower layers, that are not trained."""
+"""Freeze towers or their lower layers."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ Part = nn.Module | nn.Parameter
 
 
 def freeze(model: OpenClip, image: Blocks, text: Blocks) -> None:
-    """Freeze the lowest blocks of the towers, with all that lies below them, in place.
+    """Freeze the lowest blocks of the towers and everything below them, in place.
 
-    Below the blocks lie the embeddings of words, positions and class, the patch convolution and
-    the layer norm before the first block. `all` is a whole tower, its projection included; a
-    frozen tower's batch norms keep their statistics. The logit scale is trained always. LiT (Zhai
-    et al., CVPR 2022) is `all` for the image tower.
+    Below the blocks are the embeddings of words, positions and class, the patch convolution and
+    the layer norm before the first block. `all` freezes a tower with its projection and its batch
+    norm statistics. The logit scale is always trained. LiT (Zhai et al., CVPR 2022) freezes all of
+    the image tower.
 
     Args:
         model: an open_clip model that `check_towers` accepts.
-        image: how many blocks of the image tower, 0 for nothing, or `all`.
-        text: the same of the text tower.
+        image: number of image tower blocks to freeze, or `all`.
+        text: the same for the text tower.
 
     Raises:
-        FsckitError: nothing would be left to train, a tower has fewer blocks, or it is none of
-            blocks: a ResNet can be frozen as a whole only.
+        FsckitError: nothing is left to train, a tower has fewer blocks, or has no transformer
+            blocks at all: a ResNet can only be frozen entirely.
     """
     if image == text == "all":
         raise FsckitError(
-            "--freeze-image all and --freeze-text all leave nothing to train; free one of them"
+            "`freeze_image` all and `freeze_text` all leave nothing to train; unfreeze one of them"
         )
     if image == "all":
         model.lock_image_tower(unlocked_groups=0, freeze_bn_stats=True)
@@ -43,23 +43,23 @@ def freeze(model: OpenClip, image: Blocks, text: Blocks) -> None:
         visual = model.visual
         if not isinstance(visual, VisionTransformer):
             raise FsckitError(
-                f"--freeze-image {image}: the image tower ({type(visual).__name__}) has no "
-                f"transformer blocks; give 0 or all"
+                f"`freeze_image` {image}: the image tower ({type(visual).__name__}) has no "
+                f"transformer blocks; set 0 or all"
             )
         below = [visual.conv1, visual.class_embedding, visual.positional_embedding, visual.ln_pre]
-        _freeze(below, visual.transformer.resblocks, image, "--freeze-image")
+        _freeze(below, visual.transformer.resblocks, image, "freeze_image")
     if text == "all":
         model.lock_text_tower(unlocked_layers=0)
     elif text:
         tower = model if isinstance(model, open_clip.CLIP) else model.text
         below = [tower.token_embedding, tower.positional_embedding]
-        _freeze(below, tower.transformer.resblocks, text, "--freeze-text")
+        _freeze(below, tower.transformer.resblocks, text, "freeze_text")
 
 
-def _freeze(below: Sequence[Part], blocks: Sequence[nn.Module], number: int, option: str) -> None:
+def _freeze(below: Sequence[Part], blocks: Sequence[nn.Module], number: int, setting: str) -> None:
     if number > len(blocks):
         raise FsckitError(
-            f"{option} {number}: this tower has {len(blocks)} blocks; give at most that, or all"
+            f"`{setting}` {number}: this tower has only {len(blocks)} blocks; set fewer, or all"
         )
     for part in (*below, *blocks[:number]):
         part.requires_grad_(False)

@@ -1,9 +1,9 @@
 """LoRA: low-rank updates of frozen weights, as parametrizations of open_clip's own modules.
 
-Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021. A weight W [out, in] is
-kept, and the model computes with W + (alpha/rank)·B·A, where only A [rank, in] and B [out, rank]
-are trained. A parametrization acts on the weight itself, so that `nn.MultiheadAttention`, which
-reads its projections as tensors and never calls them as modules, needs nothing of its own.
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021. A weight W [out, in] stays
+frozen, and the model computes with W + (alpha/rank)·B·A; only A [rank, in] and B [out, rank] are
+trained. Parametrizations replace the weight itself, because `nn.MultiheadAttention` reads its
+projections as tensors and never calls them as modules.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _WEIGHTS = re.compile(
 
 
 class LowRankUpdate(nn.Module):
-    """W → W + (alpha/rank)·B·A; a convolution's W [out, in, h, w] counts as [out, in·h·w].
+    """W → W + (alpha/rank)·B·A; a convolution's W [out, in, h, w] is treated as [out, in·h·w].
 
-    B starts as zeros: the first forward is the base model's. A is drawn as `nn.Linear` draws
-    its weights, by torch's generator, which is what the paper's authors do.
+    B starts at zero, so the first forward pass is the base model's. A is initialized like the
+    weights of `nn.Linear`, as in the authors' code.
     """
 
     def __init__(self, weight: Tensor, rank: int, alpha: float) -> None:
@@ -43,41 +43,40 @@ class LowRankUpdate(nn.Module):
         nn.init.kaiming_uniform_(self.A, a=5**0.5)
 
     def forward(self, weight: Tensor) -> Tensor:
-        # In float32 also where autocast is on: an update is small beside its weight.
+        # In float32 even under autocast: an update is small compared with its weight.
         with torch.autocast(weight.device.type, enabled=False):
             flat = torch.addmm(weight.flatten(1), self.B, self.A, alpha=self.alpha / self.rank)
         return flat.view_as(weight)
 
 
 def apply_lora(model: OpenClip, rank: int, alpha: float) -> None:
-    """Freeze a model, logit scale included, and give it trainable low-rank updates.
+    """Freeze a model, including its logit scale, and add trainable low-rank updates.
 
     Args:
-        model: an open_clip model whose towers are its own transformers.
-        rank: of every update; the number of parameters grows with it.
-        alpha: an update counts alpha/rank. With alpha kept, a change of the rank asks for no
-            other learning rate; alpha 1 at rank 4, as FSC-CLIP has it, means a quarter.
+        model: an open_clip model with open_clip's own transformers as towers.
+        rank: the rank of every update.
+        alpha: updates are multiplied by alpha/rank, so that a new rank needs no new learning
+            rate. FSC-CLIP uses alpha 1 at rank 4, a factor of 1/4.
 
     Raises:
-        FsckitError: the image tower is a ResNet, or timm's.
+        FsckitError: the image tower is a ResNet or one of timm's.
     """
     if not isinstance(model.visual, VisionTransformer):
         raise FsckitError(
-            f"--lora-rank {rank}: the image tower is a {type(model.visual).__name__}, and LoRA is "
-            f"for open_clip's VisionTransformer; leave --lora-rank out, or choose a model such as "
-            f"ViT-B-32"
+            f"`lora_rank` {rank}: LoRA needs open_clip's VisionTransformer, and the image tower is "
+            f"a {type(model.visual).__name__}; remove `lora_rank`, or choose a model such as ViT-B-32"
         )
     model.requires_grad_(False)
     names = [name for name, _ in model.named_parameters() if _WEIGHTS.fullmatch(name)]
     for name in names:
         module, weight = _owner(model, name)
         update = LowRankUpdate(getattr(module, weight), rank, alpha)
-        # Unsafe: without it torch would call the update once more, to learn that shapes are kept.
+        # `unsafe` skips a trial call that checks shapes; ours never change.
         parametrize.register_parametrization(module, weight, update, unsafe=True)
 
 
 def lora_updates(model: nn.Module) -> dict[str, LowRankUpdate]:
-    """The updates by the names that their weights have in open_clip; none without LoRA."""
+    """The updates by their weights' names in open_clip; empty without LoRA."""
     return {
         name.replace("parametrizations.", "").removesuffix(".0"): module
         for name, module in model.named_modules()
@@ -95,28 +94,28 @@ def lora_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_lora_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy what `lora_state` gave into a model with LoRA of the same rank.
+    """Load the matrices of `lora_state` into a model with LoRA of the same rank.
 
     Raises:
-        FsckitError: names or shapes differ; nothing is copied then.
+        FsckitError: names or shapes differ; the model is unchanged.
     """
     own = lora_state(model)
     if own.keys() != state.keys():
         name = min(own.keys() ^ state.keys())
-        where = "missing" if name in own else "unknown to this model"
-        raise FsckitError(f"LoRA weights that do not fit the model: {name} is {where}")
+        problem = "missing" if name in own else "not part of this model"
+        raise FsckitError(f"LoRA weights do not fit the model: {name} is {problem}")
     for name, tensor in own.items():
         if tensor.shape != state[name].shape:
             raise FsckitError(
-                f"LoRA weights that do not fit the model: {name} has the shape "
-                f"{list(state[name].shape)}, and {list(tensor.shape)} is wanted"
+                f"LoRA weights do not fit the model: {name} has shape {list(state[name].shape)}, "
+                f"expected {list(tensor.shape)}"
             )
     for name, tensor in own.items():
         tensor.copy_(state[name])
 
 
 def base_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict without the updates, under open_clip's own names."""
+    """The base model's state dict, under open_clip's own names."""
     return {
         name.replace("parametrizations.", "").removesuffix(".original"): tensor
         for name, tensor in model.state_dict().items()
@@ -125,12 +124,12 @@ def base_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def merge_lora(model: nn.Module) -> None:
-    """Fold the updates into plain weights; the state dict has open_clip's own names again."""
+    """Merge the updates into the weights, which get open_clip's own names again."""
     for name in lora_updates(model):
         parametrize.remove_parametrizations(*_owner(model, name), leave_parametrized=True)
 
 
 def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module that has a parameter, and the parameter's name in it."""
+    """The module that owns a parameter, and the parameter's name in it."""
     path, _, weight = name.rpartition(".")
     return model.get_submodule(path), weight
