@@ -1,4 +1,4 @@
-"""Checkpoints: whole ones, which plain open_clip loads, and LoRA's own of a few megabytes."""
+"""Checkpoints: full ones, which plain open_clip loads, and LoRA ones of a few megabytes."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ from fsctrain.model.lora import base_state, lora_state, lora_updates
 WEIGHTS_NAME = "open_clip_model.safetensors"
 LORA_NAME = "lora.safetensors"
 LORA_CONFIG_NAME = "lora_config.json"
-BASE_DIGEST = "base_digest"  # in the metadata of whole weights
+# In the metadata of full weights: LoRA and WiSE-FT go back to the weights a run started from, and
+# other weights of the same name must be refused.
+BASE_DIGEST = "base_digest"
 
 
 class LoraConfig(BaseModel):
-    """What a LoRA checkpoint says of itself and of the weights that it belongs to.
+    """A LoRA checkpoint's updates and the base weights they belong to.
 
-    `pretrained` and `seed` are the run's: a tag, an absolute path, or `none` for random weights
-    drawn right after `torch.manual_seed(seed)`. `base_digest` is `weights_digest` of the base.
+    `pretrained` is the run's: a tag, an absolute path, or `none` for random weights drawn directly
+    after `torch.manual_seed(seed)`. `base_digest` is the `weights_digest` of the base.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,18 +54,22 @@ def save_checkpoint(
     pretrained: str | None = None,
     seed: int = 0,
 ) -> Path:
-    """Write a model into a new folder; returns the weights' path.
+    """Write a model into a new folder, atomically; returns the path of the weights.
 
-    The folder appears whole or not at all. A model without LoRA is written whole:
-    `open_clip.create_model("local-dir:FOLDER")` reads it, and so does
-    `open_clip.create_model(NAME, pretrained=PATH)`. Of a model with LoRA only the updates are
-    written, with what is needed to find their base again: `pretrained` and `seed`, as the model
-    was made with them. `base_digest` is `weights_digest` of what the model was trained from; a
-    whole checkpoint does without where it is not given, LoRA's base is hashed here.
+    `open_clip.create_model("local-dir:FOLDER")` and
+    `open_clip.create_model(NAME, pretrained=PATH)` load it. If the model has LoRA, only the
+    updates are written.
+
+    Args:
+        folder: the new folder.
+        clip: the model.
+        base_digest: `weights_digest` of the weights the model was trained from. Without it, a
+            full checkpoint records none, and LoRA's base is hashed here.
+        pretrained, seed: how the model was created; required with LoRA, to recreate its base.
 
     Raises:
-        FsckitError: the weights cannot be written: a full disk, say.
-        ValueError: the model has LoRA, and `pretrained` is not given.
+        FsckitError: the weights cannot be written, for example because the disk is full.
+        ValueError: the model has LoRA, and `pretrained` is missing.
     """
     updates = lora_updates(clip.model)
     if not updates:
@@ -72,7 +78,7 @@ def save_checkpoint(
             write_weights(temporary, clip, clip.model.state_dict(), metadata)
         return folder / WEIGHTS_NAME
     if pretrained is None:
-        raise ValueError("a LoRA checkpoint names the weights that it belongs to: pretrained")
+        raise ValueError("`pretrained` is missing: a LoRA checkpoint records its base weights")
     update = next(iter(updates.values()))
     path = Path(pretrained)
     config = LoraConfig(
@@ -83,38 +89,37 @@ def save_checkpoint(
         seed=seed,
         base_digest=base_digest or weights_digest(base_state(clip.model)),
     ).model_dump()
-    of_lora = {name: str(value) for name, value in config.items()}
+    metadata = {name: str(value) for name, value in config.items()}
     with atomic_folder(folder) as temporary:
-        _write(temporary, clip, LORA_NAME, lora_state(clip.model), of_lora)
+        _write(temporary, clip, LORA_NAME, lora_state(clip.model), metadata)
         _write_json(temporary / LORA_CONFIG_NAME, config)
     return folder / LORA_NAME
 
 
 def weights_name(clip: Clip) -> str:
-    """The name that `save_checkpoint` gives to the file of the weights."""
+    """The name of the weights file that `save_checkpoint` writes."""
     return LORA_NAME if lora_updates(clip.model) else WEIGHTS_NAME
 
 
 def write_weights(
     folder: Path, clip: Clip, state: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """The files of a whole checkpoint, into a folder that is there: a model's configuration and
-    a state dict for it.
+    """Write a full checkpoint into an existing folder: configuration and state dict.
 
-    The weights' file carries the configuration too, so that the activation is not lost where
-    the file is copied alone, and whatever else `metadata` says.
+    The metadata of the weights file is `metadata` plus the configuration, so that the activation
+    survives if the file is copied alone.
 
     Raises:
-        FsckitError: they cannot be written.
+        FsckitError: a file cannot be written.
     """
     _write(folder, clip, WEIGHTS_NAME, state, dict(metadata or {}))
 
 
 def read_lora(folder: Path) -> tuple[LoraConfig, dict[str, Tensor]]:
-    """What a LoRA checkpoint holds.
+    """Read a LoRA checkpoint: its configuration and its matrices.
 
     Raises:
-        FsckitError: a file is missing or is not what its name says.
+        FsckitError: a file is missing or damaged.
     """
     path = folder / LORA_CONFIG_NAME
     try:
@@ -124,19 +129,21 @@ def read_lora(folder: Path) -> tuple[LoraConfig, dict[str, Tensor]]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise FsckitError(f"{path}: not a LoRA checkpoint's ({where}: {first['msg']})") from None
+        raise FsckitError(f"{path}: not a LoRA checkpoint ({where}: {first['msg']})") from None
     weights = folder / LORA_NAME
     try:
         state = load_file(weights)
     except (SafetensorError, OSError) as error:
         raise FsckitError(f"{weights}: not a safetensors file ({error})") from None
     if any(name.endswith(".A") and len(t) != config.rank for name, t in state.items()):
-        raise FsckitError(f"{weights}: its matrices are not of rank {config.rank}, as {path} says")
+        raise FsckitError(
+            f"{weights}: expected matrices of rank {config.rank}, as stated in {path}"
+        )
     return config, state
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:
-    """A hash of weights: their names, types, shapes and bits."""
+    """A hash of the names, types, shapes and bits of weights."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
@@ -146,8 +153,9 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
 
 
 def loading_line(clip: Clip, weights: Path) -> str:
-    """How a checkpoint is loaded with open_clip, its activation included: a line of Python; for
-    a LoRA checkpoint the command that makes a whole one of it.
+    """The line of Python that loads a checkpoint in open_clip, with its activation.
+
+    For a LoRA checkpoint: the command that merges it first.
     """
     if weights.name == LORA_NAME:
         return f"fsctrain merge {shlex.quote(str(weights.parent))}"
@@ -160,7 +168,7 @@ def loading_line(clip: Clip, weights: Path) -> str:
 def _write(
     folder: Path, clip: Clip, name: str, state: Mapping[str, Tensor], metadata: dict[str, str]
 ) -> None:
-    """A safetensors file, and open_clip's configuration beside it."""
+    """Write a safetensors file, and open_clip's configuration beside it."""
     tensors = {key: t.detach().cpu().contiguous() for key, t in state.items()}
     metadata |= {"format": "pt", "model_cfg": json.dumps(clip.model_cfg)}
     try:
@@ -169,7 +177,7 @@ def _write(
         raise FsckitError(f"{folder / name}: cannot be written ({error})") from None
     config = {"model_cfg": clip.model_cfg, "preprocess_cfg": clip.preprocess_cfg}
     _write_json(folder / CONFIG_NAME, config)
-    # safetensors makes a file that its owner alone can read; runs are shared like other files.
+    # safetensors makes files that only their owner can read; share them like other files.
     (folder / name).chmod((folder / CONFIG_NAME).stat().st_mode)
 
 

@@ -1,4 +1,4 @@
-"""Runs side by side, drawn from their metrics."""
+"""Plot the metrics of runs side by side."""
 
 from __future__ import annotations
 
@@ -7,41 +7,44 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib import color_sequences
+from matplotlib.figure import Figure  # without pyplot, which may need a display
+from matplotlib.lines import Line2D
+
 from fscdata.base.errors import FsckitError
 from fscdata.base.files import atomic_file
 from fsctrain.metrics import Record, read_metrics
 from fsctrain.run_folder import METRICS
 
 CHOICE = "choice/"
-WIDTH, HEIGHT, DPI = 16, 4.2, 100  # inches; the height is a row's
+WIDTH, HEIGHT, DPI = 16, 4.2, 100  # inches; height per row
 DASHES: tuple[Any, ...] = (
     *("-", "--", ":", "-."),
     *((0, dashes) for dashes in ((5, 1, 1, 1, 1, 1), (9, 3), (1, 4), (9, 2, 3, 2))),
 )
 Point = tuple[float, float]
-Curves = dict[str, list[Point]]  # by what they are named within a run: a style, say
+Curves = dict[str, list[Point]]  # by label within a run, such as a style
 
 
 def plot_runs(runs: Sequence[Path], out: Path) -> None:
-    """Draw loss, preferred captions, scores, rate and speed of runs into one PNG, 1600 px wide.
+    """Plot loss, preferred captions, scores, learning rate and speed as a PNG, 1600 px wide.
 
-    A run has a colour. Panels of several curves a run tell them by their dashes. A panel of which
-    no run has anything is left out.
+    Each run has a colour, each curve of a run a dash pattern. Panels without data are left out.
 
     Args:
-        runs: their folders, each with a metrics.jsonl.
-        out: the PNG, which is replaced where it is there.
+        runs: run folders, each with a metrics.jsonl.
+        out: the PNG; an existing file is replaced.
 
     Raises:
-        FsckitError: a folder without metrics or without a line of training, a line without numbers
-            where they belong, or two folders of one name.
+        FsckitError: metrics are missing or have no training record, a value is not a number, or a
+            run is listed twice.
     """
     records = {_name(run, runs): _read(run) for run in runs}
     panels = [
         (title, {run: curves(lines) for run, lines in records.items()})
         for title, curves in PANELS.items()
     ]
-    panels = [(title, found) for title, found in panels if any(found.values())]
+    panels = [(title, curves) for title, curves in panels if any(curves.values())]
     figure = _draw(panels, list(records))
     with atomic_file(out) as file:
         figure.savefig(file, dpi=DPI, format="png")
@@ -50,28 +53,26 @@ def plot_runs(runs: Sequence[Path], out: Path) -> None:
 def _read(run: Path) -> list[Record]:
     records = read_metrics(run / METRICS)
     if not any("loss" in record for record in records):
-        raise FsckitError(f"{run / METRICS}: this run has no line of training yet")
+        raise FsckitError(f"{run / METRICS}: no training record yet")
     for record in records:
         _check(record, run / METRICS)
     return records
 
 
 def _check(record: Record, path: Path) -> None:
-    """Raises FsckitError where something stands in a number's place."""
+    """Raise FsckitError if a value is not a number."""
     for title, curves in PANELS.items():
         try:
             curves([record])
         except (AttributeError, TypeError, ValueError, OverflowError):
-            raise FsckitError(
-                f"{path}: what step {record['step']} has for '{title}' is no number"
-            ) from None
+            raise FsckitError(f"{path}: step {record['step']}: '{title}' is not a number") from None
 
 
 def _name(run: Path, runs: Sequence[Path]) -> str:
-    """The folder's own name, or as much of its path as tells it from the others."""
+    """The folder's name, or its path if another run has the same name."""
     names = [other.name for other in runs]
     if runs.count(run) > 1:
-        raise FsckitError(f"{run}: this run is named twice")
+        raise FsckitError(f"{run}: listed twice; list each run once")
     return run.name if names.count(run.name) == 1 else os.fspath(run)
 
 
@@ -90,15 +91,15 @@ def _one(name: str) -> Callable[[list[Record]], Curves]:
 
 
 def _several(
-    name: str, wanted: Callable[[str], bool] = lambda key: True
+    name: str, select: Callable[[str], bool] = lambda key: True
 ) -> Callable[[list[Record]], Curves]:
-    """Numbers by their names, of every line that has them."""
+    """One curve per key of a record's mapping `name`."""
 
     def curves(records: list[Record]) -> Curves:
         found: Curves = {}
         for record in records:
             for key, value in record.get(name, {}).items():
-                if value is not None and wanted(key):
+                if value is not None and select(key):
                     found.setdefault(key.removeprefix(CHOICE), []).append(_point(record, value))
         return found
 
@@ -115,20 +116,16 @@ PANELS: dict[str, Callable[[list[Record]], Curves]] = {
 }
 
 
-def _draw(panels: list[tuple[str, dict[str, Curves]]], runs: list[str]) -> Any:
-    from matplotlib import color_sequences  # noqa: PLC0415  # takes half a second
-    from matplotlib.figure import Figure  # noqa: PLC0415  # without pyplot: no display is needed
-    from matplotlib.lines import Line2D  # noqa: PLC0415
-
+def _draw(panels: list[tuple[str, dict[str, Curves]]], runs: list[str]) -> Figure:
     palette = color_sequences["tab10"]
     colours = {run: palette[number % len(palette)] for number, run in enumerate(runs)}
     rows = -(-len(panels) // 2)
     figure = Figure(figsize=(WIDTH, HEIGHT * rows + 0.5), layout="constrained")
-    for number, (title, found) in enumerate(panels, 1):
+    for number, (title, curves_by_run) in enumerate(panels, 1):
         axes = figure.add_subplot(rows, 2, number)
-        names = list(dict.fromkeys(name for curves in found.values() for name in curves))
+        names = list(dict.fromkeys(name for curves in curves_by_run.values() for name in curves))
         dashes = {name: DASHES[i % len(DASHES)] for i, name in enumerate(names)}
-        for run, curves in found.items():
+        for run, curves in curves_by_run.items():
             for name, points in curves.items():
                 steps, values = zip(*points, strict=True)
                 marker = "o" if len(points) == 1 else None

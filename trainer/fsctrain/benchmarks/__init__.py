@@ -1,4 +1,4 @@
-"""Scores of a model, computed from its features."""
+"""Scores computed from a model's features."""
 
 from fsctrain.benchmarks.choice import choice_accuracy
 from fsctrain.benchmarks.retrieval import recall_at_k

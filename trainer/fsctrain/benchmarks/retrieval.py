@@ -1,4 +1,4 @@
-"""How often the right text, or the right image, is among the first k."""
+"""How often the right text or image is among the k nearest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-_ROWS_AT_ONCE = 1024
+_ROWS_AT_ONCE = 1024  # bounds the memory of the score matrix
 
 
 def recall_at_k(
@@ -15,13 +15,13 @@ def recall_at_k(
 ) -> dict[str, float]:
     """Recall@k in both directions (Hodosh et al., JAIR 2013; on COCO and Flickr30k as in CLIP).
 
-    An image is found right if any of its texts is among the k nearest. A wrong item that is as
-    near as the right one counts as nearer: equal features earn nothing.
+    An image counts as correct if any of its texts is among the k nearest. A wrong item as near as
+    the right one ranks before it, so that constant features score 0.
 
     Args:
         images: unit features [I, D].
-        texts: unit features [T, D], several an image allowed, every image with one at least.
-        image_of_text: int64 [T], the number of each text's image.
+        texts: unit features [T, D], at least one per image.
+        image_of_text: int64 [T], the index of each text's image.
         ks: the values of k.
 
     Returns:
@@ -39,7 +39,7 @@ def recall_at_k(
 
 
 def _ranks(queries: Tensor, items: Tensor, query_image: Tensor, item_image: Tensor) -> Tensor:
-    """For each query [Q] how many foreign items are at least as near as its nearest own one."""
+    """For each query [Q], how many wrong items are at least as near as its nearest right item."""
     ranks = []
     for query, image in zip(
         torch.split(queries, _ROWS_AT_ONCE), torch.split(query_image, _ROWS_AT_ONCE), strict=True

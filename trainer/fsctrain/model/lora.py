@@ -64,7 +64,8 @@ def apply_lora(model: OpenClip, rank: int, alpha: float) -> None:
     if not isinstance(model.visual, VisionTransformer):
         raise FsckitError(
             f"`lora_rank` {rank}: LoRA needs open_clip's VisionTransformer, and the image tower is "
-            f"a {type(model.visual).__name__}; remove `lora_rank`, or choose a model such as ViT-B-32"
+            f"a {type(model.visual).__name__}; remove `lora_rank`, or choose a model such as "
+            f"ViT-B-32"
         )
     model.requires_grad_(False)
     names = [name for name, _ in model.named_parameters() if _WEIGHTS.fullmatch(name)]

@@ -1,4 +1,4 @@
-"""What is done with the weights of a finished run: merged, interpolated, exported."""
+"""What can be done with the weights of a finished run: merge, interpolate, export."""
 
 from fsctrain.weights.export import export
 from fsctrain.weights.interpolate import interpolate

@@ -1,4 +1,4 @@
-"""A model card filled from a run: what a stranger has to know of the weights."""
+"""The model card of an exported run: what users of the weights need to know."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fsctrain.metrics import read_metrics
 from fsctrain.run_folder import FREE, METRICS
 from fsctrain.weights.load import Checkpoint
 
-# Told in words above the table, or about the place rather than the model.
+# Described above the table, or specific to this machine instead of the model.
 _NOT_LISTED = FREE | {"data", "model", "pretrained", "validation", "stream"}
 
 _FRONT = """---
@@ -60,12 +60,12 @@ Farhadi, Ali and Namkoong, Hongseok and Schmidt, Ludwig},
 
 
 def model_card(checkpoint: Checkpoint, title: str, source: str) -> str:
-    """The README.md of an exported model.
+    """The text of an exported model's README.md.
 
     Args:
-        checkpoint: what is exported; without a run the card says how to load it and no more.
+        checkpoint: the exported checkpoint; without a run, the card only says how to load it.
         title: the model's name.
-        source: what open_clip loads it by: `hf-hub:OWNER/NAME` or `local-dir:FOLDER`.
+        source: the name that open_clip loads it by: `hf-hub:OWNER/NAME` or `local-dir:FOLDER`.
 
     Raises:
         FsckitError: the run's metrics cannot be read.
@@ -82,9 +82,9 @@ def model_card(checkpoint: Checkpoint, title: str, source: str) -> str:
         sections.append(f"## Training\n\n{_training(config, alpha)}")
         sections.append(f"### Settings\n\n{_table('setting', _settings(config))}")
         metrics = _metrics(checkpoint.run / METRICS)
-        about = " They are of the weights before the interpolation." if alpha else ""
+        note = " Measured before the interpolation." if alpha else ""
         for heading, record in metrics.items():
-            text = f"Of the run, at step {record.pop('step')}.{about}"
+            text = f"From the run, at step {record.pop('step')}.{note}"
             sections.append(f"### {heading}\n\n{text}\n\n{_table('measure', _flat(record))}")
     cited = _citations(config, alpha)
     if cited:
@@ -93,7 +93,7 @@ def model_card(checkpoint: Checkpoint, title: str, source: str) -> str:
 
 
 def _training(config: Config, alpha: str | None) -> str:
-    """What was trained, from what, on what, and how."""
+    """Base model, data, loss and what was trained."""
     styles = ", ".join(config.styles)
     lines = {
         "Base model": _base(config),
@@ -112,7 +112,7 @@ def _training(config: Config, alpha: str | None) -> str:
 
 
 def _base(config: Config) -> str:
-    """The model and its first weights, by their names: a path is nobody else's business."""
+    """Names of the model and its initial weights, without paths, which are private."""
     weights = "random weights" if config.pretrained == "none" else Path(config.pretrained).name
     return f"{Path(config.model).name}, {weights}"
 
@@ -123,20 +123,20 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _metrics(path: Path) -> dict[str, dict[str, Any]]:
-    """The last line of scores and the last of training, as far as there are any."""
-    found: dict[str, dict[str, Any]] = {}
+    """The last scores and the last training record, if any."""
+    latest: dict[str, dict[str, Any]] = {}
     for record in read_metrics(path) if path.exists() else []:
         if "scores" not in record:
-            found["Last steps"] = record
+            latest["Last steps"] = record
         elif isinstance(record["scores"], dict):
-            found["Scores"] = {**record["scores"], "step": record["step"]}
+            latest["Scores"] = {**record["scores"], "step": record["step"]}
         else:
-            raise FsckitError(f"{path}: the scores of step {record['step']} are none")
-    return dict(sorted(found.items(), reverse=True))  # scores first
+            raise FsckitError(f"{path}: step {record['step']}: scores are not a mapping")
+    return dict(sorted(latest.items(), reverse=True))  # scores first
 
 
 def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A record without nesting: `prefers_true[negclip]` and so on."""
+    """Flatten a record: nested keys become `prefers_true[negclip]`."""
     flat: dict[str, Any] = {}
     for name, value in record.items():
         key = f"{prefix}[{name}]" if prefix else name
@@ -156,7 +156,7 @@ def _shown(value: Any) -> str:
 
 
 def _cell(text: str) -> str:
-    """Words as Markdown shows them, whatever they are."""
+    """Escape text for Markdown."""
     return "".join(f"\\{c}" if c in "\\`*<>|[]" else c for c in printable(text))
 
 
@@ -167,4 +167,4 @@ def _citations(config: Config | None, alpha: str | None) -> list[str]:
         "LoRA": config is not None and config.lora_rank is not None,
         "WiSE-FT": alpha is not None,
     }
-    return [_CITATIONS[name] for name, there in used.items() if there]
+    return [_CITATIONS[name] for name, applies in used.items() if applies]

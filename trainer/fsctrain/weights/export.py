@@ -1,4 +1,4 @@
-"""A folder that open_clip loads, with a model card; and from there to the Hugging Face hub."""
+"""Export a model as a folder that open_clip loads, and upload it to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from fscdata.base.errors import FsckitError
+from fscdata.base.errors import FsckitError, first_line
 from fscdata.base.files import atomic_folder
-from fscdata.base.text import printable
 from fsctrain.checkpoint import write_weights
 from fsctrain.model import Clip, get_tokenizer
 from fsctrain.weights.card import model_card
@@ -19,32 +18,32 @@ CARD = "README.md"
 
 
 def export(path: Path, out: Path, push: str | None = None, *, private: bool = False) -> str:
-    """Write a model as the hub holds open_clip's: weights, configuration, tokenizer, model card.
+    """Write a model in open_clip's hub layout: weights, configuration, tokenizer, model card.
 
-    A LoRA checkpoint is merged first. Files of a tokenizer are written where open_clip wants
-    some: its own, which most models have, needs none.
+    A LoRA checkpoint is merged first. Tokenizer files are written only for tokenizers of
+    transformers; open_clip's own needs none.
 
     Args:
-        path: a run, or a checkpoint's folder.
-        out: the new folder, which appears whole or not at all.
-        push: the hub's repository that the folder is uploaded to, OWNER/NAME; made if need be.
-        private: whether a repository that is made is private.
+        path: a run's or a checkpoint's folder.
+        out: the new folder, written atomically.
+        push: a hub repository to upload the folder to, OWNER/NAME; created if missing.
+        private: whether to create the repository as private.
 
     Returns:
-        What open_clip loads it by: `hf-hub:OWNER/NAME`, or `local-dir:FOLDER`.
+        The name that open_clip loads it by: `hf-hub:OWNER/NAME` or `local-dir:FOLDER`.
 
     Raises:
-        FsckitError: no such checkpoint, `out` is there, or the hub refuses; `out` stays then.
+        FsckitError: no checkpoint found, `out` exists, or the upload fails (`out` is kept).
     """
     if push is not None:
         _check_name(push)
     elif private:
-        raise FsckitError("--private is for a repository; name one with --push OWNER/NAME")
+        raise FsckitError("`private` needs a repository to upload to; name one with `push`")
     refuse_to_overwrite(out)
     checkpoint = find_checkpoint(path)
     source = f"hf-hub:{push}" if push else f"local-dir:{out}"
     title = push.split("/")[1] if push else out.absolute().name
-    # The card says nothing of the folders of this machine.
+    # The card must not reveal folder names of this machine.
     card = model_card(checkpoint, title, source if push else f"local-dir:{title}")
     clip, alpha = load_tuned(checkpoint), checkpoint.alpha
     with atomic_folder(out) as temporary:
@@ -57,21 +56,23 @@ def export(path: Path, out: Path, push: str | None = None, *, private: bool = Fa
 
 
 def _write_tokenizer(folder: Path, clip: Clip) -> None:
-    """The files of a tokenizer of transformers, which open_clip looks for beside the weights."""
+    """Write the files of a transformers tokenizer, which open_clip expects beside the weights."""
     if clip.model_cfg["text_cfg"].get("hf_tokenizer_name"):
         get_tokenizer(clip).save_pretrained(folder)  # type: ignore[attr-defined]
 
 
 def _check_name(push: str) -> None:
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", push, re.ASCII):
-        raise FsckitError(f"--push {push}: OWNER/NAME is wanted, in letters, digits, '-', '_', '.'")
+        raise FsckitError(
+            f"`push` {push}: expected OWNER/NAME of letters, digits, '-', '_' and '.'"
+        )
 
 
 def _push(folder: Path, repository: str, private: bool) -> None:
-    """Upload a folder; a model card that is there already, filled in by a person, is kept."""
+    """Upload a folder; an existing model card is kept, because a person may have edited it."""
     try:
         hub = HfApi(library_name="fsckit")
-        # None: public, unless the owner's own rule is another.
+        # None means public, unless the owner's organization has another default.
         hub.create_repo(repository, private=private or None, exist_ok=True)
         hub.upload_folder(
             repo_id=repository,
@@ -79,9 +80,8 @@ def _push(folder: Path, repository: str, private: bool) -> None:
             commit_message="Add the model",
             ignore_patterns=[CARD] if hub.file_exists(repository, CARD) else None,
         )
-    except Exception as error:  # the hub's client, httpx and the operating system have their own
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # the hub's client, httpx and the operating system raise many types
         raise FsckitError(
-            f"{folder} is written, but --push {repository} failed ({printable(why)}); log in with "
-            f"'hf auth login', then give 'hf upload {repository} {folder}'"
+            f"{folder} is complete, but `push` {repository} failed ({first_line(error)}); log in "
+            f"with 'hf auth login', then run 'hf upload {repository} {folder}'"
         ) from None

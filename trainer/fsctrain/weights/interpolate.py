@@ -1,4 +1,4 @@
-"""WiSE-FT: between the weights before and those after the fine-tuning.
+"""WiSE-FT: interpolate between pretrained and fine-tuned weights.
 
 Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022.
 """
@@ -27,24 +27,25 @@ from fsctrain.weights.load import (
 def interpolate(
     path: Path, alphas: str, out: Path | None = None, pretrained: str | None = None
 ) -> list[Path]:
-    """Write a whole checkpoint for each alpha: (1 - alpha)·pretrained + alpha·fine-tuned.
+    """Write a full checkpoint for each alpha: (1 - alpha)·pretrained + alpha·fine-tuned.
 
     Args:
-        path: a run, or a checkpoint's folder, whole or LoRA's.
-        alphas: as `parse_alphas` reads them.
-        out: the folder of the folders `alpha-0.30`; None for `interpolated` beside the checkpoint.
-        pretrained: the weights before, where the run does not say or they have moved.
+        path: a run's or a checkpoint's folder, full or LoRA.
+        alphas: the shares of the fine-tuned weights, in the syntax of `parse_alphas`.
+        out: the parent of the folders `alpha-0.30`; None for `interpolated` beside the checkpoint.
+        pretrained: the pretrained weights, if the run does not record them or they have moved.
 
     Returns:
-        The new folders, each of which appears whole or not at all.
+        The new folders, each written atomically.
 
     Raises:
-        FsckitError: no such checkpoint or weights, two that do not fit, or a folder that is there.
+        FsckitError: checkpoint or weights not found, weights that do not match, or an existing
+            folder.
     """
     shares = parse_alphas(alphas)
     checkpoint = find_checkpoint(path)
     if checkpoint.alpha is not None:
-        raise FsckitError(f"{path}: interpolated already; give the run's own checkpoint")
+        raise FsckitError(f"{path}: already interpolated; use the run's own checkpoint")
     parent = out or checkpoint.folder.parent / "interpolated"
     folders = {share: parent / _name(share) for share in shares}
     for folder in folders.values():
@@ -63,9 +64,9 @@ def interpolate(
 def mix(
     before: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float
 ) -> dict[str, Tensor]:
-    """(1 - alpha)·before + alpha·tuned, in float32; whole numbers are the fine-tuned ones.
+    """(1 - alpha)·before + alpha·tuned, computed in float32; integer tensors are the tuned ones.
 
-    0 and 1 give the two ends bit for bit.
+    Alpha 0 and 1 return the inputs bit for bit.
     """
     if alpha in (0, 1):
         return dict(tuned if alpha else before)
@@ -78,15 +79,16 @@ def mix(
 
 
 def parse_alphas(text: str) -> list[Decimal]:
-    """`0.5`, `0.3,0.5`, or `start:stop:step`: `0:1:0.1` is eleven numbers, the stop included
-    where a step meets it.
+    """Parse `0.5`, a list `0.3,0.5`, or a range `start:stop:step`.
+
+    A range includes its stop if a step meets it: `0:1:0.1` is eleven numbers.
 
     Raises:
-        FsckitError: no such words, or numbers that are not from 0 to 1 in steps of 0.0001 or more.
+        FsckitError: the syntax is wrong, or a number is not from 0 to 1 or has over four decimals.
     """
     wrong = FsckitError(
-        f"--alpha {text}: numbers from 0 to 1 with four decimals or less are wanted: one, several "
-        f"by comma, or start:stop:step"
+        f"`alphas` {text}: expected one number, several by comma, or start:stop:step, each from 0 "
+        f"to 1 with at most four decimals"
     )
     separator = ":" if ":" in text else ","
     try:
@@ -106,19 +108,19 @@ def parse_alphas(text: str) -> list[Decimal]:
 def _before(
     checkpoint: Checkpoint, pretrained: str | None, tuned: Mapping[str, Tensor], quick_gelu: bool
 ) -> dict[str, Tensor]:
-    """The weights before the fine-tuning, once they are found to fit those after it."""
+    """The pretrained weights, checked to match the fine-tuned ones."""
     clip = load_base(checkpoint, pretrained)
     state: dict[str, Tensor] = clip.model.state_dict()
-    shapes, wanted = ({n: t.shape for n, t in s.items()} for s in (state, tuned))
-    if shapes != wanted or clip.quick_gelu != quick_gelu:
+    shapes, expected = ({n: t.shape for n, t in s.items()} for s in (state, tuned))
+    if shapes != expected or clip.quick_gelu != quick_gelu:
         raise FsckitError(
-            f"{checkpoint.folder}: fine-tuned from another model than the pretrained weights are "
-            f"of; give the right ones with --pretrained"
+            f"{checkpoint.folder}: the pretrained weights belong to another model; give those it "
+            f"was fine-tuned from as `pretrained`"
         )
     if checkpoint.base_digest not in (None, weights_digest(state)):
         raise FsckitError(
-            f"{checkpoint.folder}: fine-tuned from other weights than the pretrained ones that "
-            f"were found; give the right ones with --pretrained"
+            f"{checkpoint.folder}: fine-tuned from other weights than the pretrained ones; give "
+            f"those it was fine-tuned from as `pretrained`"
         )
     return state
 

@@ -1,4 +1,4 @@
-"""From a run or a checkpoint folder to models: the fine-tuned one and its base."""
+"""Load models from a run or a checkpoint folder: the fine-tuned one and its base."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import yaml
 from safetensors import SafetensorError, safe_open
 
 from fscdata.base.errors import FsckitError
@@ -22,18 +21,19 @@ from fsctrain.config import Config, load_config
 from fsctrain.model import Clip, create_model
 from fsctrain.model.create import CONFIG_NAME
 from fsctrain.model.lora import apply_lora, load_lora_state, merge_lora
+from fsctrain.recipes import read_recipe
 from fsctrain.run_folder import CHECKPOINT, CONFIG, METRICS
 
-ALPHA = "wise_ft_alpha"  # in the metadata of interpolated weights
+ALPHA = "wise_ft_alpha"  # key in the metadata of interpolated weights
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint on the disk.
+    """A checkpoint on disk.
 
     Attributes:
-        folder: where it lies.
-        run: the folder of the run that it comes from, where that is known.
+        folder: its folder.
+        run: the folder of the run it belongs to, if known.
         config: that run's settings.
     """
 
@@ -47,12 +47,12 @@ class Checkpoint:
 
     @property
     def alpha(self) -> str | None:
-        """The share of the fine-tuned weights, where these are interpolated."""
+        """The share of the fine-tuned weights, if interpolated."""
         return self._metadata().get(ALPHA)
 
     @property
     def base_digest(self) -> str | None:
-        """The `weights_digest` of what it was trained from, where that is known."""
+        """The `weights_digest` of the weights it was trained from, if recorded."""
         return self._metadata().get(BASE_DIGEST)
 
     def _metadata(self) -> dict[str, str]:
@@ -65,54 +65,52 @@ class Checkpoint:
 
 
 def find_checkpoint(path: Path) -> Checkpoint:
-    """The checkpoint of a run, or the one that a folder is.
+    """Find the checkpoint of a run, or in a checkpoint folder.
 
-    A folder made from a run's checkpoint lies in the run's folder, and so is known to be its.
+    A checkpoint inside a run's folder belongs to that run.
 
     Raises:
-        FsckitError: it is neither, or the run has not finished.
+        FsckitError: the folder is neither, or the run has not finished.
     """
     if (path / CONFIG).is_file():
         run: Path | None = path
         folder = path / CHECKPOINT
         if not folder.is_dir():
             raise FsckitError(
-                f"{path}: this run has no {CHECKPOINT}/ yet; let it finish, with --resume if it "
-                f"was stopped"
+                f"{path}: this run has no {CHECKPOINT}/ yet; wait for it to finish, or resume it"
             )
     elif (path / CONFIG_NAME).is_file():
         folder, parents = path, path.absolute().parents
         run = next((parent for parent in parents[:2] if _is_run(parent)), None)
     else:
         raise FsckitError(
-            f"{path}: neither a run ({CONFIG}, {CHECKPOINT}/) nor a checkpoint's folder "
-            f"({CONFIG_NAME})"
+            f"{path}: not a run folder ({CONFIG}, {CHECKPOINT}/) or checkpoint folder ({CONFIG_NAME})"
         )
     return Checkpoint(folder, run, _read_config(run / CONFIG) if run else None)
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether it is a run's: a config.yaml alone may be of any project."""
+    """Whether a folder is a run's; config.yaml alone could belong to any project."""
     return all((folder / name).is_file() for name in (CONFIG, METRICS))
 
 
 def _read_config(path: Path) -> Config:
-    """A run's settings; the recipe is the one that it had, which for others is this file."""
+    """A run's settings, with the recipe that it used instead of config.yaml itself."""
     config = load_config(str(path), {})
-    recipe = yaml.safe_load(path.read_text(encoding="utf-8")).get("recipe")
+    recipe = read_recipe(str(path)).settings.get("recipe")
     return config.model_copy(update={"recipe": recipe})
 
 
 def load_base(checkpoint: Checkpoint, pretrained: str | None) -> Clip:
-    """The model that the training began with.
+    """Load the model that a training started from.
 
     Args:
-        checkpoint: what came of it.
-        pretrained: a path to its weights, or a tag; None for what was recorded: random weights
-            are drawn again from the run's seed.
+        checkpoint: the result of the training.
+        pretrained: a path to the weights, or a tag; None for those recorded. Recorded random
+            weights are drawn again from the run's seed.
 
     Raises:
-        FsckitError: nothing was recorded, it is not to be found, or it is another model.
+        FsckitError: no weights are recorded, they cannot be found, or they do not fit the model.
     """
     if checkpoint.lora:
         lora = read_lora(checkpoint.folder)[0]
@@ -124,11 +122,11 @@ def load_base(checkpoint: Checkpoint, pretrained: str | None) -> Clip:
         name, recorded, seed = "", pretrained, 0
     else:
         raise FsckitError(
-            f"{checkpoint.folder}: no run's {CONFIG} says from which weights it was trained; give "
-            f"a path to them with --pretrained"
+            f"{checkpoint.folder}: its pretrained weights are unknown, because no run's {CONFIG} "
+            f"is beside it; give a path to them as `pretrained`"
         )
     source = pretrained or recorded
-    # A tag belongs to a name and brings its activation; all else has the checkpoint's own.
+    # A tag belongs to a model name and determines the activation; otherwise the checkpoint does.
     by_tag = name and source != "none" and not Path(source).is_file()
     own = str(checkpoint.folder / CONFIG_NAME)
     with torch.random.fork_rng(devices=[]):
@@ -138,14 +136,14 @@ def load_base(checkpoint: Checkpoint, pretrained: str | None) -> Clip:
 
 
 def load_tuned(checkpoint: Checkpoint, pretrained: str | None = None) -> Clip:
-    """The fine-tuned model; a LoRA checkpoint's updates are folded into their base.
+    """Load the fine-tuned model; a LoRA checkpoint is merged into its base.
 
     Args:
-        checkpoint: a whole one or LoRA's.
-        pretrained: where the base of LoRA's is, if not where it was.
+        checkpoint: a full or a LoRA checkpoint.
+        pretrained: the base weights of a LoRA checkpoint, if they have moved.
 
     Raises:
-        FsckitError: it cannot be read, or its base is not the one that was trained on.
+        FsckitError: a file cannot be read, or the base is not the one that LoRA was trained on.
     """
     if not checkpoint.lora:
         files = (str(checkpoint.folder / name) for name in (CONFIG_NAME, WEIGHTS_NAME))
@@ -155,9 +153,9 @@ def load_tuned(checkpoint: Checkpoint, pretrained: str | None = None) -> Clip:
     clip = load_base(checkpoint, pretrained)
     if weights_digest(clip.model.state_dict()) != config.base_digest:
         raise FsckitError(
-            f"{checkpoint.folder}: its updates do not belong to the weights "
-            f"'{pretrained or config.pretrained}' of {config.model}, which differ from those that "
-            f"it was trained on; give the right ones to 'fsctrain merge' with --pretrained"
+            f"{checkpoint.folder}: its LoRA updates were trained on other weights of "
+            f"{config.model} than '{pretrained or config.pretrained}'; merge them with the right "
+            f"`pretrained` weights"
         )
     with torch.random.fork_rng(devices=[]):
         apply_lora(clip.model, config.rank, config.alpha)
@@ -167,6 +165,6 @@ def load_tuned(checkpoint: Checkpoint, pretrained: str | None = None) -> Clip:
 
 
 def refuse_to_overwrite(folder: Path) -> None:
-    """Raises FsckitError where a folder, or a file, of this name is there."""
+    """Raise FsckitError if a file or folder of this name exists."""
     if folder.exists():
-        raise FsckitError(f"{folder}: there is a folder of this name; give another with --out")
+        raise FsckitError(f"{folder}: already exists; choose another `out`")

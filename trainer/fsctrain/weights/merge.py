@@ -1,4 +1,4 @@
-"""A LoRA checkpoint and its base, as a whole checkpoint."""
+"""Merge a LoRA checkpoint into its base weights."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from fsctrain.weights.load import find_checkpoint, load_tuned, refuse_to_overwri
 
 
 def merge(path: Path, out: Path | None = None, pretrained: str | None = None) -> tuple[Path, str]:
-    """Fold LoRA's updates into the weights that they were trained on.
+    """Merge LoRA's updates into the weights they were trained on.
 
     Args:
-        path: a run, or its checkpoint's folder.
+        path: a run's or a checkpoint's folder.
         out: the new folder; None for `merged` beside the checkpoint.
-        pretrained: a path to the base weights, where they are no longer where they were.
+        pretrained: a path to the base weights, if they have moved.
 
     Returns:
         The path of the new weights, and the line of Python that loads them.
 
     Raises:
-        FsckitError: there is no LoRA checkpoint, `out` is there, or the base is the wrong one.
+        FsckitError: `path` is not a LoRA checkpoint, `out` exists, or the base is a different one.
     """
     checkpoint = find_checkpoint(path)
     if not checkpoint.lora:
         raise FsckitError(
-            f"{checkpoint.folder}: not a LoRA checkpoint; open_clip loads it as it is, through "
+            f"{checkpoint.folder}: not a LoRA checkpoint; open_clip loads it directly, as "
             f"local-dir:{checkpoint.folder}"
         )
     folder = out or checkpoint.folder.parent / "merged"
