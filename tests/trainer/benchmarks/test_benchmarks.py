@@ -1,4 +1,4 @@
-"""Scores on features whose answer is known."""
+"""Scores of features with known answers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def test_choice_counts_ties_half() -> None:
     assert choice_accuracy(images, true, mixed) == (1 + 0.5 * 3) / 4
 
 
-def test_choice_refuses_other_shapes() -> None:
-    with pytest.raises(ValueError, match="equal, non-empty"):
+def test_choice_refuses_unequal_or_empty_shapes() -> None:
+    with pytest.raises(ValueError, match="three non-empty tensors of equal shape"):
         choice_accuracy(torch.eye(4), torch.eye(4)[:3], torch.eye(4))
-    with pytest.raises(ValueError, match="equal, non-empty"):
+    with pytest.raises(ValueError, match="three non-empty tensors of equal shape"):
         choice_accuracy(*[torch.zeros(0, 4)] * 3)
 
 
-def test_recall_against_sorting() -> None:
+def test_recall_matches_sorting() -> None:
     generator = torch.Generator().manual_seed(0)
     images = F.normalize(torch.randn(30, 8, generator=generator), dim=1)
     image_of_text = torch.randint(30, (90,), generator=generator)
@@ -50,6 +50,6 @@ def test_recall_against_sorting() -> None:
         assert 0 < sum(by_image) < 30
 
 
-def test_equal_features_earn_nothing() -> None:
+def test_equal_features_score_zero() -> None:
     features = torch.ones(5, 4) / 2
     assert set(recall_at_k(features, features, torch.arange(5), ks=(1,)).values()) == {0.0}

@@ -1,4 +1,4 @@
-"""Names, configurations and weights, good and bad."""
+"""Model names, configurations and weights, valid and invalid."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Bomb:
         return Path.touch, (Path("exploded"),)
 
 
-def test_torch_files(tiny_model: str, tmp_path: Path) -> None:
+def test_loads_torch_files(tiny_model: str, tmp_path: Path) -> None:
     model = create_model(tiny_model, "none").model
     path = tmp_path / "weights.pt"
     torch.save({"state_dict": model.state_dict()}, path)
-    again = create_model(tiny_model, str(path)).model
+    loaded = create_model(tiny_model, str(path)).model
     assert all(
-        torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
+        torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True)
     )
 
 
 @pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
-def test_files_that_hold_no_weights(
+def test_files_without_weights_are_refused(
     name: str, tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -38,7 +38,7 @@ def test_files_that_hold_no_weights(
     contents = [b"", b"not weights", pickle.dumps({"state_dict": Bomb()})]
     for content in contents:
         path.write_bytes(content)
-        with pytest.raises(FsckitError, match=rf"--pretrained {path}: not ") as error:
+        with pytest.raises(FsckitError, match=rf"`pretrained` {path}: not ") as error:
             create_model(tiny_model, str(path))
         assert "\n" not in str(error.value)
     torch.save({"state_dict": {"visual.proj": Bomb()}}, path)
@@ -47,7 +47,7 @@ def test_files_that_hold_no_weights(
     assert not (tmp_path / "exploded").exists()
 
 
-def test_weights_of_another_model(tiny_model: str, tmp_path: Path) -> None:
+def test_weights_of_another_model_are_refused(tiny_model: str, tmp_path: Path) -> None:
     config = json.loads(Path(tiny_model).read_text())
     config["embed_dim"] = 16
     other = tmp_path / "other.json"
@@ -58,10 +58,10 @@ def test_weights_of_another_model(tiny_model: str, tmp_path: Path) -> None:
         create_model(tiny_model, str(path))
 
 
-def test_names_that_are_none(tiny_model: str, tmp_path: Path) -> None:
-    with pytest.raises(FsckitError, match="--model ViT-Z-99: neither an open_clip model"):
+def test_unknown_models_and_tags_are_refused(tiny_model: str, tmp_path: Path) -> None:
+    with pytest.raises(FsckitError, match="`model` ViT-Z-99: unknown model; choose ViT-B-32"):
         create_model("ViT-Z-99", "none")
-    with pytest.raises(FsckitError, match=r"--model nowhere.json: No such file"):
+    with pytest.raises(FsckitError, match=r"`model` nowhere.json: No such file"):
         create_model("nowhere.json", "none")
     path = tmp_path / "bad.json"
     for text in ("{", "[]", "{}", '{"vision_cfg": {}, "text_cfg": {}}', '{"model_cfg": 3}'):
@@ -69,26 +69,26 @@ def test_names_that_are_none(tiny_model: str, tmp_path: Path) -> None:
         with pytest.raises(FsckitError, match="not an open_clip config"):
             create_model(str(path), "none")
     path.write_text('{"embed_dim": 8, "vision_cfg": {"colour": 1}, "text_cfg": {}}')
-    with pytest.raises(FsckitError, match="open_clip cannot make it"):
+    with pytest.raises(FsckitError, match="open_clip cannot build it"):
         create_model(str(path), "none")
     with pytest.raises(FsckitError, match=r"neither a file nor a tag of model ViT-B-32.*openai"):
         create_model("ViT-B-32", "opennai")
-    with pytest.raises(FsckitError, match="tags: none"):
+    with pytest.raises(FsckitError, match=r"choose none \(none is random weights\)"):
         create_model(tiny_model, "openai")
 
 
-def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(**_: object) -> str:
         raise OSError("Name or service not known\nand more")
 
     monkeypatch.setattr(open_clip.pretrained, "hf_hub_download", offline)
-    with pytest.raises(FsckitError, match=r"could not be fetched.*give a path.*or none") as error:
+    with pytest.raises(FsckitError, match=r"download failed.*give a path.*or none") as error:
         create_model("ViT-B-32", "openai")
     assert "\n" not in str(error.value)
 
 
 def test_a_tag_decides_the_activation(tiny_model: str, tmp_path, monkeypatch) -> None:
-    """OpenAI's weights under the name ViT-B-32, whose configuration says GELU."""
+    """OpenAI's weights for ViT-B-32, whose configuration specifies GELU."""
     weights = tmp_path / "weights.pt"
     torch.save(create_model(tiny_model, "none").model.state_dict(), weights)
     config = json.loads(Path(tiny_model).read_text())

@@ -1,4 +1,4 @@
-"""The encoders against open_clip's own, on every kind of tower."""
+"""Compares the encoders with open_clip's own, on every kind of tower."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def make_clip(tiny_model: str, tmp_path: Path):
     return make
 
 
-def pictures(clip: Clip, count: int = 3) -> Tensor:
+def random_images(clip: Clip, count: int = 3) -> Tensor:
     size = clip.model.visual.image_size
     size = (size, size) if isinstance(size, int) else size
     generator = torch.Generator().manual_seed(0)
@@ -64,7 +64,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_cut_texts_have_the_features_of_padded_ones(kind: str, make_clip) -> None:
+def test_truncated_texts_have_the_features_of_padded_texts(kind: str, make_clip) -> None:
     clip = make_clip(**KINDS[kind])
     check_towers(clip.model, clip.name, local=True)
     padded = get_tokenizer(clip)(TEXTS)
@@ -78,18 +78,20 @@ def test_cut_texts_have_the_features_of_padded_ones(kind: str, make_clip) -> Non
     torch.testing.assert_close(features, expected)
     torch.testing.assert_close(tokens, all_tokens[:, :longest])
     assert encode_texts(clip.model, padded)[1] is None
-    # The end token's is the text's own feature, before it is normalised.
+    # The end token's output is the text's feature before normalization.
     ends = tokens[torch.arange(len(TEXTS)), end_positions(clip.model, padded)]
     torch.testing.assert_close(F.normalize(ends, dim=1), features)
 
 
 @pytest.mark.parametrize("pool", ["tok", "avg"])
 @pytest.mark.parametrize("after", [False, True])
-def test_image_features_and_patches(pool: str, after: bool, make_clip, tiny_model: str) -> None:
+def test_image_features_and_patches_match_open_clip(
+    pool: str, after: bool, make_clip, tiny_model: str
+) -> None:
     vision = json.loads(Path(tiny_model).read_text())["vision_cfg"]
     vision |= {"pool_type": pool, "final_ln_after_pool": after}
     clip = make_clip(vision_cfg=vision)
-    images = pictures(clip)
+    images = random_images(clip)
     expected = clip.model.encode_image(normalised(clip, images), normalize=True)
     plain, none = encode_images(clip.model, images)
     features, patches = encode_images(clip.model, images, local=True)
@@ -105,16 +107,16 @@ def test_image_features_and_patches(pool: str, after: bool, make_clip, tiny_mode
 
 def test_gradients_reach_both_towers(make_clip) -> None:
     clip = make_clip()
-    features, patches = encode_images(clip.model, pictures(clip), local=True)
+    features, patches = encode_images(clip.model, random_images(clip), local=True)
     texts, words = encode_texts(clip.model, get_tokenizer(clip)(TEXTS), local=True)
     (features.sum() + patches.sum() + texts.sum() + words.sum()).backward()
     without = {n for n, p in clip.model.named_parameters() if p.grad is None}
     assert without == {"logit_scale"}
 
 
-def test_embedding_in_batches(make_clip) -> None:
+def test_embedding_does_not_depend_on_the_batch_size(make_clip) -> None:
     clip = make_clip()
-    tokens, images = get_tokenizer(clip)(TEXTS), pictures(clip)
+    tokens, images = get_tokenizer(clip)(TEXTS), random_images(clip)
     torch.testing.assert_close(
         embed_texts(clip.model, tokens, batch_size=3), encode_texts(clip.model, tokens)[0].detach()
     )
@@ -124,15 +126,15 @@ def test_embedding_in_batches(make_clip) -> None:
     )
 
 
-def test_towers_without_patches(make_clip) -> None:
-    """A ResNet and a timm tower train without the local loss, and say so with it."""
+def test_towers_without_patches_train_without_the_local_loss(make_clip) -> None:
+    """A ResNet and a timm tower refuse only the local loss."""
     resnet = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 8}
     timm = {"timm_model_name": "test_vit", "timm_pool": "token", "image_size": 160}
     for vision, tower in ((resnet, "ModifiedResNet"), (timm, "TimmModel")):
         clip = make_clip(vision_cfg=vision)
         check_towers(clip.model, clip.name, local=False)
-        assert encode_images(clip.model, pictures(clip))[0].shape == (3, 32)
-        with pytest.raises(FsckitError, match=rf"model.json.*{tower}.*--local-weight 0"):
+        assert encode_images(clip.model, random_images(clip))[0].shape == (3, 32)
+        with pytest.raises(FsckitError, match=rf"model.json.*{tower}.*set `local_weight` 0"):
             check_towers(clip.model, clip.name, local=True)
 
 
@@ -143,23 +145,26 @@ def test_towers_without_patches(make_clip) -> None:
         {"text": {"pool_type": "last"}},
     ],
 )
-def test_texts_that_cannot_be_cut(changes: dict[str, Any], make_clip) -> None:
+def test_non_causal_text_towers_are_refused(changes: dict[str, Any], make_clip) -> None:
     clip = make_clip(**changes)
-    with pytest.raises(FsckitError, match=r"model.json: its text tower is not causal"):
+    with pytest.raises(FsckitError, match=r"model.json: fsctrain needs a causal text tower"):
         check_towers(clip.model, clip.name, local=False)
 
 
-def test_class_embedding_in_the_text(make_clip) -> None:
+def test_a_text_class_embedding_is_refused(make_clip) -> None:
     clip = make_clip(custom_text=True, text={"embed_cls": True})
     with pytest.raises(FsckitError, match="without class embedding"):
         check_towers(clip.model, clip.name, local=False)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
-        ({"init_logit_bias": -10.0}, "it has a logit bias"),
-        ({"init_logit_bias": -10.0, "custom_text": True}, "it has a logit bias"),
+        ({"init_logit_bias": -10.0}, "no loss of fsctrain uses its logit bias"),
+        (
+            {"init_logit_bias": -10.0, "custom_text": True},
+            "no loss of fsctrain uses its logit bias",
+        ),
         ({"text": {"scaled_cosine_attn": True}}, "cannot compute its scaled cosine attention"),
         (
             {
@@ -170,21 +175,21 @@ def test_class_embedding_in_the_text(make_clip) -> None:
         ),
     ],
 )
-def test_parts_that_nothing_trains(changes: dict[str, Any], said: str, make_clip) -> None:
+def test_unsupported_parts_are_refused(changes: dict[str, Any], message: str, make_clip) -> None:
     clip = make_clip(**changes)
-    with pytest.raises(FsckitError, match=rf"model.json: .*{said}"):
+    with pytest.raises(FsckitError, match=rf"model.json: .*{message}"):
         check_towers(clip.model, clip.name, local=False)
 
 
-def test_other_text_towers() -> None:
+def test_other_text_towers_are_refused() -> None:
     for name in ("roberta-ViT-B-32", "coca_ViT-B-32"):
-        with pytest.raises(FsckitError, match=f"model {name}: its text tower"):
+        with pytest.raises(FsckitError, match=f"model {name}: fsctrain supports only"):
             create_model(name, "none")
 
 
 def test_bf16_is_near_fp32(make_clip) -> None:
     clip = make_clip()
-    tokens, images = get_tokenizer(clip)(TEXTS), pictures(clip)
+    tokens, images = get_tokenizer(clip)(TEXTS), random_images(clip)
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         found = [*encode_images(clip.model, images, local=True), *encode_texts(clip.model, tokens)]
     assert {t.dtype for t in found if t is not None} == {torch.float32}
@@ -192,7 +197,7 @@ def test_bf16_is_near_fp32(make_clip) -> None:
     torch.testing.assert_close(found[2], embed_texts(clip.model, tokens), atol=2e-2, rtol=0)
 
 
-def test_the_registry_of_open_clip_is_left_alone(make_clip) -> None:
+def test_open_clips_registry_is_unchanged(make_clip) -> None:
     before = open_clip.list_models()
     clip = make_clip()
     assert open_clip.list_models() == before and not clip.builtin

@@ -1,4 +1,4 @@
-"""What is frozen, by name; and that the rest still learns."""
+"""Which parameters are frozen, and that the rest still learns."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def frozen(model: OpenClip) -> set[str]:
 @pytest.mark.parametrize(
     ("image", "text"), [(0, 0), (1, 0), (0, 1), (3, 2), ("all", 1), (2, "all")]
 )
-def test_lowest_blocks_and_all_below(
+def test_freezes_the_lowest_blocks_and_everything_below(
     image: int | str, text: int | str, custom_text: bool, tmp_path: Path
 ) -> None:
     model = make_model(tmp_path, custom_text=custom_text)
@@ -60,7 +60,7 @@ def test_lowest_blocks_and_all_below(
     assert expected <= set(names) and frozen(model) == expected
 
 
-def test_gradients_reach_what_is_left(tmp_path: Path) -> None:
+def test_gradients_reach_the_remaining_parameters(tmp_path: Path) -> None:
     model = make_model(tmp_path)
     freeze(model, 1, 1)
     images, texts, _ = model(torch.rand(2, 3, 32, 32), torch.randint(1, 99, (2, 16)))
@@ -69,10 +69,10 @@ def test_gradients_reach_what_is_left(tmp_path: Path) -> None:
     assert without == frozen(model) | {"logit_scale"}
 
 
-def test_a_frozen_resnet_does_not_move(tmp_path: Path) -> None:
-    """As a whole only; its batch norms' statistics stay too, and its checkpoint still loads."""
+def test_a_frozen_resnet_does_not_change(tmp_path: Path) -> None:
+    """It freezes only entirely, batch norm statistics included, and its checkpoint still loads."""
     model = make_model(tmp_path, RESNET)
-    with pytest.raises(FsckitError, match=r"--freeze-image 1: .*ModifiedResNet.* give 0 or all"):
+    with pytest.raises(FsckitError, match=r"`freeze_image` 1: .*ModifiedResNet.* set 0 or all"):
         freeze(model, 1, 0)
     freeze(model, "all", 0)
     assert frozen(model) >= {n for n, _ in model.named_parameters() if n.startswith("visual.")}
@@ -85,13 +85,13 @@ def test_a_frozen_resnet_does_not_move(tmp_path: Path) -> None:
     make_model(tmp_path, RESNET).load_state_dict(dict(after))
 
 
-def test_mistakes(tmp_path: Path) -> None:
+def test_impossible_settings_are_refused(tmp_path: Path) -> None:
     model = make_model(tmp_path)
-    for image, text, words in (
-        (4, 0, "--freeze-image 4: this tower has 3 blocks"),
-        (0, 3, "--freeze-text 3: this tower has 2 blocks"),
-        ("all", "all", "--freeze-image all and --freeze-text all leave nothing to train"),
+    for image, text, message in (
+        (4, 0, "`freeze_image` 4: this tower has only 3 blocks"),
+        (0, 3, "`freeze_text` 3: this tower has only 2 blocks"),
+        ("all", "all", "`freeze_image` all and `freeze_text` all leave nothing to train"),
     ):
-        with pytest.raises(FsckitError, match=words):
+        with pytest.raises(FsckitError, match=message):
             freeze(model, image, text)
     assert not frozen(model)

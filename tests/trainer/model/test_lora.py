@@ -1,4 +1,4 @@
-"""LoRA: what is trained, what it computes, and that merging changes nothing."""
+"""LoRA: which parameters train, what the model computes, and that merging changes nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOKENS = open_clip.SimpleTokenizer(context_length=16)(["a red horse", "a horse e
 
 @pytest.fixture(params=["default", "custom_text", "custom_blocks"])
 def model(request: pytest.FixtureRequest, tiny_model: str, tmp_path: Path) -> OpenClip:
-    """Two heads in each tower: torch's fast path of attention wants an even number."""
+    """Two heads per tower: torch's fast path of attention needs an even number."""
     config = json.loads(Path(tiny_model).read_text())
     config["vision_cfg"] |= {"head_width": 32, "layers": 2}
     if request.param == "custom_text":
@@ -45,7 +45,7 @@ def model(request: pytest.FixtureRequest, tiny_model: str, tmp_path: Path) -> Op
 
 @pytest.fixture
 def adapted(model: OpenClip) -> OpenClip:
-    """As after some steps: B is no longer zero."""
+    """As after some steps: B is not zero."""
     apply_lora(model, 3, 1.5)
     for update in lora_updates(model).values():
         torch.nn.init.normal_(update.B, std=0.1)
@@ -69,7 +69,7 @@ def distance(one: OpenClip, expected: tuple[torch.Tensor, ...]) -> float:
     )
 
 
-def test_the_published_size() -> None:
+def test_has_the_published_size() -> None:
     """ViT-B-32 at rank 4: 97 weights, 998,400 parameters."""
     config = open_clip.get_model_config("ViT-B-32")
     with torch.device("meta"):
@@ -80,7 +80,7 @@ def test_the_published_size() -> None:
     assert len(trained) == 2 * 97 and sum(p.numel() for p in trained) == 998_400
 
 
-def test_names(model: OpenClip) -> None:
+def test_updates_are_named_by_their_weights(model: OpenClip) -> None:
     names = set(model.state_dict())
     tower = "text.transformer" if hasattr(model, "text") else "transformer"
     apply_lora(model, 2, 1.0)
@@ -92,7 +92,7 @@ def test_names(model: OpenClip) -> None:
     assert {name.rsplit(".", 1)[0] for name in lora_state(model)} == set(lora_updates(model))
 
 
-def test_the_first_forward_is_the_base_models(model: OpenClip) -> None:
+def test_the_first_forward_pass_is_the_base_models(model: OpenClip) -> None:
     before = outputs(model)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     apply_lora(model, 4, 1.0)
@@ -102,8 +102,8 @@ def test_the_first_forward_is_the_base_models(model: OpenClip) -> None:
     assert all(first[name].any() == name.endswith(".A") for name in first)
 
 
-def test_what_an_update_is(model: OpenClip) -> None:
-    """W + alpha/rank·B·A, the convolution's four dimensions flattened to two."""
+def test_an_update_adds_a_scaled_product(model: OpenClip) -> None:
+    """W + alpha/rank·B·A, with a convolution's four dimensions flattened to two."""
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     apply_lora(model, 3, 1.5)
     for update in lora_updates(model).values():
@@ -122,10 +122,10 @@ def test_what_an_update_is(model: OpenClip) -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("graph", [True, False])
-def test_forward_equals_merged(
+def test_the_merged_model_computes_the_same(
     adapted: OpenClip, training: bool, graph: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In eval mode without gradients nn.MultiheadAttention takes another path."""
+    """In eval mode without gradients, nn.MultiheadAttention takes its fast path."""
     fast = []
     native = torch._native_multi_head_attention
 
@@ -146,7 +146,7 @@ def test_forward_equals_merged(
     assert distance(adapted, expected) < 1e-6
 
 
-def test_the_updates_count_in_the_fast_path(adapted: OpenClip) -> None:
+def test_the_fast_path_includes_the_updates(adapted: OpenClip) -> None:
     adapted.eval()
     with torch.no_grad():
         images, texts = outputs(adapted)
@@ -164,21 +164,21 @@ def test_only_the_updates_are_trained(adapted: OpenClip) -> None:
 
 
 @pytest.mark.parametrize("model", ["default", "custom_text"], indirect=True)
-def test_checkpointing_and_bf16(adapted: OpenClip) -> None:
+def test_gradients_survive_checkpointing_and_bf16(adapted: OpenClip) -> None:
     plain = gradients(adapted)
     with torch.autocast("cpu", torch.bfloat16):
         rough = gradients(adapted)
     adapted.set_grad_checkpointing()
-    again = gradients(adapted)
-    assert plain.keys() == again.keys() == rough.keys()
+    checkpointed = gradients(adapted)
+    assert plain.keys() == checkpointed.keys() == rough.keys()
     for name, gradient in plain.items():
-        torch.testing.assert_close(again[name], gradient)
+        torch.testing.assert_close(checkpointed[name], gradient)
         assert rough[name].dtype == torch.float32
         assert torch.cosine_similarity(rough[name].flatten(), gradient.flatten(), dim=0) > 0.97
 
 
-def test_under_autocast_an_update_stays_precise(adapted: OpenClip) -> None:
-    """An update is a sum in float32: one much smaller than a step of bfloat16 is not lost."""
+def test_updates_stay_in_float32_under_autocast(adapted: OpenClip) -> None:
+    """An update smaller than bfloat16's resolution is not lost."""
     weight = adapted.visual.conv1.weight
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(adapted.visual.conv1.weight, weight)
@@ -192,7 +192,7 @@ def one_rank(tmp_path: Path) -> Iterator[None]:
 
 
 class Pair(torch.nn.Module):
-    """Both towers in one forward, which is what DDP and the compiler wrap."""
+    """Both towers in one forward pass, for DDP and the compiler to wrap."""
 
     def __init__(self, model: OpenClip) -> None:
         super().__init__()
@@ -211,7 +211,7 @@ class Pair(torch.nn.Module):
         pytest.param(lambda m: torch.compile(m, backend="aot_eager"), id="compile"),
     ],
 )
-def test_wrapped(
+def test_wrapped_models_have_the_same_gradients(
     adapted: OpenClip, one_rank: None, wrap: Callable[[torch.nn.Module], torch.nn.Module]
 ) -> None:
     expected = gradients(adapted)
@@ -223,7 +223,7 @@ def test_wrapped(
             torch.testing.assert_close(parameter.grad, expected[name])
 
 
-def test_state_there_and_back(adapted: OpenClip) -> None:
+def test_the_state_round_trips(adapted: OpenClip) -> None:
     state = {name: tensor.clone() for name, tensor in lora_state(adapted).items()}
     expected = outputs(adapted)
     for update in lora_updates(adapted).values():
@@ -233,23 +233,25 @@ def test_state_there_and_back(adapted: OpenClip) -> None:
 
 
 @pytest.mark.parametrize("model", ["default"], indirect=True)
-def test_a_state_that_does_not_fit(adapted: OpenClip) -> None:
+def test_a_state_that_does_not_fit_is_refused(adapted: OpenClip) -> None:
     state = {name: torch.zeros_like(tensor) for name, tensor in lora_state(adapted).items()}
     name = "visual.conv1.weight.B"
-    for wrong, said in (
-        ({**state, name: torch.zeros(64, 2)}, r"has the shape \[64, 2\], and \[64, 3\] is wanted"),
+    for wrong, message in (
+        ({**state, name: torch.zeros(64, 2)}, r"has shape \[64, 2\], expected \[64, 3\]"),
         ({k: v for k, v in state.items() if k != name}, f"{name} is missing"),
-        ({**state, "visual.proj.A": state[name]}, "visual.proj.A is unknown to this model"),
+        ({**state, "visual.proj.A": state[name]}, "visual.proj.A is not part of this model"),
     ):
-        with pytest.raises(FsckitError, match=said):
+        with pytest.raises(FsckitError, match=message):
             load_lora_state(adapted, wrong)
     assert all(update.B.any() for update in lora_updates(adapted).values())
 
 
-def test_a_tower_that_is_no_transformer(tiny_model: str) -> None:
+def test_a_resnet_is_refused(tiny_model: str) -> None:
     config = json.loads(Path(tiny_model).read_text())
     config["vision_cfg"] = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}
     model = open_clip.CLIP(**config)
-    with pytest.raises(FsckitError, match="--lora-rank 2: the image tower is a ModifiedResNet"):
+    with pytest.raises(
+        FsckitError, match=r"`lora_rank` 2: LoRA needs .* image tower is a ModifiedResNet"
+    ):
         apply_lora(model, 2, 1.0)
     assert all(p.requires_grad for p in model.parameters())

@@ -1,4 +1,4 @@
-"""Packed texts against the same texts one by one, on every kind of text tower."""
+"""Compares packed texts with the same texts one by one, on every kind of text tower."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from fsctrain.model.packing import _fill
 
 START, END, L = 49406, 49407, 12
 ROWS = [
-    # Nothing in common, much in common, one that is not there.
+    # No common prefix, a long common prefix, a missing text.
     [[5, 6, 7, 8], [9, 5], [5, 6, 7, 9], None],
-    # A part of the caption, the caption and more, the caption itself.
+    # A prefix of the caption, an extension of it, the caption itself.
     [[5, 6, 7], [5, 6], [5, 6, 7, 8, 9], [5, 6, 7]],
-    # The shortest caption and the longest text, which is cut.
+    # The shortest caption and the longest text, which is truncated.
     [[], list(range(1, L - 1)), None, [3]],
     [[4], None, None, None],
 ]
@@ -45,7 +45,7 @@ KINDS = {
     "projection with bias": {"custom_text": True, "text": {"proj_bias": True}},
     "no projection": {"custom_text": True, "text": {"proj_type": "none"}},
     "end token by id": {"text": {"pool_type": "eos", "eos_id": END}},
-    "normalised queries": {"text": {"qk_norm": True}},
+    "normalized queries": {"text": {"qk_norm": True}},
 }
 
 
@@ -60,20 +60,20 @@ def make_clip(folder: Path, tiny: str, kind: str) -> Clip:
 
 
 def one_by_one(clip: Clip, texts: Tensor, lengths: Tensor, *, local: bool) -> tuple[Tensor, Tensor]:
-    """What `encode_packed` gives, zeros where there is nothing, each text in a pass of its own."""
-    there = lengths > 0
-    found = [
+    """The result of `encode_packed` from one pass per text, with zeros for missing texts."""
+    exists = lengths > 0
+    encoded = [
         encode_texts(clip.model, texts[i, c][None, : int(lengths[i, c])], local=local)
-        for i, c in there.nonzero().tolist()
+        for i, c in exists.nonzero().tolist()
     ]
-    width = found[0][0].shape[1]
-    features = torch.zeros(*there.shape, width).masked_scatter(
-        there[..., None], torch.cat([feature for feature, _ in found])
+    width = encoded[0][0].shape[1]
+    features = torch.zeros(*exists.shape, width).masked_scatter(
+        exists[..., None], torch.cat([feature for feature, _ in encoded])
     )
-    words = torch.zeros(*there.shape, L, width)
+    words = torch.zeros(*exists.shape, L, width)
     if local:
         inside = torch.arange(L) < lengths[..., None]
-        tokens = torch.cat([tokens[0] for _, tokens in found])
+        tokens = torch.cat([tokens[0] for _, tokens in encoded])
         words = words.masked_scatter(inside[..., None], tokens)
     return features, words
 
@@ -91,7 +91,7 @@ def in_sequences(
 
 
 def gradients(clip: Clip, features: Tensor, words: Tensor) -> dict[str, Tensor]:
-    """Of a loss in which every number has a weight of its own."""
+    """Gradients of a loss that weights every number differently."""
     generator = torch.Generator().manual_seed(0)
     loss = sum((x * torch.randn(x.shape, generator=generator)).sum() for x in (features, words))
     clip.model.zero_grad()
@@ -100,7 +100,7 @@ def gradients(clip: Clip, features: Tensor, words: Tensor) -> dict[str, Tensor]:
 
 
 def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """As near as sums of float32 in another order are; that of a key's bias is noise alone."""
+    """Equal up to float32 summation order; the gradient of a key's bias is pure noise."""
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         scale = max(1, float(gradient.abs().max()))
@@ -108,7 +108,7 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_packed_texts_have_the_features_of_single_ones(
+def test_packed_texts_have_the_features_of_single_texts(
     kind: str, tmp_path: Path, tiny_model: str
 ) -> None:
     clip = make_clip(tmp_path, tiny_model, kind)
@@ -116,19 +116,19 @@ def test_packed_texts_have_the_features_of_single_ones(
     texts, lengths = packed_rows()
     expected = one_by_one(clip, texts, lengths, local=local)
     expected_gradients = gradients(clip, *expected)
-    # open_clip cannot checkpoint the blocks that normalise queries.
-    for checkpointing in (False, True)[: 1 if kind == "normalised queries" else 2]:
+    # open_clip cannot checkpoint blocks that normalize queries.
+    for checkpointing in (False, True)[: 1 if kind == "normalized queries" else 2]:
         clip.model.set_grad_checkpointing(checkpointing)
         found = in_sequences(clip, texts, lengths, local=local)
         torch.testing.assert_close(found, expected)
         found_gradients = gradients(clip, *found)
         assert_equal(found_gradients, expected_gradients)
     clip.model.eval()
-    with torch.no_grad():  # where torch's attention takes another way
+    with torch.no_grad():  # where torch's attention takes its fast path
         torch.testing.assert_close(in_sequences(clip, texts, lengths, local=local), expected)
 
 
-def test_with_lora(tmp_path: Path, tiny_model: str) -> None:
+def test_packing_works_with_lora(tmp_path: Path, tiny_model: str) -> None:
     clip = make_clip(tmp_path, tiny_model, "CLIP")
     apply_lora(clip.model, rank=2, alpha=1.0)
     for name, parameter in clip.model.named_parameters():
@@ -143,7 +143,7 @@ def test_with_lora(tmp_path: Path, tiny_model: str) -> None:
     assert_equal(found_gradients, expected_gradients)
 
 
-def test_in_bf16(tmp_path: Path, tiny_model: str) -> None:
+def test_packing_works_in_bf16(tmp_path: Path, tiny_model: str) -> None:
     clip = make_clip(tmp_path, tiny_model, "CLIP")
     texts, lengths = packed_rows()
     expected, _ = one_by_one(clip, texts, lengths, local=True)
@@ -153,11 +153,11 @@ def test_in_bf16(tmp_path: Path, tiny_model: str) -> None:
     torch.testing.assert_close(features, expected, rtol=0, atol=2e-2)
 
 
-def test_where_the_tokens_lie() -> None:
-    """No token twice where a negative and its caption begin alike, and few slots without one."""
+def test_shared_prefixes_use_the_same_slots() -> None:
+    """A prefix that a negative shares with its caption is stored once, and few slots are empty."""
     texts, lengths = packed_rows([[[5, 6, 7, 8], [5, 6, 9], [5, 6, 7, 8]]] * 40)
     packing = pack_texts(texts, lengths)
-    # The caption's six, and of the first negative what follows 'START 5 6'; the other one is equal.
+    # The caption's six tokens, and the first negative's after 'START 5 6'; the other one is equal.
     assert int((packing.tokens != 0).sum()) == 40 * (6 + 2)
     count, size = packing.tokens.shape
     assert size == 96 and count == -(-40 * 8 // 96)
@@ -168,12 +168,12 @@ def test_where_the_tokens_lie() -> None:
     assert torch.equal(packing.tokens.flatten()[slots], texts[inside])
     position = torch.arange(L).expand_as(texts)[inside]
     assert torch.equal(packing.positions.flatten()[slots], position)
-    # A token sees as many as come before it in its own text, and itself.
+    # A token attends to itself and to all tokens before it in its text.
     assert torch.equal(packing.visible.flatten(0, 1)[slots].sum(1), position + 1)
     assert torch.equal(packing.tokens.flatten()[packing.ends], torch.full((40, 3), END))
 
 
-def test_a_row_that_is_longer_than_a_sequence() -> None:
+def test_a_long_row_lengthens_the_sequences() -> None:
     words = [list(range(1 + 10 * c, 11 + 10 * c)) for c in range(12)]
     packing = pack_texts(*packed_rows([words, [[1], *[None] * 11]]))
     # Twelve texts of twelve tokens, the start token once; and a row of three beside it.
@@ -182,14 +182,14 @@ def test_a_row_that_is_longer_than_a_sequence() -> None:
 
 
 @pytest.mark.parametrize("sizes", [[1], [5, 5, 5], [9, 1, 8, 2, 3, 7, 4, 6], [10] * 3, [3] * 7])
-def test_bins(sizes: list[int]) -> None:
+def test_bins_do_not_overlap_and_are_well_filled(sizes: list[int]) -> None:
     places, count = _fill(sizes, 10)
-    taken = [
+    used = [
         (number, slot)
         for (number, place), size in zip(places, sizes, strict=True)
         for slot in range(place, place + size)
     ]
-    assert len(set(taken)) == len(taken) and all(slot < 10 for _, slot in taken)
+    assert len(set(used)) == len(used) and all(slot < 10 for _, slot in used)
     assert {number for number, _ in places} == set(range(count))
     perfect = {(1,): 1, (5, 5, 5): 2, (10, 10, 10): 3, (3,) * 7: 3}.get(tuple(sizes), 4)
     assert count == perfect

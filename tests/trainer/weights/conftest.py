@@ -1,4 +1,4 @@
-"""Runs as they lie on the disk when they are finished, of a model of some kilobytes."""
+"""Finished runs on disk, with a model of a few kilobytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RECORDS = [
 
 @pytest.fixture
 def small_model(tiny_model: str, tmp_path: Path) -> str:
-    """A small vocabulary makes a checkpoint of kilobytes; QuickGELU must survive everything."""
+    """A small vocabulary keeps checkpoints small; QuickGELU must survive every step."""
     config = json.loads(Path(tiny_model).read_text()) | {"quick_gelu": True}
     config["text_cfg"]["vocab_size"] = 64
     path = tmp_path / "small.json"
@@ -48,7 +48,7 @@ def small_config(small_model: str, tmp_path: Path) -> Config:
 
 
 def perturb(clip: Clip) -> None:
-    """What a training does, in one go."""
+    """Change the weights, as a training does."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         trained = [update.B for update in lora_updates(clip.model).values()]
@@ -58,7 +58,7 @@ def perturb(clip: Clip) -> None:
 
 @pytest.fixture
 def make_run() -> Callable[[Config], tuple[Path, Clip]]:
-    """The folder of a finished run of these settings, and the model that it ended with."""
+    """A function that makes a finished run: its folder and its final model."""
 
     def make(config: Config) -> tuple[Path, Clip]:
         folder = config.out / config.name
@@ -83,7 +83,7 @@ def lora_config(small_config: Config) -> Config:
 
 @pytest.fixture
 def pretrained(small_config: Config, tmp_path: Path) -> Path:
-    """Weights in a file, which no seed gives."""
+    """A weights file that no seed reproduces."""
     clip = create_model(small_config.model, "none")
     perturb(clip)
     return save_checkpoint(tmp_path / "pretrained", clip)

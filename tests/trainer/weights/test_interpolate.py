@@ -1,4 +1,4 @@
-"""WiSE-FT: exact ends, the mean between them, and folders that open_clip loads."""
+"""WiSE-FT: exact end points, the mean between them, and folders that open_clip loads."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> b
         ("-0", [0.0]),
     ],
 )
-def test_alphas(text: str, numbers: list[float]) -> None:
+def test_parses_alphas(text: str, numbers: list[float]) -> None:
     assert [float(alpha) for alpha in parse_alphas(text)] == numbers
 
 
@@ -48,12 +48,14 @@ def test_alphas(text: str, numbers: list[float]) -> None:
     "text",
     ["", "half", "1.1", "-0.1", "nan", "inf", "0:1", "0:1:0", "1:0:0.1", "0.12345", "0:1:1e-9999"],
 )
-def test_alphas_that_are_none(text: str) -> None:
-    with pytest.raises(FsckitError, match=f"--alpha {text}: numbers from 0 to 1"):
+def test_invalid_alphas_are_refused(text: str) -> None:
+    with pytest.raises(
+        FsckitError, match=f"`alphas` {text}: expected one number, several by comma"
+    ):
         parse_alphas(text)
 
 
-def test_the_arithmetic() -> None:
+def test_mixes_floats_and_keeps_integers() -> None:
     before = {"w": torch.tensor([-0.0, 1.0]), "n": torch.tensor(3)}
     tuned = {"w": torch.tensor([1.0, -0.0]), "n": torch.tensor(5)}
     assert same_bits(mix(before, tuned, 0), before)
@@ -67,7 +69,9 @@ def test_the_arithmetic() -> None:
 
 
 @pytest.mark.parametrize("lora", [False, True])
-def test_from_end_to_end(lora: bool, small_config, lora_config, make_run) -> None:
+def test_writes_a_checkpoint_for_each_alpha(
+    lora: bool, small_config, lora_config, make_run
+) -> None:
     run, clip = make_run(lora_config if lora else small_config)
     torch.manual_seed(7)
     before = create_model(small_config.model, "none").model.state_dict()
@@ -89,31 +93,33 @@ def test_from_end_to_end(lora: bool, small_config, lora_config, make_run) -> Non
         assert file.metadata()["wise_ft_alpha"] == "0.5"
 
 
-def test_the_pretrained_weights_of_a_file(small_config, make_run, pretrained, tmp_path) -> None:
+def test_finds_pretrained_weights_in_a_file(small_config, make_run, pretrained, tmp_path) -> None:
     run, _ = make_run(small_config.model_copy(update={"pretrained": str(pretrained)}))
     (first,) = interpolate(run, "0", tmp_path / "a")
     assert same_bits(load_file(first / WEIGHTS), load_file(pretrained))
-    # A checkpoint that was carried away from its run does not know them.
+    # A checkpoint outside its run does not know its pretrained weights.
     alone = shutil.copytree(run / "checkpoint", tmp_path / "far" / "away" / "alone")
-    with pytest.raises(FsckitError, match=r"no run's config.yaml says.*with --pretrained"):
+    with pytest.raises(FsckitError, match=r"no run's config.yaml is beside it.*as `pretrained`"):
         interpolate(alone, "0", tmp_path / "b")
     (second,) = interpolate(alone, "0", tmp_path / "b", str(pretrained))
     assert same_bits(load_file(second / WEIGHTS), load_file(pretrained))
 
 
-def test_weights_of_another_activation(small_config, make_run, pretrained, tmp_path) -> None:
-    """Between QuickGELU's weights and GELU's there is no model."""
+def test_weights_with_another_activation_are_refused(
+    small_config, make_run, pretrained, tmp_path
+) -> None:
+    """Weights for QuickGELU and for GELU cannot be mixed."""
     plain = tmp_path / "plain.json"
     plain.write_text(Path(small_config.model).read_text().replace("true", "false"))
     run, _ = make_run(small_config.model_copy(update={"model": str(plain)}))
     with pytest.raises(
-        FsckitError, match=r"another model .* give the right ones with --pretrained"
+        FsckitError, match=r"another model; give those it was fine-tuned from as `pretrained`"
     ):
         interpolate(run, "0.5", pretrained=str(pretrained))
     assert not (run / "interpolated").exists()
 
 
-def test_weights_that_are_none(small_config, make_run) -> None:
+def test_a_damaged_weights_file_is_refused(small_config, make_run) -> None:
     run, _ = make_run(small_config)
     path = run / "checkpoint" / WEIGHTS
     path.write_bytes(b"weights")
@@ -121,13 +127,15 @@ def test_weights_that_are_none(small_config, make_run) -> None:
         interpolate(run, "0.5")
 
 
-def test_what_is_refused(small_config, make_run, tmp_path: Path) -> None:
+def test_refuses_existing_folders_and_interpolated_weights(
+    small_config, make_run, tmp_path: Path
+) -> None:
     run, _ = make_run(small_config)
     (tmp_path / "out" / "alpha-0.50").mkdir(parents=True)
-    with pytest.raises(FsckitError, match=r"alpha-0.50: there is a folder of this name"):
+    with pytest.raises(FsckitError, match=r"alpha-0.50: already exists"):
         interpolate(run, "0,0.5", tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["alpha-0.50"]
     (done,) = interpolate(run, "0.125")
     assert done.name == "alpha-0.125"
-    with pytest.raises(FsckitError, match="interpolated already"):
+    with pytest.raises(FsckitError, match="already interpolated"):
         interpolate(done, "0.5", tmp_path / "more")

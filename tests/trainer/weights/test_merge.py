@@ -1,4 +1,4 @@
-"""A LoRA checkpoint and its base make the model that was trained, and no other base does."""
+"""Merging a LoRA checkpoint gives the trained model, and accepts only the right base."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(t, other[n]) for n, t in one.items())
 
 
-def test_random_weights_are_found_again_by_their_seed(lora_config, make_run) -> None:
+def test_random_base_weights_are_recreated_from_their_seed(lora_config, make_run) -> None:
     run, clip = make_run(lora_config)
     generator = torch.random.get_rng_state()
     weights, line = merge(run)
@@ -33,8 +33,10 @@ def test_random_weights_are_found_again_by_their_seed(lora_config, make_run) -> 
     assert type(loaded.visual.transformer.resblocks[0].mlp.gelu).__name__ == "QuickGELU"
 
 
-def test_weights_in_a_file(lora_config, make_run, pretrained: Path, tmp_path, monkeypatch) -> None:
-    """The path is kept whole: the merge may be made from another place."""
+def test_finds_base_weights_in_a_file(
+    lora_config, make_run, pretrained: Path, tmp_path, monkeypatch
+) -> None:
+    """The path is recorded as absolute: merge may run in another folder."""
     monkeypatch.chdir(pretrained.parent)
     config = lora_config.model_copy(update={"pretrained": pretrained.name})
     run, clip = make_run(config)
@@ -44,14 +46,16 @@ def test_weights_in_a_file(lora_config, make_run, pretrained: Path, tmp_path, mo
 
     moved = tmp_path / "moved.safetensors"
     shutil.move(pretrained, moved)
-    with pytest.raises(FsckitError, match=f"--pretrained {pretrained}: neither a file nor a tag"):
+    with pytest.raises(FsckitError, match=f"`pretrained` {pretrained}: neither a file nor a tag"):
         merge(run, tmp_path / "again")
     weights, _ = merge(run, tmp_path / "again", str(moved))
     assert same(load_file(weights), clip.model.state_dict())
 
 
-def test_a_tag_and_a_name(lora_config, make_run, pretrained: Path, tmp_path, monkeypatch) -> None:
-    """The tag brings QuickGELU to a name that means GELU, here and in the line that loads."""
+def test_a_tag_determines_the_activation(
+    lora_config, make_run, pretrained: Path, tmp_path, monkeypatch
+) -> None:
+    """The tag means QuickGELU where the name means GELU, here and in the loading line."""
     model_cfg = json.loads(Path(lora_config.model).read_text()) | {"quick_gelu": False}
     monkeypatch.setattr("open_clip.factory._MODEL_CONFIGS", {"ViT-B-32": model_cfg})
     plain = tmp_path / "openai.pt"
@@ -66,20 +70,22 @@ def test_a_tag_and_a_name(lora_config, make_run, pretrained: Path, tmp_path, mon
     assert line == (
         f"open_clip.create_model('ViT-B-32', pretrained='{weights}', force_quick_gelu=True)"
     )
-    # The same weights by their path: the activation is the checkpoint's own.
+    # The same weights by path: the checkpoint determines the activation.
     again, _ = merge(run, tmp_path / "again", str(plain))
     config = json.loads((again.parent / "open_clip_config.json").read_text())
     assert config["model_cfg"]["quick_gelu"] is True
 
 
-def test_the_wrong_base(lora_config, make_run, pretrained: Path) -> None:
+def test_a_wrong_base_is_refused(lora_config, make_run, pretrained: Path) -> None:
     run, _ = make_run(lora_config)
-    with pytest.raises(FsckitError, match="do not belong to the weights") as error:
+    with pytest.raises(
+        FsckitError, match=r"trained on other weights of .* `pretrained` weights"
+    ) as error:
         merge(run, None, str(pretrained))
     assert "\n" not in str(error.value)
     record = run / "checkpoint" / "lora_config.json"
     record.write_text(record.read_text().replace('"seed": 7', '"seed": 8'))
-    with pytest.raises(FsckitError, match="do not belong to the weights 'none'"):
+    with pytest.raises(FsckitError, match=r"trained on other weights of .* than 'none'"):
         merge(run)
     assert not (run / "merged").exists()
 
@@ -87,48 +93,46 @@ def test_the_wrong_base(lora_config, make_run, pretrained: Path) -> None:
 def test_nothing_is_overwritten(lora_config, make_run, tmp_path: Path) -> None:
     run, _ = make_run(lora_config)
     (tmp_path / "out").mkdir()
-    with pytest.raises(
-        FsckitError, match="there is a folder of this name; give another with --out"
-    ):
+    with pytest.raises(FsckitError, match="already exists; choose another `out`"):
         merge(run, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_what_is_no_lora_checkpoint(small_config, make_run, tmp_path: Path) -> None:
+def test_other_folders_are_refused(small_config, make_run, tmp_path: Path) -> None:
     run, _ = make_run(small_config)
-    with pytest.raises(FsckitError, match="not a LoRA checkpoint; open_clip loads it as it is"):
+    with pytest.raises(FsckitError, match="not a LoRA checkpoint; open_clip loads it directly"):
         merge(run)
-    with pytest.raises(FsckitError, match=r"neither a run .* nor a checkpoint's folder"):
+    with pytest.raises(FsckitError, match=r"neither a run folder .* nor a checkpoint folder"):
         merge(tmp_path / "nowhere")
     shutil.rmtree(run / "checkpoint")
-    with pytest.raises(FsckitError, match="this run has no checkpoint/ yet; let it finish"):
+    with pytest.raises(FsckitError, match="this run has no checkpoint/ yet; wait for it to finish"):
         merge(run)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
-        ("lora_config.json", b"{", "not a LoRA checkpoint's"),
-        ("lora_config.json", b'{"rank": 0}', "not a LoRA checkpoint's \\(rank: "),
+        ("lora_config.json", b"{", "not a LoRA checkpoint \\("),
+        ("lora_config.json", b'{"rank": 0}', "not a LoRA checkpoint \\(rank: "),
         ("lora.safetensors", b"weights", "not a safetensors file"),
         ("lora.safetensors", None, "lora.safetensors: not a safetensors file"),
     ],
 )
-def test_files_of_strangers(name, content, said, lora_config, make_run) -> None:
+def test_damaged_files_are_refused(name, content, message, lora_config, make_run) -> None:
     run, _ = make_run(lora_config)
     path = run / "checkpoint" / name
     path.unlink() if content is None else path.write_bytes(content)
-    with pytest.raises(FsckitError, match=said) as error:
+    with pytest.raises(FsckitError, match=message) as error:
         merge(run)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_matrices_that_do_not_fit(lora_config, make_run) -> None:
+def test_matrices_that_do_not_fit_are_refused(lora_config, make_run) -> None:
     run, clip = make_run(lora_config)
     path = run / "checkpoint" / "lora.safetensors"
     record = path.with_name("lora_config.json")
     record.write_text(record.read_text().replace('"rank": 2', '"rank": 1000000000000'))
-    with pytest.raises(FsckitError, match="not of rank 1000000000000"):
+    with pytest.raises(FsckitError, match="expected matrices of rank 1000000000000"):
         merge(run)
     record.write_text(record.read_text().replace('"rank": 1000000000000', '"rank": 2'))
     state = {name: t for name, t in lora_state(clip.model).items() if "conv1" not in name}
@@ -137,7 +141,7 @@ def test_matrices_that_do_not_fit(lora_config, make_run) -> None:
         merge(run)
 
 
-def test_open_clip_never_takes_it_for_a_whole_one(lora_config, make_run) -> None:
+def test_open_clip_does_not_load_a_lora_checkpoint(lora_config, make_run) -> None:
     run, _ = make_run(lora_config)
     with pytest.raises(RuntimeError, match="Missing key"):
         open_clip.create_model(f"local-dir:{run / 'checkpoint'}")

@@ -33,7 +33,7 @@ def _show(name: str) -> None:
     The output is the recipe again, so that it can be saved and edited.
     """
     recipe = read_recipe(name)
-    console.print(recipe.path.read_text(encoding="utf-8"), end="")
+    console.print(recipe.path.read_text(encoding="utf-8").rstrip("\n"))
     if recipe.extends is not None:
         console.print("#\n# All settings:")
         # Lists on one line, as the files write them.

@@ -84,7 +84,8 @@ def find_checkpoint(path: Path) -> Checkpoint:
         run = next((parent for parent in parents[:2] if _is_run(parent)), None)
     else:
         raise FsckitError(
-            f"{path}: not a run folder ({CONFIG}, {CHECKPOINT}/) or checkpoint folder ({CONFIG_NAME})"
+            f"{path}: neither a run folder ({CONFIG}, {CHECKPOINT}/) nor a checkpoint folder "
+            f"({CONFIG_NAME})"
         )
     return Checkpoint(folder, run, _read_config(run / CONFIG) if run else None)
 
