@@ -1,4 +1,4 @@
-"""Recipes, settings and the sentences for wrong ones."""
+"""Settings: their parsing, and the sentences for wrong values and conflicts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fscdata.base.errors import FsckitError
 from fsctrain.config import Config, dump_config, load_config
 
 
-def test_words_of_the_command_line() -> None:
+def test_parses_words_of_the_command_line() -> None:
     settings = {
         "data": "x",
         "styles": "a, b,c",
@@ -27,8 +27,8 @@ def test_words_of_the_command_line() -> None:
     assert load_config("fsc-clip", {"data": "x", "styles": ""}).styles == ()
 
 
-def test_config_file_is_a_recipe(tmp_path: Path) -> None:
-    """Every setting, given as the command gives it, comes back from the file as it was."""
+def test_a_dumped_config_is_a_recipe(tmp_path: Path) -> None:
+    """Every setting, given as a word of the command line, survives the file unchanged."""
     words = {
         **{"data": "s3://bucket/a,b", "data_weights": "0.5,2", "model": "m.json"},
         **{"pretrained": "none", "context_length": "12", "freeze_image": "all"},
@@ -41,7 +41,7 @@ def test_config_file_is_a_recipe(tmp_path: Path) -> None:
         **{"validation": "s3://bucket/c", "validate_every": "5", "patience": "2"},
         **{"checkpoint_every": "7", "checkpoint_minutes": "none", "seed": str(2**60)},
         **{"workers": "3", "device": "cuda:1", "precision": "fp16", "grad_checkpointing": True},
-        **{"compile": True, "out": "there", "name": "x", "log_every": "2"},
+        **{"compile": True, "out": "elsewhere", "name": "x", "log_every": "2"},
         **{"tensorboard": True, "wandb": True, "lora_rank": "none", "lora_alpha": "2"},
     }
     assert words.keys() == Config.model_fields.keys() - {"recipe"}
@@ -50,8 +50,8 @@ def test_config_file_is_a_recipe(tmp_path: Path) -> None:
         config = load_config("fsc-clip", settings)
         path = tmp_path / f"{number}.yaml"
         path.write_text(dump_config(config))
-        again = load_config(str(path), {"name": "other"})
-        assert again == config.model_copy(update={"recipe": str(path), "name": "other"})
+        loaded = load_config(str(path), {"name": "other"})
+        assert loaded == config.model_copy(update={"recipe": str(path), "name": "other"})
     config = load_config("fsc-clip", words)
     assert config.data == ("s3://bucket/a", "b") and config.validation == "s3://bucket/c"
     assert (config.freeze_image, config.freeze_text) == ("all", 2)
@@ -59,65 +59,71 @@ def test_config_file_is_a_recipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "words"),
+    ("name", "value", "message"),
     [
-        ("lr", "fast", "--lr fast: input should be a valid number"),
-        ("lr", "0", "--lr 0: input should be greater than 0"),
-        ("lr", "nan", "--lr nan: input should be"),
-        ("lr", "none", "--lr none: input should be a valid number"),
-        ("seed", str(10**22), f"--seed {10**22}: input should be less than"),
-        ("steps", "0", "--steps 0: input should be greater than or equal to 1"),
-        ("batch_size", "2.5", "--batch-size 2.5: input should be a valid integer"),
-        ("betas", "0.9", "--betas 0.9: two numbers, with a comma between them"),
-        ("betas", "0.9,1", "--betas 0.9,1: two numbers from 0 to less than 1"),
-        ("crop_scale", "1,0.9", "--crop-scale 1,0.9: two numbers in ascending order"),
-        ("precision", "fp8", "--precision fp8: input should be 'auto', 'fp32', 'bf16' or 'fp16'"),
-        ("label_smoothing", "1", "--label-smoothing 1: input should be less than 1"),
-        ("styles", "a,a", "--styles a,a: a style is named twice"),
-        ("freeze_image", "some", "--freeze-image some: a number of blocks, or all, is wanted"),
-        ("freeze_image", True, "--freeze-image True: a number of blocks, or all, is wanted"),
-        ("freeze_text", "-1", "--freeze-text -1: a number of blocks, or all, is wanted"),
-        ("context_length", "1", "--context-length 1: input should be greater than or equal to 2"),
-        ("data_weights", "0", "--data-weights 0: input should be greater than 0"),
-        ("data", "", "--data : tuple should have at least 1 item"),
-        ("schedule", "linear", "--schedule linear: input should be 'cosine', 'constant' or"),
-        ("name", "../x", "--name ../x: the name of a folder is wanted"),
-        ("name", "", "--name : the name of a folder is wanted"),
+        ("lr", "fast", "`lr` fast: input should be a valid number"),
+        ("lr", "0", "`lr` 0: input should be greater than 0"),
+        ("lr", "nan", "`lr` nan: input should be"),
+        ("lr", "none", "`lr` none: input should be a valid number"),
+        ("seed", str(10**22), f"`seed` {10**22}: input should be less than"),
+        ("steps", "0", "`steps` 0: input should be greater than or equal to 1"),
+        ("batch_size", "2.5", "`batch_size` 2.5: input should be a valid integer"),
+        ("betas", "0.9", "`betas` 0.9: expected two comma-separated numbers"),
+        ("betas", "0.9,1", "`betas` 0.9,1: expected two numbers from 0 to less than 1"),
+        ("crop_scale", "1,0.9", "`crop_scale` 1,0.9: expected two ascending numbers above 0"),
+        ("precision", "fp8", "`precision` fp8: input should be 'auto', 'fp32', 'bf16' or 'fp16'"),
+        ("label_smoothing", "1", "`label_smoothing` 1: input should be less than 1"),
+        ("styles", "a,a", "`styles` a,a: a style is listed twice"),
+        ("freeze_image", "some", "`freeze_image` some: expected a number of blocks, or all"),
+        ("freeze_image", True, "`freeze_image` True: expected a number of blocks, or all"),
+        ("freeze_text", "-1", "`freeze_text` -1: expected a number of blocks, or all"),
+        ("context_length", "1", "`context_length` 1: input should be greater than or equal to 2"),
+        ("data_weights", "0", "`data_weights` 0: input should be greater than 0"),
+        ("data", "", "`data` : tuple should have at least 1 item"),
+        ("schedule", "linear", "`schedule` linear: input should be 'cosine', 'constant' or"),
+        ("name", "../x", "`name` ../x: expected a folder name of letters"),
+        ("name", "", "`name` : expected a folder name of letters"),
     ],
 )
-def test_wrong_values(option: str, value: object, words: str) -> None:
+def test_wrong_values_are_refused(name: str, value: object, message: str) -> None:
     with pytest.raises(FsckitError) as error:
-        load_config("fsc-clip", {"data": "x", option: value})
-    assert str(error.value).startswith(words) and "\n" not in str(error.value)
+        load_config("fsc-clip", {"data": "x", name: value})
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
-        ({"data_weights": "1,2"}, "--data-weights has 2 numbers for the 1 data sets of --data"),
-        ({"data": "x,y", "data_weights": "1"}, "--data-weights has 1 numbers for the 2 data sets"),
-        ({"lora_rank": "4", "freeze_image": "1"}, "--lora-rank freezes all but its own matrices"),
-        ({"lora_rank": "4", "freeze_text": "all"}, "--lora-rank freezes all but its own matrices"),
-        ({"micro_batch_size": "512"}, "--micro-batch-size 512 is more than the 256 captions"),
-        ({"cooldown": "10"}, "--schedule cooldown and --cooldown STEPS need each other"),
-        ({"schedule": "cooldown"}, "--schedule cooldown and --cooldown STEPS need each other"),
+        ({"data_weights": "1,2"}, "`data_weights` has 2 numbers for the 1 data sets of `data`"),
+        ({"data": "x,y", "data_weights": "1"}, "`data_weights` has 1 numbers for the 2 data sets"),
+        (
+            {"lora_rank": "4", "freeze_image": "1"},
+            "`lora_rank` already freezes everything but its own matrices",
+        ),
+        (
+            {"lora_rank": "4", "freeze_text": "all"},
+            "`lora_rank` already freezes everything but its own matrices",
+        ),
+        ({"micro_batch_size": "512"}, "`micro_batch_size` 512 is larger than `batch_size` 256"),
+        ({"cooldown": "10"}, "`schedule` cooldown and `cooldown` STEPS need each other"),
+        ({"schedule": "cooldown"}, "`schedule` cooldown and `cooldown` STEPS need each other"),
         (
             {"schedule": "cooldown", "cooldown": "51", "steps": "100"},
-            "--warmup 50 and --cooldown 51 are more than --steps 100",
+            "`warmup` 50 and `cooldown` 51 exceed `steps` 100",
         ),
-        ({"patience": "2"}, "--patience 2 needs a data set to validate on"),
-        ({"validate_every": "9"}, "--validate-every 9 needs a data set to validate on"),
-        ({"validation": "x"}, "--validation x is trained on too"),
-        ({"validation": "./x/"}, "--validation ./x/ is trained on too"),
-        ({"validation": str(Path("x").absolute())}, f"--validation {Path('x').absolute()} is"),
-        ({"data": "s3://b/x", "validation": "s3://b/x/"}, "--validation s3://b/x/ is trained on"),
+        ({"patience": "2"}, "`patience` 2 needs a validation data set"),
+        ({"validate_every": "9"}, "`validate_every` 9 needs a validation data set"),
+        ({"validation": "x"}, "`validation` x is also trained on"),
+        ({"validation": "./x/"}, "`validation` ./x/ is also trained on"),
+        ({"validation": str(Path("x").absolute())}, f"`validation` {Path('x').absolute()} is"),
+        ({"data": "s3://b/x", "validation": "s3://b/x/"}, "`validation` s3://b/x/ is also trained"),
     ],
 )
-def test_settings_that_do_not_go_together(settings: dict[str, object], words: str) -> None:
+def test_conflicting_settings_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(FsckitError) as error:
         load_config("fsc-clip", {"data": "x", **settings})
-    assert str(error.value).startswith(words) and "\n" not in str(error.value)
-    # Each half alone, or the two in accord, is no mistake.
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+    # Either setting alone, or both in accord, is accepted.
     load_config(
         "fsc-clip",
         {"data": "x,y", "data_weights": "1,2", "schedule": "cooldown", "cooldown": "50"}
@@ -126,21 +132,23 @@ def test_settings_that_do_not_go_together(settings: dict[str, object], words: st
     )
 
 
-def test_wrong_recipes(tmp_path: Path) -> None:
-    with pytest.raises(FsckitError, match=r"--recipe nope: .*clip, .*fsc-clip, .*negclip"):
+def test_wrong_recipes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        FsckitError, match=r"unknown recipe 'nope'; choose clip, .*fsc-clip, .*negclip"
+    ):
         load_config("nope", {})
-    with pytest.raises(FsckitError, match=r"--recipe nope.yaml: no such file"):
+    with pytest.raises(FsckitError, match=r"nope.yaml: file not found"):
         load_config("nope.yaml", {})
-    with pytest.raises(FsckitError, match="--data is missing"):
+    with pytest.raises(FsckitError, match="`data` is missing"):
         load_config("clip", {})
     path = tmp_path / "mine.yaml"
-    for text, words in (
+    for text, message in (
         ("data: [", "not a YAML file"),
-        ("- 1", "a recipe is a mapping"),
-        ("", "a recipe is a mapping"),
+        ("- 1", "expected a mapping of settings to values"),
+        ("", "expected a mapping of settings to values"),
         (
             "data: x\nlearning_rate: 1",
-            "no such setting 'learning_rate' .*there are: data, data_weights, recipe",
+            "unknown setting 'learning_rate'; choose data, data_weights, recipe",
         ),
         ("data: x\nlr: -1", r"mine.yaml: lr: -1: input should be greater"),
         ("data: !!python/object/apply:os.getcwd []", "not a YAML file"),
@@ -148,15 +156,18 @@ def test_wrong_recipes(tmp_path: Path) -> None:
         (f"data: x\nseed: {'9' * 5000}", "not a YAML file"),
         (f"data: x\nfreeze_image: 0x{'f' * 5000}", "not a YAML file"),
         (f"data: {'[' * 3000}", "not a YAML file"),
-        ("data: x\nfreeze_image: true", "mine.yaml: freeze_image: True: a number of blocks"),
+        (
+            "data: x\nfreeze_image: true",
+            "mine.yaml: freeze_image: True: expected a number of blocks",
+        ),
     ):
         path.write_text(text)
-        with pytest.raises(FsckitError, match=words) as error:
+        with pytest.raises(FsckitError, match=message) as error:
             load_config(str(path), {})
         assert "\n" not in str(error.value)
 
 
-def test_frozen_and_closed() -> None:
+def test_configs_are_frozen_and_refuse_unknown_settings() -> None:
     config = Config(data=Path("x"))
     with pytest.raises(ValueError, match="frozen"):
         config.lr = 1.0
