@@ -1,4 +1,4 @@
-"""Data sets and models small enough for a test, written by the contract alone."""
+"""Small data sets and models for tests, written with the contract package alone."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SHAPES = {"tall": (WHOLE, MIDDLE), "wide": (MIDDLE, WHOLE), "large": (WHOLE, WHO
 
 @dataclass
 class Sample:
-    """An image, its captions, and for each style the variants of each caption's negatives."""
+    """An image, its captions, and per style the negatives of each caption, one per variant."""
 
     key: str
     image: bytes
@@ -50,7 +50,7 @@ class Sample:
 
 
 def jpeg(colour: tuple[int, int, int], shape: tuple[slice, slice], seed: int = 0) -> bytes:
-    """A coloured bar or square on a noisy white ground of 40 × 40."""
+    """A coloured bar or square on a noisy white 40 × 40 background."""
     pixels = np.full((40, 40, 3), 230)
     pixels[shape] = colour
     pixels += np.random.default_rng(seed).integers(-20, 20, pixels.shape)
@@ -60,18 +60,18 @@ def jpeg(colour: tuple[int, int, int], shape: tuple[slice, slice], seed: int = 0
 
 
 def plain_samples() -> list[Sample]:
-    """Twelve pictures; every third has no negative of style `colour`, the first none at all."""
+    """Twelve images; every third has no negative of style `colour`, the first none at all."""
     colours, samples = list(COLOURS), []
     for i, colour in enumerate(COLOURS):
         for j, (shape, place) in enumerate(SHAPES.items()):
-            others = [f"a {shape} {c} picture" for c in colours if c != colour]
-            words = [f"a {s} {colour} picture" for s in SHAPES if s != shape]
+            others = [f"a {shape} {c} image" for c in colours if c != colour]
+            words = [f"a {s} {colour} image" for s in SHAPES if s != shape]
             first = i == j == 0
             samples.append(
                 Sample(
                     key=f"{i}{j}",
                     image=jpeg(COLOURS[colour], place, seed=i * 3 + j),
-                    captions=[f"a {shape} {colour} picture"],
+                    captions=[f"a {shape} {colour} image"],
                     negatives={
                         "colour": [[] if j == 0 else others],
                         "shape": [[] if first else words],
@@ -104,7 +104,7 @@ def write_tar(path: Path, samples: list[Sample]) -> None:
 def write_tables(
     data: Path, tar: Path, samples: list[Sample], tokenizer: str | None = "clip-bpe", seed: int = 0
 ) -> None:
-    """The samples table of a tar and, for each style, its negatives table."""
+    """Write the samples table of a tar and, for each style, its negatives table."""
     index = index_tar(tar)
     by_key = {sample.key: sample for sample in samples}
     tokens = _ids if tokenizer else lambda text: None
@@ -180,7 +180,7 @@ def write_data(
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Threads that wait for one another cost more than they give on models this small."""
+    """On models this small, synchronizing threads costs more than it saves."""
     torch.set_num_threads(1)
 
 
@@ -224,7 +224,7 @@ def tiny_model() -> str:
 
 @pytest.fixture
 def config(data: Path, tmp_path: Path) -> Config:
-    """A run of seconds with every part of the fsc-clip loss."""
+    """A run of a few seconds with every part of the fsc-clip loss."""
     return Config(
         data=data,
         model=str(TINY),

@@ -1,4 +1,4 @@
-"""What is saved, plain open_clip loads with equal outputs."""
+"""Plain open_clip loads saved checkpoints with equal outputs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def outputs(model) -> tuple[torch.Tensor, ...]:
 
 @pytest.mark.parametrize("custom_text", [False, True])
 @pytest.mark.parametrize("quick_gelu", [False, True])
-def test_round_trip(quick_gelu: bool, custom_text: bool, tiny_model, tmp_path, monkeypatch) -> None:
+def test_checkpoints_round_trip(
+    quick_gelu: bool, custom_text: bool, tiny_model, tmp_path, monkeypatch
+) -> None:
     monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", [])
     monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", {})
     name = f"tiny-{quick_gelu}-{custom_text}"
@@ -52,10 +54,10 @@ def test_round_trip(quick_gelu: bool, custom_text: bool, tiny_model, tmp_path, m
     by_path = open_clip.create_model(name, pretrained=str(weights))
     by_folder = open_clip.create_model(f"local-dir:{weights.parent}")
     by_line = eval(loading_line(clip, weights))  # noqa: S307  # the line is what is tested
-    # The trainer's own reader, from the checkpoint's config and its weights.
-    again = create_model(str(weights.with_name("open_clip_config.json")), str(weights))
-    assert again.quick_gelu == quick_gelu
-    for model in (by_path, by_folder, by_line, again.model):
+    # The trainer's own reader, from the checkpoint's config and weights.
+    reread = create_model(str(weights.with_name("open_clip_config.json")), str(weights))
+    assert reread.quick_gelu == quick_gelu
+    for model in (by_path, by_folder, by_line, reread.model):
         assert all(torch.equal(a, b) for a, b in zip(outputs(model), expected, strict=True))
     preprocessing = [
         json.dumps(model.visual.preprocess_cfg, sort_keys=True) for model in (by_folder, clip.model)
@@ -63,20 +65,20 @@ def test_round_trip(quick_gelu: bool, custom_text: bool, tiny_model, tmp_path, m
     assert preprocessing[0] == preprocessing[1]
 
 
-def test_activation_travels_with_the_weights(tiny_model: str, tmp_path: Path) -> None:
-    """A QuickGELU checkpoint given to a configuration that says GELU is still QuickGELU."""
+def test_the_activation_is_stored_with_the_weights(tiny_model: str, tmp_path: Path) -> None:
+    """QuickGELU weights loaded with a configuration for GELU give a QuickGELU model."""
     config = json.loads(Path(tiny_model).read_text())
     path = tmp_path / "quick.json"
     path.write_text(json.dumps(config | {"quick_gelu": True}))
     clip = create_model(str(path), "none")
     weights = save_checkpoint(tmp_path / "checkpoint", clip)
-    again = create_model(tiny_model, str(weights))
-    assert again.quick_gelu
-    assert torch.equal(outputs(again.model)[0], outputs(clip.model)[0])
+    loaded = create_model(tiny_model, str(weights))
+    assert loaded.quick_gelu
+    assert torch.equal(outputs(loaded.model)[0], outputs(clip.model)[0])
 
 
-def test_the_line_for_a_model_of_open_clip(tmp_path: Path, tiny_model: str, monkeypatch) -> None:
-    """OpenAI's weights under a name that means GELU: the line must ask for QuickGELU."""
+def test_the_loading_line_asks_for_quick_gelu(tmp_path: Path, tiny_model: str, monkeypatch) -> None:
+    """OpenAI's weights have QuickGELU, but the model's name means GELU."""
     config = json.loads(Path(tiny_model).read_text())
     path = tmp_path / "tiny.json"
     path.write_text(json.dumps(config | {"quick_gelu": True}))
@@ -90,8 +92,8 @@ def test_the_line_for_a_model_of_open_clip(tmp_path: Path, tiny_model: str, monk
     assert torch.equal(outputs(loaded)[0], outputs(clip.model)[0])
 
 
-def test_nothing_half_written(tiny_model: str, tmp_path: Path, monkeypatch) -> None:
-    """A run killed while it writes leaves no checkpoint, and the next one cleans up."""
+def test_a_killed_save_leaves_no_checkpoint(tiny_model: str, tmp_path: Path, monkeypatch) -> None:
+    """The next save removes what the killed one left."""
     clip = create_model(tiny_model, "none")
 
     def killed(*_: object, **__: object) -> None:
@@ -106,7 +108,7 @@ def test_nothing_half_written(tiny_model: str, tmp_path: Path, monkeypatch) -> N
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
 
 
-def test_others_may_read_it_as_they_may_any_file(tiny_model: str, tmp_path: Path) -> None:
+def test_weights_have_the_usual_file_mode(tiny_model: str, tmp_path: Path) -> None:
     usual = tmp_path / "usual"
     usual.touch()
     weights = save_checkpoint(tmp_path / "checkpoint", create_model(tiny_model, "none"))
@@ -114,15 +116,19 @@ def test_others_may_read_it_as_they_may_any_file(tiny_model: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("pretrained", ["none", "base"])
-def test_a_lora_checkpoint(pretrained: str, tiny_model: str, tmp_path: Path, monkeypatch) -> None:
-    """Kilobytes for a model of megabytes, and a record of the base that it belongs to."""
+def test_a_lora_checkpoint_stores_updates_and_records_its_base(
+    pretrained: str, tiny_model: str, tmp_path: Path, monkeypatch
+) -> None:
+    """It takes kilobytes for a model of megabytes."""
     clip = create_model(tiny_model, "none")
     base = save_checkpoint(tmp_path / "base", clip)
     monkeypatch.chdir(base.parent)
     given = base.name if pretrained == "base" else "none"
     digest = weights_digest(clip.model.state_dict())
     apply_lora(clip.model, 2, 1.5)
-    with pytest.raises(ValueError, match="names the weights that it belongs to"):
+    with pytest.raises(
+        ValueError, match="`pretrained` is missing: a LoRA checkpoint records its base"
+    ):
         save_checkpoint(tmp_path / "lora", clip)
     weights = save_checkpoint(tmp_path / "lora", clip, pretrained=given, seed=3)
     assert weights == tmp_path / "lora" / weights_name(clip)
@@ -149,7 +155,7 @@ def test_a_lora_checkpoint(pretrained: str, tiny_model: str, tmp_path: Path, mon
     assert loading_line(clip, weights) == f"fsctrain merge {weights.parent}"
 
 
-def test_the_digest_sees_names_types_shapes_and_bits() -> None:
+def test_the_digest_depends_on_names_types_shapes_and_bits() -> None:
     weights = {"a": torch.tensor([[0.0, 1.0]]), "b": torch.tensor(2)}
     others = [
         {**weights, "a": torch.tensor([[-0.0, 1.0]])},

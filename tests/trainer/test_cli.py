@@ -1,22 +1,26 @@
-"""The command: its flags, its words, its exit status."""
+"""The command: its options, its output and its exit codes."""
 
 from __future__ import annotations
 
-import os
 import re
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
-import typer.main
 
 import fsctrain
 import fsctrain.train
-from fsctrain.cli import app
+from fscdata.base.progress import Progress, Reporter
+from fsctrain.cli import Commands
+from fsctrain.cli.screen import console
 from fsctrain.config import Config
+from fsctrain.fields import Panel
 from support.commands import command
 
 
@@ -30,20 +34,34 @@ def run_words(config: Config, tiny_model: str) -> list[object]:
     ]
 
 
-def test_a_flag_for_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    run = typer.main.get_command(app).commands["run"]
-    flags = {option for parameter in run.params for option in parameter.opts}
+def test_every_setting_is_an_option_in_a_panel(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Commands().load("run")
+    options = {option for parameter in run.params for option in parameter.opts}
     settings = {f"--{name.replace('_', '-')}" for name in Config.model_fields}
-    assert flags - {"--help", "--resume"} == settings
+    assert options - {"--help", "--resume"} == settings
+
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 400)
     assert command("run", "--help") == 0
-    text = " ".join(capsys.readouterr().out.split())
-    for field in Config.model_fields.values():
-        first_words = " ".join(field.description.split()[:3])
-        assert first_words in text
-    assert "[0.9,0.98]" in text and "[5e-06]" in text
+    lines = capsys.readouterr().out.splitlines()
+    for name, field in Config.model_fields.items():
+        row = next(line for line in lines if f" --{name.replace('_', '-')} " in line)
+        assert field.description in row
+    title = re.compile("╭─ (.+?) ─")
+    titles = [match[1] for line in lines if (match := title.match(line))]
+    assert titles == ["Options", *get_args(Panel)]
+    first_option = lines[lines.index(next(line for line in lines if "╭─ Run" in line)) + 1]
+    assert "--recipe " in first_option and first_option.rstrip("│ ").endswith("[required]")
+    text = "\n".join(lines)
+    assert "[required, here or in the recipe]" in text
+    assert "[default: 0.9,0.98]" in text and "[default: 5e-06]" in text
+    assert "[default: one epoch]" in text and "[default: off]" in text
 
 
-def test_a_run(run_words, capsys: pytest.CaptureFixture[str], config: Config) -> None:
+def test_a_run_prints_progress_and_how_to_load_the_result(
+    run_words, capsys: pytest.CaptureFixture[str], config: Config
+) -> None:
     assert command(*run_words) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
@@ -67,7 +85,7 @@ def test_a_run(run_words, capsys: pytest.CaptureFixture[str], config: Config) ->
     assert captured.err.count("\n") == 1
 
 
-def test_settings_overrule_the_recipe(run_words, config: Config) -> None:
+def test_options_override_the_recipe(run_words, config: Config) -> None:
     assert command(*run_words, "--local-weight", 0, "--lr", "1e-3", "--name", "x") == 0
     text = (config.out / "x" / "config.yaml").read_text()
     assert "local_weight: 0.0\n" in text and "global_weight: 0.5\n" in text
@@ -79,59 +97,63 @@ def test_settings_overrule_the_recipe(run_words, config: Config) -> None:
     assert (config.out / "y" / "checkpoint").is_dir()
 
 
-def test_bad_pictures_are_reported(run_words, make_data, samples, capsys) -> None:
+def test_bad_images_are_reported(run_words, make_data, samples, capsys) -> None:
     samples[2].image = b"<html>"
     make_data(samples)
     assert command(*run_words) == 0
-    assert "bad pictures, replaced by others: not an image: 1; see " in capsys.readouterr().out
+    assert "replaced bad images: not an image: 1; see " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        (["run"], "--recipe is missing (there are: clip, clip-cc3m-100k, "),
-        (["run", "--recipe", "nope"], "--recipe nope: no such recipe (there are: clip, clip-cc3m"),
+        (["run"], "--recipe is missing; choose clip, clip-cc3m-100k, "),
+        (["run", "--recipe", "nope"], "unknown recipe 'nope'; choose clip, clip-cc3m-100k, "),
         (["run", "--recipe", "clip"], "--data is missing"),
         (["run", "--recipe", "clip", "--data", "x", "--lr", "0"], "--lr 0: input should be"),
-        (["recipes", "nope"], "--recipe nope: no such recipe (there are: clip, clip-cc3m"),
+        (["recipes", "nope"], "unknown recipe 'nope'; choose clip, clip-cc3m-100k, "),
     ],
 )
-def test_mistakes(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_one_sentence(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert command(*words) == 1
     captured = capsys.readouterr()
-    assert captured.err.startswith(f"fsctrain: {said}") and captured.err.count("\n") == 1
+    assert captured.err.startswith(f"fsctrain: {message}") and captured.err.count("\n") == 1
     assert captured.out == ""
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_a_place_that_cannot_be_written(
+def test_an_unwritable_folder_is_one_sentence(
     full: bool, run_words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A folder that cannot be made, and a disk that is full when the weights are written."""
+    """A folder that cannot be created, and a disk that fills up while the weights are written."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     if full:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-        said = "too large"
+        message = "too large"
     else:
         (tmp_path / "file").touch()
         run_words += ["--out", tmp_path / "file"]
-        said = f"{tmp_path / 'file'}: File exists"
+        message = f"{tmp_path / 'file' / 'fsc-clip'}: cannot be written (File exists)"
     try:
         assert command(*run_words) == 1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     captured = capsys.readouterr()
     assert captured.err.startswith("fsctrain: ") and captured.err.count("\n") == 1
-    assert said in captured.err
+    assert message in captured.err
 
 
-def test_schedules_longer_than_the_run(run_words, capsys: pytest.CaptureFixture[str]) -> None:
-    """An epoch of 12 captions is 3 steps, which is known once the data is."""
+def test_a_schedule_longer_than_the_run_is_refused(
+    run_words, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only the data tells that an epoch of 12 captions is 3 steps."""
     run_words += ["--steps", "none", "--epochs", 1]
     cooldown = ("--schedule", "cooldown", "--cooldown", 3)
     assert command(*run_words, *cooldown) == 1
-    said = "--warmup 1 and --cooldown 3 are more than the run's 3 steps; shorten them"
-    assert capsys.readouterr().err == f"fsctrain: {said}\n"
+    message = "--warmup 1 and --cooldown 3 exceed the run's 3 steps; shorten them"
+    assert capsys.readouterr().err == f"fsctrain: {message}\n"
     assert command(*run_words, *cooldown, "--warmup", 0, "--name", "short") == 0
     assert "--warmup" not in capsys.readouterr().out
     assert command(*run_words, "--warmup", 4, "--name", "warm") == 0
@@ -139,33 +161,35 @@ def test_schedules_longer_than_the_run(run_words, capsys: pytest.CaptureFixture[
     assert "--warmup 4 is longer than the run of 3 steps" in out
 
 
-def test_out_of_memory(run_words, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    def fails(error: Exception):
+def test_running_out_of_gpu_memory_says_what_to_do(
+    run_words, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def fail_with(error: Exception):
         def train(*_: object, **__: object) -> None:
             raise error
 
         monkeypatch.setattr(fsctrain.train, "train", train)
 
-    fails(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore"))
+    fail_with(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore"))
     assert command(*run_words) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("fsctrain: the GPU's memory is not enough") and said.count("\n") == 1
-    assert "--micro-batch-size" in said and "--grad-checkpointing" in said
-    fails(RuntimeError("a defect"))
+    message = capsys.readouterr().err
+    assert message.startswith("fsctrain: out of GPU memory;") and message.count("\n") == 1
+    assert "--micro-batch-size" in message and "--grad-checkpointing" in message
+    fail_with(RuntimeError("a defect"))
     with pytest.raises(RuntimeError, match="a defect"):
         command(*run_words)
 
 
-def test_unknown_flag() -> None:
+def test_an_unknown_option_exits_with_2() -> None:
     assert command("run", "--learning-rate", "1") == 2
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_prints_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert command("--version") == 0
     assert capsys.readouterr().out == f"fsctrain {fsctrain.__version__}\n"
 
 
-def test_interrupt(run_words, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_exits_with_130(run_words, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -173,15 +197,51 @@ def test_interrupt(run_words, monkeypatch: pytest.MonkeyPatch) -> None:
     assert command(*run_words) == 130
 
 
-def test_help_needs_no_torch() -> None:
-    """The command answers at once: torch is imported by a run, not by its help."""
-    code = """
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["recipes"], *([name, "--help"] for name in Commands.lazy)],
+    ids=" ".join,
+)
+def test_help_does_not_import_torch(words: list[str]) -> None:
+    """Importing torch takes seconds; only commands that compute need it."""
+    code = f"""
 import sys
 from fsctrain.cli import main
-sys.argv = ["fsctrain", "recipes"]
+sys.argv = ["fsctrain", *{words}]
 try:
     main()
-except SystemExit:
-    assert "torch" not in sys.modules
+except SystemExit as exit:
+    assert not exit.code
+heavy = ["torch", "open_clip", "matplotlib", "PIL", "fsctrain.train"]
+print("imported:", [name for name in heavy if name in sys.modules])
 """
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "imported: []"
+
+
+def test_summaries_are_the_docstrings_first_lines() -> None:
+    """`fsctrain --help` imports no subcommand; each one's own help must have the same summary."""
+    for name, (_, summary) in Commands.lazy.items():
+        subcommand = Commands().load(name)
+        assert subcommand.help.splitlines()[0] == summary, name
+
+
+def test_a_terminal_shows_progress_instead_of_metrics(
+    run_words, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reports: list[Progress] = []
+
+    @contextmanager
+    def recording(silent: bool) -> Iterator[Reporter]:
+        assert not silent
+        yield Reporter(progress=reports.append)
+
+    monkeypatch.setattr("fsctrain.cli.run.display", recording)
+    monkeypatch.setattr(type(console), "is_terminal", True)
+    assert command(*run_words) == 0
+    assert [(p.stage, p.done, p.total, p.unit) for p in reports] == [
+        ("training", 2, 3, "steps"),
+        ("training", 3, 3, "steps"),
+    ]
+    assert all(re.fullmatch(r"loss \d\.\d{4}", p.detail) for p in reports)
+    assert "step 2/3" not in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""`fsctrain merge`, `interpolate` and `export` on runs that `fsctrain run` made."""
+"""`fsctrain merge`, `interpolate` and `export` on runs made by `fsctrain run`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run_words(config: Config, tiny_model: str) -> list[object]:
     ]
 
 
-def test_from_run_to_hub(
+def test_a_run_is_merged_interpolated_and_exported(
     run_words: list[object], config: Config, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert command(*run_words) == 0
@@ -71,28 +71,39 @@ def test_from_run_to_hub(
         )
         assert done.returncode == 0, done.stderr
         assert "open_clip.create_model('hf-hub:owner/name')" in done.stdout
-        assert f"its card wants a licence from you: {tmp_path / 'out' / 'README.md'}" in done.stdout
+        assert (
+            f"fill in the licence in its model card: {tmp_path / 'out' / 'README.md'}"
+            in done.stdout
+        )
         assert hub.files[WEIGHTS] == (tmp_path / "out" / WEIGHTS).read_bytes()
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        (["merge", "nowhere"], "nowhere: neither a run (config.yaml, checkpoint/) nor a "),
-        (["interpolate", "nowhere", "--alpha", "2"], "--alpha 2: numbers from 0 to 1"),
-        (["export", "nowhere", "--out", "x", "--push", "x"], "--push x: OWNER/NAME is wanted"),
-        (["export", "nowhere", "--out", "x", "--private"], "--private is for a repository"),
+        (["merge", "nowhere"], "nowhere: neither a run folder (config.yaml, checkpoint/) nor a "),
+        (
+            ["interpolate", "nowhere", "--alpha", "2"],
+            "--alpha 2: expected one number, several by comma",
+        ),
+        (["export", "nowhere", "--out", "x", "--push", "x"], "--push x: expected OWNER/NAME"),
+        (
+            ["export", "nowhere", "--out", "x", "--private"],
+            "--private needs a repository to upload to; name one with --push",
+        ),
     ],
 )
-def test_mistakes(words: list[str], said: str, capsys, tmp_path, monkeypatch) -> None:
+def test_mistakes_are_one_sentence(
+    words: list[str], message: str, capsys, tmp_path, monkeypatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert command(*words) == 1
     captured = capsys.readouterr()
-    assert captured.err.startswith(f"fsctrain: {said}") and captured.err.count("\n") == 1
+    assert captured.err.startswith(f"fsctrain: {message}") and captured.err.count("\n") == 1
     assert captured.out == "" and not list(tmp_path.iterdir())
 
 
-def test_weights_before_that_are_others(config: Config, tmp_path: Path, capsys) -> None:
+def test_changed_pretrained_weights_are_refused(config: Config, tmp_path: Path, capsys) -> None:
     base = tmp_path / "base.safetensors"
     for seed in (0, 1):
         torch.manual_seed(seed)
@@ -101,31 +112,34 @@ def test_weights_before_that_are_others(config: Config, tmp_path: Path, capsys) 
         if seed == 0:
             run = train(config.model_copy(update={"pretrained": str(base)})).folder
     assert command("interpolate", run, "--alpha", "0.5") == 1
-    said = capsys.readouterr().err
-    assert "fine-tuned from other weights than the pretrained ones that were found" in said
+    message = capsys.readouterr().err
+    assert "fine-tuned from other weights than the pretrained ones" in message
+    assert message.endswith("as --pretrained\n")
     right = tmp_path / "0" / WEIGHTS
     assert command("interpolate", run, "--alpha", "0.5", "--pretrained", right) == 0
 
 
-def test_the_merged_model_is_the_trained_one(config: Config, tmp_path: Path) -> None:
-    """What the loop computed with is what the merged folder computes.
+def test_the_merged_model_computes_what_the_trained_one_does(
+    config: Config, tmp_path: Path
+) -> None:
+    """The merged folder computes what the training loop computed.
 
-    The logit scale is frozen also where it lies outside the range that others are kept in.
+    LoRA freezes the logit scale even outside the range that full fine-tuning clamps it to.
     """
     clip = create_model(config.model, "none")
     with torch.no_grad():
         clip.model.logit_scale.fill_(5.0)
     base = save_checkpoint(tmp_path / "base", clip)
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    seen = []
+    encoded = []
 
     def evaluate(model: OpenClip, step: int) -> dict[str, float]:
-        seen.append(encode_images(model, images)[0])
+        encoded.append(encode_images(model, images)[0])
         return {}
 
     lora = {"lora_rank": 2, "pretrained": str(base)}
     run = train(config.model_copy(update=lora), evaluate=evaluate).folder
     merged = create_model(config.model, str(merge(run)[0])).model.eval()
-    torch.testing.assert_close(encode_images(merged, images)[0], seen[-1], atol=1e-6, rtol=0)
-    assert not torch.allclose(encode_images(clip.model.eval(), images)[0], seen[-1], atol=1e-4)
+    torch.testing.assert_close(encode_images(merged, images)[0], encoded[-1], atol=1e-6, rtol=0)
+    assert not torch.allclose(encode_images(clip.model.eval(), images)[0], encoded[-1], atol=1e-4)
     assert merged.logit_scale == 5.0

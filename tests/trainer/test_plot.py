@@ -1,4 +1,4 @@
-"""The figure of runs: what is drawn, and the folders that have nothing to draw."""
+"""The plot of runs: its curves, and the errors for folders that have none."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from pathlib import Path
 import matplotlib.figure
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from fscdata.base.errors import FsckitError
-from fsctrain.cli import app
 from fsctrain.plot import plot_runs
+from support.commands import command
 
 
 def write_run(folder: Path, rate: float, *, styles: bool = True, scores: bool = True) -> Path:
@@ -33,7 +32,7 @@ def write_run(folder: Path, rate: float, *, styles: bool = True, scores: bool = 
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[matplotlib.figure.Figure]:
-    """The figures that were saved."""
+    """The saved figures."""
     saved, save = [], matplotlib.figure.Figure.savefig
 
     def savefig(figure: matplotlib.figure.Figure, *args: object, **options: object) -> None:
@@ -45,7 +44,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[matplotlib.figure.Figure]:
 
 
 def drawn(figure: matplotlib.figure.Figure) -> dict[str, list[list[tuple[float, float]]]]:
-    """The points of each line, by the title of their panel."""
+    """The points of each curve, by panel title."""
     return {
         axes.get_title(): [
             list(zip(*(part.tolist() for part in line.get_data()), strict=True))
@@ -55,49 +54,49 @@ def drawn(figure: matplotlib.figure.Figure) -> dict[str, list[list[tuple[float, 
     }
 
 
-def test_runs_side_by_side(tmp_path: Path, figures) -> None:
+def test_plots_runs_side_by_side(tmp_path: Path, figures, capsys) -> None:
     one = write_run(tmp_path / "one", 1.0)
     other = write_run(tmp_path / "other", 3.0, styles=False, scores=False)
-    out = tmp_path / "pictures" / "runs.png"
-    result = CliRunner().invoke(app, ["plot", str(one), str(other), "--out", str(out)])
-    assert result.exit_code == 0 and result.stdout == f"{out}\n"
+    out = tmp_path / "plots" / "runs.png"
+    assert command("plot", one, other, "--out", out) == 0
+    assert capsys.readouterr().out == f"{out}\n"
     assert Image.open(out).size[0] == 1600 and len(list(out.parent.iterdir())) == 1
     (figure,) = figures
-    found = drawn(figure)
-    assert found["training: loss"] == [
+    curves = drawn(figure)
+    assert curves["training: loss"] == [
         [(step, pytest.approx(rate / step)) for step in (10, 20, 30)] for rate in (1, 3)
     ]
-    assert found["training: prefers the true caption"] == [
+    assert curves["training: prefers the true caption"] == [
         [(10, 0.25), (20, 0.5), (30, 0.75)],
         [(20, 0.5), (30, 0.5)],
     ]
-    assert found["validation: prefers the true caption"] == [[(30, 0.5)]]
-    assert found["validation: the other scores"] == [[(30, 0.25)]]
-    assert len(found["learning rate"]) == len(found["samples per second"]) == 2
+    assert curves["validation: prefers the true caption"] == [[(30, 0.5)]]
+    assert curves["validation: the other scores"] == [[(30, 0.25)]]
+    assert len(curves["learning rate"]) == len(curves["samples per second"]) == 2
     legend = figure.legends[0].get_texts()
     assert [text.get_text() for text in legend] == ["one", "other"]
 
 
-def test_panels_without_anything_are_left_out(tmp_path: Path, figures) -> None:
+def test_panels_without_data_are_left_out(tmp_path: Path, figures) -> None:
     plot_runs([write_run(tmp_path / "x", 1.0, styles=False, scores=False)], tmp_path / "x.png")
     assert list(drawn(figures[0])) == ["training: loss", "learning rate", "samples per second"]
 
 
-def test_runs_of_one_name(tmp_path: Path, figures) -> None:
+def test_runs_of_the_same_name_are_labelled_by_path(tmp_path: Path, figures) -> None:
     runs = [write_run(tmp_path / place / "run", 1.0) for place in ("a", "b")]
     plot_runs(runs, tmp_path / "runs.png")
     assert [text.get_text() for text in figures[0].legends[0].get_texts()] == list(map(str, runs))
-    with pytest.raises(FsckitError, match=r"a/run: this run is named twice"):
-        plot_runs([runs[0], runs[0]], tmp_path / "again.png")
+    with pytest.raises(FsckitError, match=r"a/run: listed twice"):
+        plot_runs([runs[0], runs[0]], tmp_path / "twice.png")
 
 
-def test_nothing_to_draw(tmp_path: Path) -> None:
+def test_runs_without_metrics_are_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 1.0)
     out = tmp_path / "runs.png"
     with pytest.raises(FsckitError, match=r"nowhere/metrics.jsonl: there are no metrics of a run"):
         plot_runs([run, tmp_path / "nowhere"], out)
     (run / "metrics.jsonl").write_text('{"step": 0, "scores": {"score": 1}}\n{"step": 1')
-    with pytest.raises(FsckitError, match=r"run/metrics.jsonl: this run has no line of training"):
+    with pytest.raises(FsckitError, match=r"run/metrics.jsonl: no training record yet"):
         plot_runs([run], out)
     assert not out.exists()
 
@@ -113,10 +112,10 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
         ('"scores": null', "validation: prefers the true caption"),
     ],
 )
-def test_lines_without_numbers(values: str, title: str, tmp_path: Path) -> None:
+def test_records_without_numbers_are_refused(values: str, title: str, tmp_path: Path) -> None:
     path = write_run(tmp_path / "run", 1.0) / "metrics.jsonl"
     with path.open("a") as file:
         file.write(f'{{"step": 40, {values}}}\n')
     with pytest.raises(FsckitError) as error:
         plot_runs([path.parent], tmp_path / "runs.png")
-    assert str(error.value) == f"{path}: what step 40 has for '{title}' is no number"
+    assert str(error.value) == f"{path}: step 40: '{title}' is not a number"
