@@ -1,4 +1,4 @@
-"""The demo's picture: two learning curves, and four scenes with what each model prefers."""
+"""The demo's figure: two learning curves, and four scenes with each model's preferences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Curve = list[tuple[int, dict[str, float]]]
 
 @dataclass(frozen=True)
 class ShownScene:
-    """A picture, its caption, and for each negative which models prefer the caption to it."""
+    """An image, its caption, and for each negative, which models prefer the caption to it."""
 
     image: np.ndarray  # [48, 48, 3] uint8
     caption: str
@@ -29,7 +29,7 @@ class ShownScene:
 
 
 def draw_figure(path: Path, curves: dict[str, list[Curve]], scenes: list[ShownScene]) -> None:
-    """Left: object and attribute accuracy over the steps, chance marked. Right: the scenes."""
+    """Draw accuracy per step with the chance level on the left, the scenes on the right."""
     figure = pyplot.figure(figsize=(15, 7.2), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.15))
     for axes, kind in zip(left.subplots(2, 1), KINDS, strict=True):
@@ -57,16 +57,16 @@ def _draw_curves(axes: Axes, kind: str, curves: dict[str, list[Curve]]) -> None:
 def _draw_scenes(figure: SubFigure, scenes: list[ShownScene], recipes: list[str]) -> None:
     figure.suptitle("four test scenes: does each model prefer the caption to its negative?")
     rows = figure.subplots(len(scenes), 2, width_ratios=(1, 5))
-    for (picture, words), scene in zip(rows, scenes, strict=True):
-        picture.imshow(scene.image, interpolation="nearest")
-        picture.axis("off")
-        words.axis("off")
-        words.set(xlim=(0, 1), ylim=(0, 1))
-        words.text(0, 0.95, scene.caption, weight="bold", fontsize=10, va="top")
+    for (image, text), scene in zip(rows, scenes, strict=True):
+        image.imshow(scene.image, interpolation="nearest")
+        image.axis("off")
+        text.axis("off")
+        text.set(xlim=(0, 1), ylim=(0, 1))
+        text.text(0, 0.95, scene.caption, weight="bold", fontsize=10, va="top")
         for i, (style, negative, prefers) in enumerate(scene.negatives):
             y = 0.72 - 0.25 * i
-            words.text(0, y, f"{style}: {negative}", fontsize=9, va="top")
+            text.text(0, y, f"{style}: {negative}", fontsize=9, va="top")
             for j, recipe in enumerate(recipes):
                 answer = f"{recipe}: {'yes' if prefers[recipe] else 'NO'}"
                 colour = "#2ca02c" if prefers[recipe] else "#d62728"
-                words.text(0.02 + 0.25 * j, y - 0.115, answer, fontsize=8, color=colour, va="top")
+                text.text(0.02 + 0.25 * j, y - 0.115, answer, fontsize=8, color=colour, va="top")

@@ -1,11 +1,11 @@
-"""make demo: what hard negatives teach, on a small world, measured in this run.
+"""make demo: measure what hard negatives teach, in a small synthetic world.
 
     python demo/run.py [--seeds 3] [--recipe negclip]
 
-Scenes → fscdata pack → fscdata make-negatives → fscdata inspect → fsctrain twice, everything equal
-except the negatives → a table and a PNG. The scores come from pairs of captions that the scene
-generator writes from the known graph, true and false by the same grammar, so that a model which
-looks at the text alone gets 50 %; never from the generator of the negatives.
+Scenes → fscdata pack → fscdata make-negatives → fscdata inspect → fsctrain twice, with and without
+negatives and otherwise equal → a table and a PNG. The test captions come from the scene generator,
+never from the generator of the negatives: true and false captions follow the same grammar, so a
+model that sees only the text scores 50 %.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from fsctrain.train import train
 from scenes import Scene, make_world, write_pairs
 
 HERE = Path(__file__).parent
-OUT = HERE / "out"  # made anew by each run
+OUT = HERE / "out"  # recreated by each run
 TRAIN, TEST, STEPS, BATCH, VARIANTS = 10_000, 1_000, 400, 64, 4
 CONTEXT_LENGTH = 18
 KINDS = ("attribute swap", "object swap", "word replacement")
-# Everything that both runs share; 2e-3 as learning rate fails, 1e-3 half works.
+# The settings of both runs. A learning rate of 2e-3 fails, and 1e-3 trains only partly.
 SETTINGS = {
     "model": str(HERE / "scenes-clip.json"),
     "pretrained": "none",
@@ -66,7 +66,7 @@ console = Console()
 
 @dataclass(frozen=True)
 class TestSet:
-    """Pictures [M, 3, 48, 48] uint8, true captions [M, L], and false ones of each kind."""
+    """Images [M, 3, 48, 48] uint8, true captions [M, L], and false captions of each kind."""
 
     scenes: list[Scene]
     images: Tensor
@@ -75,7 +75,7 @@ class TestSet:
 
     @classmethod
     def make(cls, scenes: list[Scene], seed: int) -> TestSet:
-        """Draw the scenes and write their captions."""
+        """Draw the scenes and tokenize their captions."""
         rng = np.random.default_rng([seed, 2])
         tokenize = open_clip.SimpleTokenizer(context_length=CONTEXT_LENGTH)
         images = [torch.from_numpy(np.array(scene.draw(rng))).permute(2, 0, 1) for scene in scenes]
@@ -88,7 +88,7 @@ class TestSet:
         )
 
     def scores(self, model: nn.Module, step: int) -> dict[str, float]:
-        """Accuracy of each kind, and R@1 both ways."""
+        """Accuracy per kind of false caption, and R@1 in both directions."""
         images, true = embed_images(model, self.images), embed_texts(model, self.true)
         scores = {
             kind: choice_accuracy(images, true, embed_texts(model, false))
@@ -109,20 +109,24 @@ def command(*words: object) -> None:
 
 
 def fine_tune(data: Path, out: Path, recipe: str, seed: int, test: TestSet) -> Path:
-    """One run on one core, scored every 50 steps; returns its folder."""
+    """Train on one core, with scores every 50 steps; returns the run's folder."""
     torch.set_num_threads(1)
     settings = SETTINGS | {"data": data, "out": out, "name": f"{recipe}-{seed}", "seed": seed}
     return train(load_config(recipe, settings), evaluate=test.scores, evaluate_every=50).folder
 
 
 def fine_tune_all(data: Path, out: Path, jobs: list[tuple[str, int]], test: TestSet) -> list[Path]:
-    """A run for each (recipe, seed), two at a time; prints what each would be as a command."""
+    """Train each (recipe, seed), two at a time, and print the equivalent commands.
+
+    Each run is a process with one thread: in one process, two threads that share two busy cores
+    wait for each other, which made these small models up to ten times slower.
+    """
     started = time.perf_counter()
     for recipe, seed in jobs:
         settings = SETTINGS | {"data": data, "out": out, "name": f"{recipe}-{seed}", "seed": seed}
         words = [f"--{k.replace('_', '-')}={v}" for k, v in settings.items()]
         say(f"$ {shlex.join(['fsctrain', 'run', f'--recipe={recipe}', *words])}")
-    say("training, two at a time, a core each: some minutes")
+    say("training two models at a time, one core each; this takes some minutes")
     with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(fine_tune, data, out, *job, test) for job in jobs]
         for future in as_completed(futures):
@@ -133,7 +137,7 @@ def fine_tune_all(data: Path, out: Path, jobs: list[tuple[str, int]], test: Test
 
 
 def say(text: str) -> None:
-    """Print one line, however narrow the terminal."""
+    """Print one line without wrapping it."""
     console.print(f"\n{text}", style="bold", highlight=False, soft_wrap=True)
 
 
@@ -144,7 +148,7 @@ def curve(run: Path) -> list[tuple[int, dict[str, float]]]:
 
 
 def interval(values: list[float], count: int) -> str:
-    """The mean with its 95 % interval: over the test's items, or with several seeds the range."""
+    """The mean with its 95 % interval over the test items; with several seeds, with their range."""
     mean = sum(values) / len(values)
     if len(values) > 1:
         return f"{mean:.3f} ({min(values):.3f}–{max(values):.3f})"
@@ -155,9 +159,9 @@ def interval(values: list[float], count: int) -> str:
 
 
 def result_table(runs: dict[str, list[Path]]) -> Table:
-    """The last scores of each recipe's runs, side by side."""
+    """The final scores of each recipe's runs, side by side."""
     seeds = len(next(iter(runs.values())))
-    what = f"mean and range of {seeds} seeds" if seeds > 1 else "with 95 % interval of the test"
+    what = f"mean and range of {seeds} seeds" if seeds > 1 else "with 95 % interval"
     table = Table(title=f"After {STEPS} steps, {TEST:,} test scenes, {what}", title_justify="left")
     table.add_column("")
     for recipe in runs:
@@ -180,7 +184,7 @@ def load_run(run: Path) -> nn.Module:
 def shown_scenes(
     folder: Path, recipe: str, runs: dict[str, list[Path]], world: list[Scene]
 ) -> Iterator[ShownScene]:
-    """Four test scenes, their first negatives by the pipeline, and what the models prefer."""
+    """Four test scenes with the pipeline's first negatives and the models' preferences."""
     write_pairs(folder, world[:4], seed=1)
     data = folder / "data"
     pack(data, folder / "images", folder / "captions.tsv")
@@ -218,18 +222,29 @@ def shown_scenes(
 
 
 def main() -> None:
-    """See the module."""
-    parser = argparse.ArgumentParser(description="What hard negatives teach, on a small world.")
-    parser.add_argument(
-        "--seeds", type=int, default=1, choices=range(1, 11), help="training runs of each recipe"
+    """Run the demo, as described at the top of this file."""
+    parser = argparse.ArgumentParser(
+        description="Measure what hard negatives teach, in a small world."
     )
-    parser.add_argument("--recipe", default="fsc-clip", choices=["fsc-clip", "negclip"])
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        choices=range(1, 11),
+        help="training runs per recipe [default: 1]",
+    )
+    parser.add_argument(
+        "--recipe",
+        default="fsc-clip",
+        choices=["fsc-clip", "negclip"],
+        help="recipe to compare with clip [default: fsc-clip]",
+    )
     args = parser.parse_args()
     started = time.perf_counter()
     shutil.rmtree(OUT, ignore_errors=True)
 
     console.print(
-        f"{TRAIN:,} training scenes; {TEST:,} test scenes, whose graphs are not among them"
+        f"{TRAIN:,} training scenes; {TEST:,} test scenes with graphs not seen in training"
     )
     world = make_world(TRAIN, TEST, seed=0)
     write_pairs(OUT / "scenes", world.train, seed=0)
@@ -242,7 +257,7 @@ def main() -> None:
     command("fscdata", "make-negatives", data, "--recipe", args.recipe, "--variants", VARIANTS)
     command("fscdata", "inspect", data)
 
-    # The longer runs first, so that both cores are busy until the end.
+    # Longer runs first, to keep both cores busy until the end.
     jobs = [(recipe, seed) for recipe in (args.recipe, "clip") for seed in range(args.seeds)]
     folders = fine_tune_all(data, OUT / "runs", jobs, test)
     runs: dict[str, list[Path]] = {"clip": [], args.recipe: []}
@@ -251,13 +266,13 @@ def main() -> None:
 
     console.print()
     console.print(result_table(runs))
-    picture = OUT / "demo.png"
+    image = OUT / "demo.png"
     curves = {recipe: [curve(run) for run in folders] for recipe, folders in runs.items()}
     scenes = shown_scenes(OUT / "shown", args.recipe, runs, world.test)
-    draw_figure(picture, curves, list(scenes))
+    draw_figure(image, curves, list(scenes))
     console.print(
-        f"\nCaptions name the left or the upper object first: what is shown is binding through "
-        f"the order of mention.\n{picture} · {time.perf_counter() - started:.0f} s in all",
+        f"\nCaptions name the left or upper object first, so this measures binding through the "
+        f"order of mention.\n{image} · {time.perf_counter() - started:.0f} s in total",
         highlight=False,
     )
 

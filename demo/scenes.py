@@ -1,8 +1,8 @@
-"""A small world in which a bag of words fails: two coloured shapes, and how they lie.
+"""A small world in which a bag of words fails: two coloured shapes and their arrangement.
 
-Every scene is a graph (colour, shape, relation, colour, shape); 12 colours and 12 shapes, both
-different within a scene, two relations: 34,848 graphs. Captions name the left or the upper object
-first. Test scenes have graphs that no training scene has.
+A scene is a graph (colour, shape, relation, colour, shape) of 12 colours and 12 shapes, distinct
+within a scene, and two relations: 34,848 graphs. Captions name the left or upper object first.
+Training and test scenes share no graph.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _CENTRES = {"left": ((8, 24), (40, 24)), "above": ((24, 8), (24, 40))}
 
 @dataclass(frozen=True)
 class Scene:
-    """A graph and the template its caption uses; the first object is the left or upper one."""
+    """A graph and its caption's template; the first object is the left or upper one."""
 
     colours: tuple[str, str]
     shapes: tuple[str, str]
@@ -64,16 +64,16 @@ class Scene:
 
     @property
     def graph(self) -> tuple[tuple[str, str], tuple[str, str], str]:
-        """What the scene is, however a caption says it."""
+        """The scene's content, independent of the caption's template."""
         return self.colours, self.shapes, self.relation
 
     def caption(self, colours: tuple[str, str] = (), shapes: tuple[str, str] = ()) -> str:
-        """The caption, or that of another pair of colours or shapes in the same words."""
+        """The caption, optionally with other colours or shapes in the same template."""
         pairs = zip(colours or self.colours, shapes or self.shapes, strict=True)
         return RELATIONS[self.relation][self.template].format(*(f"{c} {s}" for c, s in pairs))
 
     def false_captions(self, rng: np.random.Generator) -> dict[str, str]:
-        """One false caption of each kind, from the grammar of the true ones."""
+        """One false caption of each kind, in the grammar of the true captions."""
         (c1, c2), (s1, s2) = self.colours, self.shapes
         if rng.random() < 0.5:
             other = str(rng.choice([c for c in COLOURS if c not in self.colours]))
@@ -90,17 +90,17 @@ class Scene:
         }
 
     def draw(self, rng: np.random.Generator) -> Image.Image:
-        """The picture, 48 by 48, on a lightly noisy pale ground."""
+        """The image, 48 × 48, on a pale background with light noise."""
         scale = _OVERSAMPLING
         shape = (SIZE * scale, SIZE * scale)
-        picture = Image.new("RGB", shape, tuple(rng.integers(225, 246, 3).tolist()))
+        image = Image.new("RGB", shape, tuple(rng.integers(225, 246, 3).tolist()))
         for (x, y), colour, name in zip(
             _CENTRES[self.relation], self.colours, self.shapes, strict=True
         ):
             dx, dy = rng.uniform(-1, 1, 2)
             mask = _mask(name, (x + dx) * scale, (y + dy) * scale, _RADIUS * scale, shape)
-            picture.paste(COLOURS[colour], mask=mask)
-        pixels = np.asarray(picture.resize((SIZE, SIZE), Image.Resampling.LANCZOS), np.float32)
+            image.paste(COLOURS[colour], mask=mask)
+        pixels = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.LANCZOS), np.float32)
         noisy = pixels + rng.normal(0, 4, pixels.shape)
         return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
 
@@ -162,14 +162,14 @@ def _mask(name: str, x: float, y: float, r: float, size: tuple[int, int]) -> Ima
 
 @dataclass(frozen=True)
 class World:
-    """Training scenes and test scenes, no graph in both."""
+    """Training and test scenes without common graphs."""
 
     train: list[Scene]
     test: list[Scene]
 
 
 def make_world(train: int, test: int, seed: int) -> World:
-    """Scenes drawn from all graphs alike; the test's graphs are drawn first and kept apart."""
+    """Draw scenes uniformly from all graphs; training skips the graphs of the test scenes."""
     rng = np.random.default_rng(seed)
     kept: dict[tuple, Scene] = {}
     while len(kept) < test:
@@ -191,7 +191,7 @@ def _scene(rng: np.random.Generator) -> Scene:
 
 
 def write_pairs(folder: Path, scenes: list[Scene], seed: int) -> None:
-    """The pictures as PNG in `images/`, and `captions.tsv`."""
+    """Write the images as PNG into `images/`, and their captions into `captions.tsv`."""
     rng = np.random.default_rng([seed, 1])
     images = folder / "images"
     images.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The demo's world: nothing of the test is in the training set, and false captions are fair."""
+"""The demo's world: no overlap of training and test, and fair false captions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from scenes import COLOURS, RELATIONS, SHAPES, SIZE, make_world, write_pairs
 
 
-def test_worlds_are_apart_and_repeatable() -> None:
+def test_worlds_are_disjoint_and_reproducible() -> None:
     world = make_world(2_000, 200, seed=0)
     assert (len(world.train), len(world.test)) == (2_000, 200)
     assert not {s.graph for s in world.train} & {s.graph for s in world.test}
@@ -20,11 +20,11 @@ def test_worlds_are_apart_and_repeatable() -> None:
         assert len(set(scene.colours)) == len(set(scene.shapes)) == 2
 
 
-def test_there_are_34848_graphs() -> None:
+def test_the_world_has_34848_graphs() -> None:
     assert len(COLOURS) * 11 * len(SHAPES) * 11 * len(RELATIONS) == 34_848
 
 
-def test_false_captions_are_false_and_of_the_same_grammar() -> None:
+def test_false_captions_are_false_and_follow_the_same_grammar() -> None:
     rng = np.random.default_rng(0)
     world = make_world(500, 50, seed=0)
     for scene in world.test:
@@ -36,12 +36,12 @@ def test_false_captions_are_false_and_of_the_same_grammar() -> None:
                 assert strip(words.elements()) == strip(true.elements())
 
 
-def test_pictures_and_captions_are_written(tmp_path: Path) -> None:
+def test_writes_images_and_captions(tmp_path: Path) -> None:
     world = make_world(5, 5, seed=0)
     write_pairs(tmp_path, world.train, seed=0)
     lines = (tmp_path / "captions.tsv").read_text().splitlines()
     assert len(lines) == 6
     assert lines[1] == f"00000.png\t{world.train[0].caption()}"
-    picture = np.asarray(world.train[0].draw(np.random.default_rng(0)))
-    assert picture.shape == (SIZE, SIZE, 3)
+    image = np.asarray(world.train[0].draw(np.random.default_rng(0)))
+    assert image.shape == (SIZE, SIZE, 3)
     assert len(list((tmp_path / "images").iterdir())) == 5

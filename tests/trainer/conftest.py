@@ -14,7 +14,6 @@ import numpy as np
 import open_clip
 import pyarrow as pa
 import pytest
-import torch
 from PIL import Image
 
 from fscdata.contract import (
@@ -176,12 +175,6 @@ def write_data(
         write_tar(tar, part)
         write_tables(data, tar, part, tokenizer, seed)
     return data
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """On models this small, synchronizing threads costs more than it saves."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -137,7 +137,7 @@ def test_stopped_by_a_signal(number: signal.Signals, code: int, long: Config) ->
     os.killpg(process.pid, number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code, err
-    assert "stopped; the same command with --resume goes on" in out
+    assert "stopped; rerun the same command with --resume to continue" in out
     assert err == ""
     (state,) = saved_states(config.out / config.name)
     assert int(state.name.removeprefix("step-")) == steps_done(config), "no step was lost"

@@ -209,7 +209,7 @@ def test_a_folder_that_is_there(config: Config) -> None:
         ({"device": "tpu9"}, "--device tpu9: torch finds no such device"),
         ({"device": "meta"}, "--device meta: torch finds no such device"),
         ({"styles": ("colour", "svlc")}, "no negatives of style 'svlc'"),
-        ({"loss": "siglip"}, "no such loss"),
+        ({"loss": "siglip"}, "unknown loss"),
         ({"data": ("nowhere",)}, "nowhere: no such folder"),
         ({"pretrained": "nowhere.safetensors"}, "neither a file nor a tag"),
     ],

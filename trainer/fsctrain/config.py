@@ -233,15 +233,15 @@ def load_config(recipe: str, settings: Mapping[str, Any]) -> Config:
     Raises:
         FsckitError: unknown recipe or setting, or a wrong value.
     """
-    found = read_recipe(recipe)
-    values = {"name": found.path.stem, **found.settings, **settings, "recipe": recipe}
+    parsed = read_recipe(recipe)
+    values = {"name": parsed.path.stem, **parsed.settings, **settings, "recipe": recipe}
     for name in _OPTIONAL & values.keys():
         if values[name] == "none":
             values[name] = None
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise FsckitError(_sentence(error, found, settings)) from None
+        raise FsckitError(_sentence(error, parsed, settings)) from None
 
 
 def _sentence(error: ValidationError, recipe: Recipe, settings: Mapping[str, Any]) -> str:

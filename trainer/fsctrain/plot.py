@@ -96,12 +96,12 @@ def _several(
     """One curve per key of a record's mapping `name`."""
 
     def curves(records: list[Record]) -> Curves:
-        found: Curves = {}
+        by_key: Curves = {}
         for record in records:
             for key, value in record.get(name, {}).items():
                 if value is not None and select(key):
-                    found.setdefault(key.removeprefix(CHOICE), []).append(_point(record, value))
-        return found
+                    by_key.setdefault(key.removeprefix(CHOICE), []).append(_point(record, value))
+        return by_key
 
     return curves
 

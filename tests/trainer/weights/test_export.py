@@ -67,7 +67,7 @@ def test_the_card_describes_the_run(small_config, make_run, tmp_path: Path) -> N
         "- Recipe: fsc-clip",
         "- Loss: fsc-clip",
         "- Hard negatives: negclip, shape",
-        "- Trained: the weights themselves",
+        "- Trained: full weights",
         "| lr | 5e-06 |",
         "| betas | 0.9, 0.98 |",
         "| steps | 4 |",

@@ -33,9 +33,7 @@ def run(resume: bool, **options: Any) -> None:
     config = load_config(recipe, settings)
 
     # torch takes seconds to import, and `fsctrain run --help` does not need it.
-    from fsctrain.run_folder import BAD_IMAGES
-    from fsctrain.stopping import StoppedError
-    from fsctrain.train import train
+    from fsctrain import run_folder, stopping, train
 
     first_rank = os.environ.get("RANK", "0") == "0"
     _log_to_console(logging.INFO if first_rank else logging.WARNING)
@@ -51,15 +49,15 @@ def run(resume: bool, **options: Any) -> None:
                 console.print(f"step {record['step']}/{steps} {_summary(record)}")
 
         try:
-            result = train(config, resume=resume, watch=watch)
-        except StoppedError as stopped:
+            result = train.train(config, resume=resume, watch=watch)
+        except stopping.StoppedError as stopped:
             log.info("stopped; rerun the same command with --resume to continue")
             raise typer.Exit(128 + stopped.number) from None
     if not first_rank:
         return
     if result.bad_images:
         counts = ", ".join(f"{reason}: {n}" for reason, n in result.bad_images.items())
-        console.print(f"replaced bad images: {counts}; see {result.folder / BAD_IMAGES}")
+        console.print(f"replaced bad images: {counts}; see {result.folder / run_folder.BAD_IMAGES}")
     console.print(f"checkpoint: {result.checkpoint}")
     console.print(f"load it with: {result.loading_line}")
 

@@ -60,7 +60,7 @@ def read_recipe(recipe: str) -> Recipe:
 
     Raises:
         FsckitError: a recipe is unknown or missing, a file is not a recipe, or recipes extend
-            one another in a cycle. Setting names and values are `Config`'s to check.
+            one another in a cycle. `Config` checks the names and values of settings.
     """
     files = [find_recipe(recipe)]
     contents = [_load(files[0])]
@@ -84,17 +84,17 @@ def read_recipe(recipe: str) -> Recipe:
     return Recipe(files[0], settings, sources, contents[0].get("extends"), dataset)
 
 
-def _locate(recipe: str, folder: Path, where: str) -> Path:
-    """A recipe's file; a path is relative to `folder`, and errors start with `where`."""
+def _locate(recipe: str, folder: Path, prefix: str) -> Path:
+    """A recipe's file; a path is relative to `folder`, and errors start with `prefix`."""
     if recipe in recipe_names():
         return FOLDER / f"{recipe}.yaml"
     path = folder / recipe
     if path.suffix in (".yaml", ".yml"):
         if path.is_file():
             return path
-        raise FsckitError(f"{where}{path}: file not found")
+        raise FsckitError(f"{prefix}{path}: file not found")
     raise FsckitError(
-        f"{where}unknown recipe '{recipe}'; choose {', '.join(recipe_names())}, or give a path to "
+        f"{prefix}unknown recipe '{recipe}'; choose {', '.join(recipe_names())}, or give a path to "
         f"a .yaml file"
     )
 

@@ -103,7 +103,7 @@ def _training(config: Config, alpha: str | None) -> str:
         "Hard negatives": styles or "none",
         "Trained": f"LoRA updates of rank {config.lora_rank}, alpha {config.lora_alpha:g}, merged"
         if config.lora_rank
-        else "the weights themselves",
+        else "full weights",
     }
     if alpha is not None:
         share = f"{alpha} times the fine-tuned weights, the rest the pretrained ones (WiSE-FT)"
