@@ -1,7 +1,4 @@
-"""`fsctrain merge`, `interpolate` and `export`: what to do with a run's weights.
-
-They import `fsctrain.weights` inside the functions: torch takes seconds, which --help can spare.
-"""
+"""`fsctrain merge`, `interpolate` and `export`: what to do with a run's weights."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ def merge(
     pretrained: Pretrained = None,
 ) -> None:
     """Merge a LoRA checkpoint into its base weights."""
-    from fsctrain import weights
+    from fsctrain import weights  # imports torch, which takes seconds: not for --help
 
     path, loading_line = weights.merge(source, out, pretrained)
     console.print(f"checkpoint: {path}")
@@ -68,7 +65,7 @@ def interpolate(
 
     Writes one checkpoint for each alpha.
     """
-    from fsctrain import weights
+    from fsctrain import weights  # imports torch, which takes seconds: not for --help
 
     for folder in weights.interpolate(source, alphas, out, pretrained):
         console.print(f"checkpoint: {folder}")
@@ -88,7 +85,7 @@ def export(
     ] = False,
 ) -> None:
     """Export a run's model for open_clip, with a model card."""
-    from fsctrain import weights
+    from fsctrain import weights  # imports torch, which takes seconds: not for --help
 
     loaded_by = weights.export(source, out, push, private=private)
     console.print(f"load it with: open_clip.create_model({loaded_by!r})")
