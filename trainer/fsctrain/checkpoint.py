@@ -145,6 +145,7 @@ def read_lora(folder: Path) -> tuple[LoraConfig, dict[str, Tensor]]:
 def weights_digest(state: Mapping[str, Tensor]) -> str:
     """A hash of the names, types, shapes and bits of weights."""
     digest = hashlib.sha256()
+    # Sorted, because a state dict's order depends on how the model was built.
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         bits = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)

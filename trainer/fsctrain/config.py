@@ -203,6 +203,7 @@ def _conflicts(config: Config) -> Iterator[str]:
         if value is not None and c.validation is None:
             yield f"`{name}` {value} needs a validation data set; name one with `validation`"
     if c.validation is not None:
+        # Scores on training data would make early stopping pick an overfitted model.
         trained_on = map(normalize_folder, c.data)
         if normalize_folder(c.validation) in trained_on:
             yield f"`validation` {c.validation} is also trained on; choose another data set"
@@ -234,7 +235,9 @@ def load_config(recipe: str, settings: Mapping[str, Any]) -> Config:
         FsckitError: unknown recipe or setting, or a wrong value.
     """
     parsed = read_recipe(recipe)
+    # A run is named after its recipe by default; the command line overrides the file.
     values = {"name": parsed.path.stem, **parsed.settings, **settings, "recipe": recipe}
+    # Only optional settings: `pretrained: none` is a value of its own.
     for name in _OPTIONAL & values.keys():
         if values[name] == "none":
             values[name] = None
@@ -253,6 +256,7 @@ def _sentence(error: ValidationError, recipe: Recipe, settings: Mapping[str, Any
     name = str(first["loc"][0])
     if first["type"] == "missing":
         return f"`{name}` is missing: {Config.model_fields[name].description}"
+    # Of recipes that extend one another, name the file that sets the value.
     path = recipe.sources.get(name, recipe.path)
     if first["type"] == "extra_forbidden":
         return f"{path}: unknown setting '{name}'; choose {', '.join(Config.model_fields)}"

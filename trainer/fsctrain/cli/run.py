@@ -36,6 +36,7 @@ def run(resume: bool, **options: Any) -> None:
     from fsctrain import run_folder, stopping, train
 
     first_rank = os.environ.get("RANK", "0") == "0"
+    # Under torchrun every rank runs this command, but only one may talk.
     _log_to_console(logging.INFO if first_rank else logging.WARNING)
     in_terminal = first_rank and console.is_terminal
     # Without a terminal, the metrics lines on stdout show the progress.

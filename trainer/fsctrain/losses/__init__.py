@@ -43,7 +43,9 @@ def load_loss(config: Config) -> Loss:
     """
     if config.loss not in loss_names():
         raise FsckitError(f"`loss`: unknown loss '{config.loss}'; choose {', '.join(loss_names())}")
+    # Only the chosen loss is imported, so that a broken one harms no other run.
     module = importlib.import_module(f"{__name__}.{config.loss.replace('-', '_')}")
+    # A setting without effect would let a user compare two runs that are the same.
     for setting in _SETTINGS:
         value = getattr(config, setting)
         if value and setting not in module.USES:

@@ -192,6 +192,7 @@ def _build(name: str, model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any])
             f"tower; choose a model such as ViT-B-32"
         )
     try:
+        # Without weights: `create_model` loads them itself, in a way that runs no code.
         with _quiet(), _local_folder(model_cfg, preprocess_cfg) as local:
             return open_clip.create_model(local, load_weights=False)
     except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:

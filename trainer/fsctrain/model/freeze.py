@@ -51,6 +51,7 @@ def freeze(model: OpenClip, image: Blocks, text: Blocks) -> None:
     if text == "all":
         model.lock_text_tower(unlocked_layers=0)
     elif text:
+        # A CustomTextCLIP keeps its text tower in `text`, a CLIP in itself.
         tower = model if isinstance(model, open_clip.CLIP) else model.text
         below = [tower.token_embedding, tower.positional_embedding]
         _freeze(below, tower.transformer.resblocks, text, "freeze_text")

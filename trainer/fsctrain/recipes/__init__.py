@@ -66,6 +66,7 @@ def read_recipe(recipe: str) -> Recipe:
     contents = [_load(files[0])]
     while (parent := _text(contents[-1], "extends", files[-1])) is not None:
         path = _locate(parent, files[-1].parent, f"{files[-1]}: extends: ")
+        # samefile also recognizes links and other spellings of a path.
         if any(path.samefile(file) for file in files):
             raise FsckitError(
                 f"{files[-1]}: extends: {parent} leads back to {path}; break the cycle"
@@ -73,6 +74,7 @@ def read_recipe(recipe: str) -> Recipe:
         files.append(path)
         contents.append(_load(path))
 
+    # From the last ancestor to the recipe itself, so that nearer files override farther ones.
     settings: dict[str, Any] = {}
     sources: dict[str, Path] = {}
     for file, content in zip(reversed(files), reversed(contents), strict=True):

@@ -42,12 +42,13 @@ def interpolate(
         FsckitError: checkpoint or weights not found, weights that do not match, or an existing
             folder.
     """
-    shares = parse_alphas(alphas)
+    shares = parse_alphas(alphas)  # Decimals, because 0:1:0.1 must reach exactly 1
     checkpoint = find_checkpoint(path)
     if checkpoint.alpha is not None:
         raise FsckitError(f"{path}: already interpolated; use the run's own checkpoint")
     parent = out or checkpoint.folder.parent / "interpolated"
     folders = {share: parent / _name(share) for share in shares}
+    # Check all folders before the first is written, not after minutes of work.
     for folder in folders.values():
         refuse_to_overwrite(folder)
 

@@ -130,6 +130,7 @@ def load_base(checkpoint: Checkpoint, pretrained: str | None) -> Clip:
     # A tag belongs to a model name and determines the activation; otherwise the checkpoint does.
     by_tag = name and source != "none" and not Path(source).is_file()
     own = str(checkpoint.folder / CONFIG_NAME)
+    # Random base weights must be the run's, without disturbing the caller's generator.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         clip = create_model(name if by_tag else own, source)
@@ -158,6 +159,7 @@ def load_tuned(checkpoint: Checkpoint, pretrained: str | None = None) -> Clip:
             f"{config.model} than '{pretrained or config.pretrained}'; merge them with the right "
             f"`pretrained` weights"
         )
+    # The initial draw of LoRA's A is overwritten next; keep it out of the caller's generator.
     with torch.random.fork_rng(devices=[]):
         apply_lora(clip.model, config.rank, config.alpha)
     load_lora_state(clip.model, state)
