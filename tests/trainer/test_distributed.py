@@ -1,4 +1,4 @@
-"""One rank and several: the same batches, the same losses, the same gradients."""
+"""One rank and several have the same batches, losses and gradients."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ LOSSES: dict[str, dict[str, Any]] = {
     "fsc-clip": {"loss": "fsc-clip"},
     "fsc-clip-lora": {"loss": "fsc-clip", "lora_rank": 2},
 }
-# The last batch of an epoch has two rows only: of four ranks two have none.
+# An epoch's last batch has two rows: two of four ranks have none.
 STEPS = (0, 2)
 
 
 def torchrun(ranks: int, *words: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Words after `torchrun` on this machine, with its output."""
+    """Run torchrun with these arguments on this machine; returns its output."""
     return subprocess.run(
         [*torchrun_command(ranks), *map(str, words)],
         capture_output=True, text=True, check=False, timeout=300, **options,
@@ -40,7 +40,7 @@ def torchrun(ranks: int, *words: object, **options: Any) -> subprocess.Completed
 
 
 def torchrun_command(ranks: int, *options: str) -> list[str]:
-    """With any free port, so that runs side by side do not meet."""
+    """The command with any free port, so that concurrent runs do not collide."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
     return [*command, "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", *options]
 
@@ -50,7 +50,7 @@ def settings(config: Config, **changed: Any) -> dict[str, Any]:
 
 
 def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """To the tolerance of float32: sums of other order."""
+    """Equal within float32's tolerance: sums have another order."""
     assert found.keys() == expected.keys()
     for name, right in expected.items():
         apart = (found[name] - right).abs().max().item()
@@ -58,7 +58,7 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])
-def test_ranks_change_nothing(size: int, config: Config, tmp_path: Path) -> None:
+def test_the_number_of_ranks_changes_nothing(size: int, config: Config, tmp_path: Path) -> None:
     cases = [
         (settings(config, **LOSSES[loss], shard_loss=shard, micro_batch_size=micro), step)
         for loss in LOSSES
@@ -80,7 +80,7 @@ def test_ranks_change_nothing(size: int, config: Config, tmp_path: Path) -> None
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("step", STEPS)
 def test_micro_batches_change_nothing(loss: str, step: int, config: Config) -> None:
-    """GradCache's promise: the gradient of the large batch."""
+    """GradCache: the gradient equals that of the large batch."""
     case = settings(config, **LOSSES[loss])
     device = torch.device("cpu")
     whole = gradients_of(case, step, Ranks(), device)

@@ -1,4 +1,4 @@
-"""From a batch to features: every text's in its own place, and none for no rows."""
+"""From a batch to features: every text in its own position, and empty batches."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def some(batch: Batch, rows: int) -> Batch:
 
 
 def gradients(model: OpenClip, features: Features, config: Config) -> dict[str, Tensor]:
-    """Of the fsc-clip loss with all its parts, by parameter; those that have one."""
+    """Gradients of the full fsc-clip loss by parameter, where one exists."""
     model.zero_grad()
     load_loss(config)(features, GlobalBatch.single_rank(features), config)["loss"].backward()
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-def test_every_text_in_its_place(model: OpenClip, batch: Batch) -> None:
+def test_every_text_has_its_own_features(model: OpenClip, batch: Batch) -> None:
     features = forward(model, batch, local=True)
     plain = forward(model, batch, local=False)
     assert plain.image_tokens is None and plain.text_tokens is None
@@ -56,10 +56,10 @@ def test_every_text_in_its_place(model: OpenClip, batch: Batch) -> None:
     for i in range(ROWS):
         for c in range(3):
             ids = batch.tokens[i] if c == 0 else batch.negative_tokens[i, c - 1]
-            there = c == 0 or bool(batch.negative_mask[i, c - 1])
+            present = c == 0 or bool(batch.negative_mask[i, c - 1])
             count = int((ids != 0).sum())
-            assert features.text_token_mask[i, c].sum() == (count - 1 if there else 0)
-            if not there:
+            assert features.text_token_mask[i, c].sum() == (count - 1 if present else 0)
+            if not present:
                 assert not features.negatives[i, c - 1].any()
                 continue
             assert features.text_token_mask[i, c, 1:count].all()
@@ -69,7 +69,7 @@ def test_every_text_in_its_place(model: OpenClip, batch: Batch) -> None:
             torch.testing.assert_close(features.text_tokens[i, c, :count], tokens[0])
 
 
-def test_rows_do_not_see_one_another(model: OpenClip, batch: Batch) -> None:
+def test_rows_do_not_affect_one_another(model: OpenClip, batch: Batch) -> None:
     whole, part = forward(model, batch, local=True), forward(model, some(batch, 5), local=True)
     for name in ("images", "texts", "negatives", "image_tokens"):
         torch.testing.assert_close(getattr(part, name), getattr(whole, name)[:5])
@@ -78,7 +78,7 @@ def test_rows_do_not_see_one_another(model: OpenClip, batch: Batch) -> None:
     torch.testing.assert_close(part.text_tokens[inside], whole.text_tokens[:5][inside])
 
 
-def test_without_negatives(model: OpenClip, batch: Batch) -> None:
+def test_accepts_a_batch_without_negatives(model: OpenClip, batch: Batch) -> None:
     rows, _, length = batch.negative_tokens.shape
     alone = replace(
         batch,
@@ -92,8 +92,10 @@ def test_without_negatives(model: OpenClip, batch: Batch) -> None:
 
 @pytest.mark.parametrize("local", [False, True])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_no_rows(model: OpenClip, batch: Batch, local: bool, checkpointing: bool) -> None:
-    """A rank without rows has no features, but a gradient of zeros wherever others have one."""
+def test_accepts_a_batch_without_rows(
+    model: OpenClip, batch: Batch, local: bool, checkpointing: bool
+) -> None:
+    """It gives no features, but zero gradients for every parameter that others train."""
     model.set_grad_checkpointing(checkpointing)
     none = forward(model, some(batch, 0), local=local)
     full = forward(model, batch, local=local)
@@ -103,7 +105,7 @@ def test_no_rows(model: OpenClip, batch: Batch, local: bool, checkpointing: bool
             assert (found is None) == (value is None)
         else:
             assert found.shape[0] == 0 and found.dtype == value.dtype
-            if name not in ("text_tokens", "text_token_mask"):  # these are as long as the batch
+            if name not in ("text_tokens", "text_token_mask"):  # their length is the batch's
                 assert found.shape[1:] == value.shape[1:]
     sum(v.sum() for v in vars(none).values() if v is not None and v.requires_grad).backward()
     for name, parameter in model.named_parameters():
@@ -111,20 +113,20 @@ def test_no_rows(model: OpenClip, batch: Batch, local: bool, checkpointing: bool
         assert torch.equal(parameter.grad, torch.full_like(parameter, expected)), name
 
 
-def test_no_rows_and_no_text(model: OpenClip, batch: Batch) -> None:
-    """A batch of which every picture was bad has no text that would give it a length."""
+def test_accepts_a_batch_without_rows_and_texts(model: OpenClip, batch: Batch) -> None:
+    """If every image was bad, no text sets a length."""
     none = some(batch, 0)
     none = replace(none, tokens=none.tokens[:, :0], negative_tokens=none.negative_tokens[:, :, :0])
     assert forward(model, none, local=True).negatives.shape == (0, 2, 32)
 
 
 @pytest.mark.parametrize(("lora", "checkpointing"), [(False, False), (True, True)])
-def test_compiled(
+def test_compiled_towers_give_the_same_gradients(
     model: OpenClip, batch: Batch, config: Config, monkeypatch, lora: bool, checkpointing: bool
 ) -> None:
-    """The same loss's gradients with both towers traced whole; the weights keep their names.
+    """Both towers are traced as one graph, and the weights keep their names.
 
-    Without Inductor, which takes a minute, and which the graph is handed to unchanged.
+    Without Inductor, which takes a minute and gets the graph unchanged.
     """
     if lora:
         apply_lora(model, rank=2, alpha=1.0)

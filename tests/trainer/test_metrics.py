@@ -1,4 +1,4 @@
-"""The lines of metrics.jsonl: sums over steps and ranks, and what a resume leaves of them."""
+"""The lines of metrics.jsonl: sums over steps and ranks, and those that a resume keeps."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from fscdata.base.errors import FsckitError
+from fsctrain.distributed import Ranks
 from fsctrain.losses import Features
 from fsctrain.metrics import Metrics, read_metrics
 
@@ -19,7 +21,7 @@ NEAR, FAR = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
 
 
 def features(near: list[list[bool | None]]) -> Features:
-    """Rows whose caption is at 45° of the image; each negative nearer, farther or none."""
+    """Rows with the caption at 45° to the image; a negative is nearer, farther or missing."""
     rows = len(near)
     caption = torch.tensor([0.5, 0.5]).sqrt()
     negatives = [(NEAR if n else FAR)[None] for row in near for n in row]
@@ -45,7 +47,7 @@ def make(path: Path, **options: object) -> Metrics:
     return Metrics(path, STYLES, lambda record: None, **options)
 
 
-def test_a_line(tmp_path: Path) -> None:
+def test_a_line_is_a_mean_over_steps(tmp_path: Path) -> None:
     path, seen = tmp_path / "metrics.jsonl", []
     metrics = Metrics(path, STYLES, seen.append)
     metrics.log(0, 0, 1.0)
@@ -75,25 +77,25 @@ def test_a_line(tmp_path: Path) -> None:
     metrics.log(3, 1, 0.25)
     metrics.scores(3, {"score": 0.5})
     last, scores = read_metrics(path)[1:]
-    assert last["loss"] == 7 and last["grad_norm"] is None  # nothing of the line before
+    assert last["loss"] == 7 and last["grad_norm"] is None  # without the steps of the line before
     assert last["prefers_true"] == {"colour": None, "shape": 0.0}
     assert scores == {"step": 3, "scores": {"score": 0.5}} == seen[-1]
     assert "Infinity" not in path.read_text()
 
 
-def test_ranks_write_the_line_of_one(tmp_path: Path) -> None:
-    """Two ranks with halves of the losses and of the rows, one of which has no row at all."""
+def test_several_ranks_write_the_line_of_one(tmp_path: Path) -> None:
+    """Two ranks, of which one has no row."""
     barrier, given = threading.Barrier(2, timeout=30), {}
 
-    def among_two(rank: int, combine: object) -> object:
-        def reduce(values: Tensor) -> Tensor:
-            given[rank] = values
-            barrier.wait()
-            result = combine(torch.stack([given[0], given[1]]))
-            barrier.wait()
-            return result
+    class Threads(Ranks):
+        """Two ranks that are threads."""
 
-        return reduce
+        def _reduced(self, tensor: Tensor, operation: object) -> Tensor:
+            given[self.rank] = tensor
+            barrier.wait()
+            both = torch.stack([given[0], given[1]])
+            barrier.wait()
+            return both.sum(0) if operation == dist.ReduceOp.SUM else both.amax(0)
 
     rows = [[False, None], [True, True], [None, None]]
     one = make(tmp_path / "one.jsonl")
@@ -101,12 +103,7 @@ def test_ranks_write_the_line_of_one(tmp_path: Path) -> None:
     one.log(1, 0, 1.0)
 
     def run(rank: int) -> None:
-        metrics = make(
-            tmp_path / f"{rank}.jsonl",
-            reduce=among_two(rank, lambda values: values.sum(0)),
-            reduce_max=among_two(rank, lambda values: values.amax(0)),
-            writes=rank == 0,
-        )
+        metrics = make(tmp_path / f"{rank}.jsonl", ranks=Threads(rank, 2))
         times = {"waited": 1.0 + rank, "took": 3.5 - rank}
         step(metrics, 2.0 - 2 * rank, [] if rank else rows, tokens=15 - 10 * rank, **times)
         metrics.log(1, 0, 1.0)
@@ -123,17 +120,16 @@ def test_ranks_write_the_line_of_one(tmp_path: Path) -> None:
     assert not (tmp_path / "1.jsonl").exists()
 
 
-def test_a_full_disk() -> None:
+def test_reports_a_full_disk() -> None:
     metrics = make(Path("/dev/full"))
     step(metrics, 1.0, [[True, None]])
     with pytest.raises(FsckitError, match=r"/dev/full: cannot be written .*No space left"):
         metrics.log(1, 0, 0.1)
 
 
-def test_resumed(tmp_path: Path) -> None:
-    """The lines of steps that come again go, the torn last one too; each step is there once.
-
-    So do the scores of the last step that was saved, since the model is scored after that.
+def test_a_resume_removes_later_lines(tmp_path: Path) -> None:
+    """Those of steps that are repeated, a torn last line, and the scores at the saved step, since
+    the model is scored after the save.
     """
     path = tmp_path / "metrics.jsonl"
     metrics = make(path)
@@ -149,8 +145,8 @@ def test_resumed(tmp_path: Path) -> None:
     other.log(3, 0, 1.0)
     assert len(read_metrics(tmp_path / "other.jsonl")) == 1
 
-    make(path, resumed_at=2, writes=False)
-    assert path.read_text().count("\n") == 8  # another rank leaves the file alone
+    make(path, resumed_at=2, ranks=Ranks(1, 2))
+    assert path.read_text().count("\n") == 8  # another rank does not touch the file
     metrics = make(path, resumed_at=2)
     assert path.read_text() == "".join(kept)
     step(metrics, 3.0, [[True, True]])
@@ -160,10 +156,10 @@ def test_resumed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", '{"loss": 1}', '{"step": null}'])
-def test_a_file_that_is_none_of_ours(line: str, tmp_path: Path) -> None:
+def test_refuses_a_file_without_metrics_records(line: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps({"step": 1}) + f"\n{line}\n")
-    with pytest.raises(FsckitError, match=r"metrics.jsonl: line 2 is no record"):
+    with pytest.raises(FsckitError, match=r"metrics.jsonl: line 2 is not a metrics record"):
         read_metrics(path)
-    with pytest.raises(FsckitError, match="there are no metrics of a run"):
+    with pytest.raises(FsckitError, match="file not found; expected the metrics of a run"):
         read_metrics(tmp_path / "nowhere.jsonl")

@@ -1,4 +1,4 @@
-"""Variables of torchrun that something else has set."""
+"""Variables of torchrun that another program has set."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "sentence"),
     [
         ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, .*RANK expected"),
         ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE is 2, .*MASTER_ADDR expected"),
         ({"WORLD_SIZE": "2", "RANK": "first"}, "WORLD_SIZE is 2, .*first"),
-        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is two, .*it is no number of ranks"),
-        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is 0, .*it is no number of ranks"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is two, .*not a number of ranks"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is 0, .*not a number of ranks"),
     ],
 )
-def test_ranks_that_cannot_be_joined(
-    variables: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+def test_refuses_ranks_that_cannot_be_joined(
+    variables: dict[str, str], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(FsckitError, match=said) as error, open_ranks("cpu"):
+    with pytest.raises(FsckitError, match=sentence) as error, open_ranks("cpu"):
         pass
     assert "\n" not in str(error.value)
     assert "start several ranks with torchrun" in str(error.value)

@@ -1,4 +1,4 @@
-"""Settings that change what is kept in memory or what is trained, not what is computed."""
+"""Settings that change memory or what is trained, but not the result."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_gradient_checkpointing_changes_nothing(config: Config) -> None:
     assert_close(both, plain)
 
 
-def test_a_micro_batch_drops_the_same_patches_twice(config: Config, tmp_path: Path) -> None:
-    """Its features are cached in one pass and their gradient is taken in another."""
+def test_both_passes_of_a_micro_batch_drop_the_same_patches(config: Config, tmp_path: Path) -> None:
+    """One pass caches the features, the other takes their gradient."""
     model = json.loads(Path(config.model).read_text())
     model["vision_cfg"]["patch_dropout"] = 0.5
     path = tmp_path / "dropping.json"
@@ -59,7 +59,7 @@ def test_a_micro_batch_drops_the_same_patches_twice(config: Config, tmp_path: Pa
     training.clip.model.train()
     (batch,) = training.source.batches(0, 1)
     found = gradients(config, **kept, micro_batch_size=2)
-    # The same loss on features that were drawn in two halves, by autograd through both.
+    # The same loss by plain autograd, on features of two halves.
     torch.manual_seed(7)
     halves = [forward(training.clip.model, _rows(batch, i, i + 2), local=False) for i in (0, 2)]
     features = _concatenate(halves)
@@ -70,7 +70,7 @@ def test_a_micro_batch_drops_the_same_patches_twice(config: Config, tmp_path: Pa
     assert_close(found, {name: p.grad for name, p in parameters if p.grad is not None})
 
 
-def test_lora_trains_its_matrices_alone(config: Config) -> None:
+def test_lora_trains_only_its_matrices(config: Config) -> None:
     run = train(config.model_copy(update={"lora_rank": 2, "steps": 3}))
     assert run.steps == 3
     names = gradients(config, lora_rank=2).keys()
@@ -78,7 +78,7 @@ def test_lora_trains_its_matrices_alone(config: Config) -> None:
 
 
 @pytest.mark.parametrize("setting", ["freeze_image", "freeze_text"])
-def test_a_frozen_tower_stays(setting: str, config: Config) -> None:
+def test_a_frozen_tower_keeps_its_weights(setting: str, config: Config) -> None:
     torch.manual_seed(config.seed)
     before = create_model(config.model, "none").model.state_dict()
     run = train(config.model_copy(update={setting: "all", "micro_batch_size": 2}))
@@ -89,8 +89,8 @@ def test_a_frozen_tower_stays(setting: str, config: Config) -> None:
     assert "logit_scale" in moved
 
 
-def test_fp16(config: Config) -> None:
-    """With its scaler, whose first scale is too large for some gradients: these steps are none."""
+def test_trains_in_fp16(config: Config) -> None:
+    """The scaler skips the steps for which its first scale is too large."""
     run = train(config.model_copy(update={"precision": "fp16", "steps": 12}))
     plain = train(config.model_copy(update={"steps": 12, "name": "plain"}))
     one, other = (
@@ -101,12 +101,12 @@ def test_fp16(config: Config) -> None:
     assert one[-1] < one[0]
 
 
-def test_batch_norms_are_not_cut_up(config: Config, tmp_path: Path) -> None:
+def test_refuses_to_split_a_batch_with_batch_norms(config: Config, tmp_path: Path) -> None:
     model = json.loads(Path(config.model).read_text())
     model["vision_cfg"] = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 8}
     path = tmp_path / "resnet.json"
     path.write_text(json.dumps(model))
     resnet = config.model_copy(update={"model": str(path), "local_weight": 0.0, "steps": 1})
-    with pytest.raises(FsckitError, match=r"has batch norms.*--micro-batch-size"):
+    with pytest.raises(FsckitError, match=r"has batch norms.*`micro_batch_size`"):
         train(resnet.model_copy(update={"micro_batch_size": 2}))
     assert train(resnet).steps == 1

@@ -1,4 +1,4 @@
-"""What the trackers got, read back from their own files."""
+"""The trackers' records, read back from their own files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def test_none(config: Config, tmp_path: Path) -> None:
+def test_writes_nothing_without_trackers(config: Config, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     with open_trackers(config, folder) as track:
@@ -41,8 +41,8 @@ def test_none(config: Config, tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_tensorboard(config: Config, tmp_path: Path) -> None:
-    """A resumed run's later steps replace those of the one that was killed."""
+def test_tensorboard_gets_the_records(config: Config, tmp_path: Path) -> None:
+    """A resumed run replaces the later steps of the killed one."""
     pytest.importorskip("tensorboard")
     settings = config.model_copy(update={"tensorboard": True})
     with open_trackers(settings, tmp_path) as track:
@@ -59,8 +59,10 @@ def test_tensorboard(config: Config, tmp_path: Path) -> None:
     assert scalars(tmp_path)["loss"] == [(1, 2.0), (2, 1.0), (3, 7.0)]
 
 
-def test_wandb_offline(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without network: what would be sent lies in the run's folder, under one id when resumed."""
+def test_wandb_gets_the_records(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Offline they lie in the run's folder; a resumed run keeps its id."""
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     settings = config.model_copy(update={"wandb": True})
@@ -76,8 +78,8 @@ def test_wandb_offline(config: Config, tmp_path: Path, monkeypatch: pytest.Monke
         assert word in logged
 
 
-def test_wandb_lets_nobody_in(config: Config, tmp_path: Path) -> None:
-    """Nothing is left in the way of the same run without it."""
+def test_a_refused_wandb_login_leaves_no_folder(config: Config, tmp_path: Path) -> None:
+    """The same run without the tracker starts."""
     pytest.importorskip("wandb")
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(dump_config(config))
@@ -90,7 +92,7 @@ def test_wandb_lets_nobody_in(config: Config, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert "--wandb: Weights & Biases refuses (" in done.stderr
+    assert ": Weights & Biases refused the run (" in done.stderr
     assert "run 'wandb login', or set WANDB_MODE=offline" in done.stderr
     subprocess.run(command, check=True, capture_output=True)
 
@@ -98,12 +100,12 @@ def test_wandb_lets_nobody_in(config: Config, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("extra", "module"), [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb")]
 )
-def test_without_the_extra(
+def test_names_the_missing_extra(
     extra: str, module: str, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with (
-        pytest.raises(FsckitError, match=rf"--{extra} needs .* pip install 'fsckit\[{extra}\]'"),
+        pytest.raises(FsckitError, match=rf"`{extra}` needs .* pip install 'fsckit\[{extra}\]'"),
         open_trackers(config.model_copy(update={extra: True}), tmp_path),
     ):
         pass

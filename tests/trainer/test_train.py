@@ -1,4 +1,4 @@
-"""Whole runs, of seconds, on a data set written by the contract alone."""
+"""Whole runs of a few seconds, on a data set written by the contract alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fscdata.base.errors import FsckitError
 from fsctrain.benchmarks import choice_accuracy
 from fsctrain.config import Config, load_config
 from fsctrain.model import embed_images, embed_texts
-from fsctrain.train import train
+from fsctrain.train import TrainResult, train
 
 
 def records(folder: Path) -> list[dict]:
@@ -24,7 +24,11 @@ def records(folder: Path) -> list[dict]:
     return [json.loads(line, parse_constant=pytest.fail) for line in lines]
 
 
-def test_a_run(config: Config) -> None:
+def scores(run: TrainResult) -> dict[int, dict[str, float]]:
+    return {r["step"]: r["scores"] for r in records(run.folder) if "scores" in r}
+
+
+def test_a_run_writes_its_folder(config: Config) -> None:
     seen = []
     run = train(config, watch=lambda record, steps: seen.append((record, steps)))
     assert run.folder == config.out / "test" and run.steps == 4 and run.bad_images == {}
@@ -52,8 +56,8 @@ def test_a_run(config: Config) -> None:
     assert all(torch.equal(t, state[name]) for name, t in model.state_dict().items())
 
 
-def test_same_weights_twice(config: Config) -> None:
-    """Bit for bit, with other numbers of workers."""
+def test_equal_runs_give_equal_weights(config: Config) -> None:
+    """Bit for bit, with any number of workers."""
     states = []
     for name, workers in (("a", 0), ("b", 0), ("c", 2)):
         settings = {"name": name, "workers": workers, "steps": 5}
@@ -79,8 +83,8 @@ def test_every_loss_goes_down(loss: str, config: Config) -> None:
         assert min(found[-1]["prefers_true"].values()) > 0.9
 
 
-def test_batches_without_a_negative(config: Config, make_data, samples) -> None:
-    """Of 12 captions one has a negative: most batches of 4 have none, and train all the same."""
+def test_trains_on_batches_without_a_negative(config: Config, make_data, samples) -> None:
+    """One of 12 captions has a negative, so most batches of 4 have none."""
     for sample in samples[1:]:
         sample.negatives = {"colour": [[]], "shape": [[]]}
     samples[0].negatives = {"colour": [["a tall blue picture"]], "shape": [[]]}
@@ -94,12 +98,12 @@ def test_batches_without_a_negative(config: Config, make_data, samples) -> None:
         assert math.isfinite(record["loss"])
 
 
-def test_epochs_steps_and_the_last_partial_batch(config: Config) -> None:
+def test_an_epoch_ends_with_a_partial_batch(config: Config) -> None:
     run = train(config.model_copy(update={"steps": None, "epochs": 2, "batch_size": 5}))
     assert run.steps == 6 and [r["epoch"] for r in records(run.folder)] == [0, 0, 0, 1, 1, 1]
 
 
-def test_lines_are_means_of_the_steps_between(config: Config) -> None:
+def test_lines_of_metrics_are_means_over_steps(config: Config) -> None:
     every = records(train(config.model_copy(update={"steps": 5})).folder)
     some = records(
         train(config.model_copy(update={"steps": 5, "log_every": 2, "name": "some"})).folder
@@ -109,8 +113,8 @@ def test_lines_are_means_of_the_steps_between(config: Config) -> None:
     assert some[2]["loss"] == pytest.approx(every[4]["loss"])
 
 
-def test_evaluation(config: Config) -> None:
-    """Before the first step, at its steps and after the last; it does not touch the training."""
+def test_calls_evaluate(config: Config) -> None:
+    """Before the first step, at its steps and after the last; training stays the same."""
     calls = []
 
     def evaluate(model: torch.nn.Module, step: int) -> dict[str, float]:
@@ -131,14 +135,26 @@ def test_evaluation(config: Config) -> None:
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-def test_logit_scale_is_held(config: Config) -> None:
+def test_scores_the_validation_set(config: Config) -> None:
+    """Once an epoch, before the first step and after the last."""
+    validated = config.model_copy(update={"validation": config.data[0], "steps": 7})
+    found = scores(train(validated))
+    assert list(found) == [0, 3, 6, 7]
+    for of_step in found.values():
+        assert {"score", "image_to_text_recall@1", "choice/colour"} <= of_step.keys()
+        assert all(0 <= score <= 1 for score in of_step.values())
+    often = validated.model_copy(update={"validate_every": 2, "name": "often"})
+    assert list(scores(train(often))) == [0, 2, 4, 6, 7]
+
+
+def test_the_logit_scale_stays_in_its_range(config: Config) -> None:
     run = train(config.model_copy(update={"lr": 5.0, "warmup": 0, "steps": 2}))
     scale = load_file(run.checkpoint)["logit_scale"].item()
     assert 0 <= scale <= math.log(100) + 1e-6
     assert scale in (0.0, pytest.approx(math.log(100)))
 
 
-def test_bad_pictures_are_named_and_counted(config: Config, make_data, samples) -> None:
+def test_lists_and_counts_bad_images(config: Config, make_data, samples) -> None:
     samples[4].image = samples[4].image[:700]
     samples[9].image = b"<html>"
     make_data(samples)
@@ -149,31 +165,31 @@ def test_bad_pictures_are_named_and_counted(config: Config, make_data, samples) 
     assert {line["tar"] for line in bad} == {"00000.tar", "00001.tar"}
 
 
-def test_too_many_bad_pictures(config: Config, make_data, samples) -> None:
+def test_stops_on_too_many_bad_images(config: Config, make_data, samples) -> None:
     for sample in samples[:11]:
         sample.image = b"<html>"
     make_data(samples)
     with pytest.raises(
         FsckitError,
-        match=r"bad_images.jsonl: 30 of the first 33 rows.*11.*more than 0.01.*--max-bad",
+        match=r"bad_images.jsonl: 30 of the first 33 rows.*11.*the share of 0.01.*`max_bad`",
     ):
         train(config)
     assert not (config.out / "test" / "checkpoint").exists()
 
 
-def test_no_picture_at_all(config: Config, make_data, samples) -> None:
+def test_refuses_data_without_a_usable_image(config: Config, make_data, samples) -> None:
     for sample in samples[:3]:
         sample.image = b"<html>"
     data = make_data(samples[:3])
     for path in data.rglob("0000[12].*"):
         path.unlink()  # of the fixture's twelve samples
-    with pytest.raises(FsckitError, match=r"no picture could be used .not an image: 3"):
+    with pytest.raises(FsckitError, match=r"no image could be used .not an image: 3"):
         train(config)
 
 
-def test_loss_that_is_not_finite(config: Config) -> None:
+def test_stops_when_the_loss_is_not_finite(config: Config) -> None:
     with pytest.raises(
-        FsckitError, match=r"the loss is nan at step \d.*samples .*, .*--lr"
+        FsckitError, match=r"the loss is nan at step \d.*samples .*, .*`lr`"
     ) as error:
         train(config.model_copy(update={"lr": 1e30, "steps": 20}))
     assert "\n" not in str(error.value)
@@ -182,7 +198,7 @@ def test_loss_that_is_not_finite(config: Config) -> None:
     assert found[0]["loss"] > 0 and found[-1]["loss"] is None
 
 
-def test_data_that_is_not_there_is_told_before_weights_are_fetched(
+def test_reports_missing_data_before_it_fetches_weights(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fsctrain.setup.create_model", pytest.fail)
@@ -191,36 +207,36 @@ def test_data_that_is_not_there_is_told_before_weights_are_fetched(
             train(config.model_copy(update=change))
 
 
-def test_a_folder_that_is_there(config: Config) -> None:
+def test_refuses_an_existing_folder(config: Config) -> None:
     (config.out / "test").mkdir(parents=True)
     with pytest.raises(
-        FsckitError, match=r"runs/test: there is an unfinished run.*delete the folder.*--name"
+        FsckitError, match=r"runs/test: contains an unfinished run.*delete the folder.*`name`"
     ):
         train(config)
     (config.out / "test" / "checkpoint").mkdir()
-    with pytest.raises(FsckitError, match=r"runs/test: there is a run of this name.*--name"):
+    with pytest.raises(FsckitError, match=r"runs/test: contains a run already.*`name`"):
         train(config)
     assert [p.name for p in config.out.rglob("*")] == ["test", "checkpoint"]
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "sentence"),
     [
-        ({"device": "tpu9"}, "--device tpu9: torch finds no such device"),
-        ({"device": "meta"}, "--device meta: torch finds no such device"),
+        ({"device": "tpu9"}, "`device` tpu9: torch finds no such device"),
+        ({"device": "meta"}, "`device` meta: torch finds no such device"),
         ({"styles": ("colour", "svlc")}, "no negatives of style 'svlc'"),
         ({"loss": "siglip"}, "unknown loss"),
         ({"data": ("nowhere",)}, "nowhere: no such folder"),
         ({"pretrained": "nowhere.safetensors"}, "neither a file nor a tag"),
     ],
 )
-def test_mistakes_leave_no_folder(settings: dict, words: str, config: Config) -> None:
-    with pytest.raises(FsckitError, match=words):
+def test_mistakes_leave_no_folder(settings: dict, sentence: str, config: Config) -> None:
+    with pytest.raises(FsckitError, match=sentence):
         train(config.model_copy(update=settings))
     assert not config.out.exists()
 
 
-def test_gradients_are_clipped(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clips_gradients(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     norms = []
     step = torch.optim.AdamW.step
 
@@ -234,7 +250,7 @@ def test_gradients_are_clipped(config: Config, monkeypatch: pytest.MonkeyPatch) 
     assert norms == pytest.approx([0.01, 0.01], rel=1e-2)
 
 
-def test_bf16(config: Config) -> None:
+def test_trains_in_bf16(config: Config) -> None:
     """Autocast as on a GPU: the weights stay fp32, the losses are near those of fp32."""
     plain = records(train(config).folder)
     run = train(config.model_copy(update={"precision": "bf16", "name": "bf16"}))
@@ -244,8 +260,8 @@ def test_bf16(config: Config) -> None:
         assert one["loss"] != other["loss"]
 
 
-def test_a_read_error_in_the_middle_of_a_run(config: Config, monkeypatch) -> None:
-    """A tar that changes under a run stops it, with the key and the tar."""
+def test_stops_when_a_tar_changes(config: Config, monkeypatch) -> None:
+    """With the sample's key and the tar's name."""
     make = fsctrain.setup.open_source
 
     def open_then_change(settings: Config, *args):
@@ -255,5 +271,5 @@ def test_a_read_error_in_the_middle_of_a_run(config: Config, monkeypatch) -> Non
         return source
 
     monkeypatch.setattr(fsctrain.setup, "open_source", open_then_change)
-    with pytest.raises(FsckitError, match=r"00001.tar: sample '\d\d' is no longer where"):
+    with pytest.raises(FsckitError, match=r"00001.tar: sample '\d\d' is no longer at the off"):
         train(config)

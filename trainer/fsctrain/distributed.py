@@ -1,4 +1,4 @@
-"""Ranks: the processes of a run, one a device, as torchrun starts them; without it there is one."""
+"""Ranks: the processes of a run, one per device, as torchrun starts them; one without torchrun."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -20,16 +20,18 @@ from fscdata.base.errors import FsckitError, first_line
 T = TypeVar("T")
 
 STORE_KEY = "fsckit/store"
-JOIN = 300.0  # seconds that the ranks of a start have to find each other
+JOIN = 300.0  # seconds within which the ranks of a start must find each other
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of its run.
+    """This process and the other processes of its run.
+
+    The methods are collective calls: all ranks call them in the same order, or wait for ever.
 
     Attributes:
-        rank: its number, from 0.
-        size: how many there are.
+        rank: this process's number, from 0.
+        size: the number of processes.
     """
 
     rank: int = 0
@@ -37,7 +39,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the rank that writes and prints."""
+        """Whether this is the first rank, which writes and prints."""
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -45,7 +47,7 @@ class Ranks:
         return self._reduced(tensor, dist.ReduceOp.SUM)
 
     def max(self, tensor: Tensor) -> Tensor:
-        """The largest of all ranks, element by element, without gradient."""
+        """The maximum over all ranks, element by element, without gradient."""
         return self._reduced(tensor, dist.ReduceOp.MAX)
 
     def _reduced(self, tensor: Tensor, operation: Any) -> Tensor:
@@ -55,7 +57,7 @@ class Ranks:
         return tensor
 
     def objects(self, value: T) -> list[T]:
-        """What every rank gives, in their order; for rare things, since it is slow."""
+        """The value of every rank, in their order; slow, so for rare use."""
         if self.size == 1:
             return [value]
         values: list[T] = [value] * self.size
@@ -63,44 +65,56 @@ class Ranks:
         return values
 
     def on_first(self, work: Callable[[], T]) -> T | None:
-        """What `work` gives on the first rank, None on the others.
+        """The result of `work` on the first rank, None on the others.
 
         Raises:
-            FsckitError: on all ranks alike, where it fails by a mistake or by a file.
+            FsckitError: on all ranks alike, if `work` raises it or an OSError.
         """
-        result, sentence = None, None
-        if self.first:
-            try:
-                result = work()
-            except FsckitError as error:
-                sentence = str(error)
-            except OSError as error:
-                sentence = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        result, sentence = self._run_on_first(work)
         (sentence, *_) = self.objects(sentence)
         if sentence is not None:
             raise FsckitError(sentence)
         return result
 
+    def from_first(self, work: Callable[[], T]) -> T:
+        """As `on_first`, with the result sent to all ranks."""
+        result, sentence = self.objects(self._run_on_first(work))[0]
+        if sentence is not None:
+            raise FsckitError(sentence)
+        return cast(T, result)
+
+    def _run_on_first(self, work: Callable[[], T]) -> tuple[T | None, str | None]:
+        """The result, and the sentence of a mistake that all ranks have to raise."""
+        if not self.first:
+            return None, None
+        try:
+            return work(), None
+        except FsckitError as error:
+            return None, str(error)
+        except OSError as error:
+            reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            return None, reason
+
     def numbers(self, values: list[int]) -> Tensor:
         """A few numbers of every rank: int64 [size, len(values)], on the CPU.
 
-        It goes by way of the CPU, so that no rank has to wait for its device.
+        They travel between CPUs (gloo), even for models on GPUs: no rank waits for its device.
         """
         mine = torch.tensor(values)
         if self.size == 1:
             return mine[None]
-        everyone = [torch.empty_like(mine) for _ in range(self.size)]
-        dist.all_gather(everyone, mine)
-        return torch.stack(everyone)
+        numbers = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(numbers, mine)
+        return torch.stack(numbers)
 
     def gather(self, rows: Tensor, counts: list[int]) -> Tensor:
-        """The rows of all ranks, [sum(counts), ...], in their order, with their gradients.
+        """The rows of all ranks, [sum(counts), ...], in their order, with gradients.
 
-        The gradient of a rank's rows is the sum of what all ranks make of them.
+        The gradient of a rank's rows is the sum of those that all ranks compute.
 
         Args:
-            rows: [counts[rank], ...] of this rank; the other dimensions are alike on all ranks.
-            counts: how many rows every rank has; 0 is allowed.
+            rows: [counts[rank], ...] of this rank; the other dimensions are equal on all ranks.
+            counts: the number of rows of every rank; 0 is allowed.
         """
         if self.size == 1:
             return rows
@@ -109,7 +123,7 @@ class Ranks:
 
 
 class _Gather(torch.autograd.Function):
-    """all_gather of uneven numbers of rows."""
+    """all_gather of different numbers of rows."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, counts: list[int], rank: int) -> Tensor:
@@ -122,7 +136,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        # A copy: autograd may need what it handed over once more.
+        # A copy, since all_reduce writes in place and autograd may use its tensor again.
         gradient = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)
         return gradient[ctx.mine], None, None
@@ -130,14 +144,14 @@ class _Gather(torch.autograd.Function):
 
 @contextmanager
 def open_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
-    """This process's place in its run and its device, as torchrun's variables say.
+    """Join the ranks of this run, as torchrun's variables describe them; yields also the device.
 
     Args:
-        device: the setting: auto, cpu, cuda, cuda:1, …; of several ranks on GPUs each takes the
-            one of its local number.
+        device: the setting: auto, cpu, cuda, cuda:1, …; with several ranks on GPUs each takes the
+            GPU of its local rank.
 
     Raises:
-        FsckitError: no such device here; variables that torchrun would not have set.
+        FsckitError: this machine has no such device, or the variables are not torchrun's.
     """
     size = _size()
     chosen = _device(device, ranks=size)
@@ -162,11 +176,12 @@ def open_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
 
 
 def _store(rank: int) -> TCPStore:
-    """Where the ranks of this start find each other.
+    """The store through which the ranks of this start find each other.
 
-    torchrun (2.14) keeps one store over all restarts, and in it a rank that was lost is still to be
-    found (https://github.com/pytorch/pytorch/issues/135712). So the first rank makes a new one and
-    leaves its port there; what another finds before that leads to a port where nobody listens.
+    torchrun (2.14) keeps one store over all restarts. In it a rank that starts sooner finds the
+    address of a lost one (https://github.com/pytorch/pytorch/issues/135712), and the restarted run
+    hangs or fails. So at every start the first rank opens a new store, and publishes its port in
+    the kept one. An older port that another rank reads before has no listener; it retries.
     """
     host = os.environ["MASTER_ADDR"]
     kept = TCPStore(host, int(os.environ["MASTER_PORT"]), is_master=False)
@@ -181,7 +196,7 @@ def _store(rank: int) -> TCPStore:
             socket.create_connection((host, port), timeout=JOIN).close()
         except OSError:
             if time.monotonic() > deadline:
-                raise RuntimeError(f"the first rank does not answer at {host}:{port}") from None
+                raise RuntimeError(f"no answer from the first rank at {host}:{port}") from None
             time.sleep(0.1)
         else:
             return TCPStore(host, port, is_master=False)
@@ -191,14 +206,14 @@ def _size() -> int:
     """The number of ranks."""
     text = os.environ.get("WORLD_SIZE", "1")
     if not text.isdecimal() or int(text) < 1:
-        raise _not_torchrun("it is no number of ranks")
+        raise _not_torchrun("not a number of ranks")
     return int(text)
 
 
 def _not_torchrun(why: str) -> FsckitError:
     return FsckitError(
         f"WORLD_SIZE is {os.environ.get('WORLD_SIZE')}, but the ranks cannot be joined ({why}); "
-        f"start several ranks with torchrun, and unset WORLD_SIZE for one"
+        f"start several ranks with torchrun, or unset WORLD_SIZE for one rank"
     )
 
 
@@ -213,7 +228,7 @@ def _device(name: str, *, ranks: int) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError):
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda", "mps"):
-        raise FsckitError(f"--device {name}: torch finds no such device here; give cpu")
+        raise FsckitError(f"`device` {name}: torch finds no such device on this machine; use cpu")
     if ranks > 1 and device.type == "mps":
-        raise FsckitError(f"--device {name}: it has one rank only; run without torchrun")
+        raise FsckitError(f"`device` {name} supports one rank only; run without torchrun")
     return device

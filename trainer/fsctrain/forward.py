@@ -1,4 +1,4 @@
-"""From a batch to what the losses are given."""
+"""From a batch to the features that the losses use."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from fsctrain.model import OpenClip, encode_images, encode_packed, end_positions
 
 
 def forward(model: OpenClip, batch: Batch, *, local: bool) -> Features:
-    """A batch's features; captions and the negatives that there are go through the text tower
-    together, without padding and with the tokens that they share but once.
+    """A batch's features. Captions and negatives go through the text tower together, without
+    padding, and the tokens of a shared prefix only once.
 
     Args:
         model: an open_clip model that `check_towers` accepts.
-        batch: B rows, on the CPU: how texts are packed is worked out there, so that nobody waits
-            for the model's device. B may be 0: the towers still run, so that every parameter that
-            others have a gradient of gets one of zeros.
-        local: whether to give the tokens that the local loss compares.
+        batch: B rows, on the CPU, where the packing of texts is computed without waiting for the
+            model's device. B may be 0: the towers run all the same, so that every parameter with a
+            gradient on other ranks has one of zeros here.
+        local: whether to return the tokens that the local loss compares.
     """
     if not len(batch.images):
         return _no_rows(model, batch, local=local)
     texts = torch.cat([batch.tokens[:, None], batch.negative_tokens], dim=1)  # [B, 1 + N, L]
-    there = F.pad(batch.negative_mask, (1, 0), value=True)  # [B, 1 + N]
-    lengths = (end_positions(model, texts.flatten(0, 1)) + 1).view_as(there) * there
+    present = F.pad(batch.negative_mask, (1, 0), value=True)  # [B, 1 + N]
+    lengths = (end_positions(model, texts.flatten(0, 1)) + 1).view_as(present) * present
     position = torch.arange(texts.shape[2])
     inside = (position > 0) & (position < lengths[..., None])  # [B, 1 + N, L]
     device = model.logit_scale.device
-    # With the channels first in memory, convolutions read the pictures faster.
-    pictures = batch.images.to(device, non_blocking=True).contiguous()
-    images, image_tokens = encode_images(model, pictures, local=local)
+    # Convolutions read images faster with the channels first in memory.
+    pixels = batch.images.to(device, non_blocking=True).contiguous()
+    images, image_tokens = encode_images(model, pixels, local=local)
     packing = pack_texts(texts, lengths).to(device)
     features, text_tokens = encode_packed(model, packing, local=local)
 
@@ -52,7 +52,7 @@ def forward(model: OpenClip, batch: Batch, *, local: bool) -> Features:
 
 
 def _no_rows(model: OpenClip, batch: Batch, *, local: bool) -> Features:
-    """Features of 0 rows, as those of one row that is sliced away."""
+    """Features of 0 rows: those of one row, which is sliced away."""
     _, styles, length = batch.negative_tokens.shape
     one = replace(
         batch,

@@ -1,4 +1,4 @@
-"""metrics.jsonl: what a run measured of itself, one JSON object a line."""
+"""metrics.jsonl: a run's measurements, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -16,31 +16,27 @@ from torch import Tensor
 from fscdata.base.errors import FsckitError
 from fscdata.base.files import write_text
 from fscdata.base.paths import access
+from fsctrain.distributed import Ranks
 from fsctrain.losses import Features
 
 Record = dict[str, Any]
-Reduce = Callable[[Tensor], Tensor]
-
-
-def _alone(values: Tensor) -> Tensor:
-    """The sum, or the maximum, over one rank."""
-    return values
+ONE_RANK = Ranks()
 
 
 class Metrics:
-    """Gathers the steps between two lines; nothing is copied from the device until a line is due.
+    """Sums up the steps between two lines; reads nothing from the device until a line is due.
 
-    A line of training has the means since the last one: the losses, `grad_norm` (before clipping;
-    null where it is not finite, as fp16 has it at times), `with_negatives` (share of rows with a
-    negative), `prefers_true` (for each style how often an image is nearer to its caption than to
-    its negative, null where there was none), `data_seconds` and `step_seconds` (waited for the
-    data of a step, and taken by the rest of it), `samples_per_second` and `tokens_per_second`; and
-    the present step, epoch, rate, logit scale and `peak_memory_gb` (10⁹ bytes: what tensors held
-    on a GPU at most, else the process). A line of an evaluation has `step` and `scores`; its time
-    counts for none of them.
+    A training line has the means since the last line: the losses, `grad_norm` (before clipping;
+    null if not finite, as with fp16 at times), `with_negatives` (share of rows with a negative),
+    `prefers_true` (by style, how often an image is nearer to its caption than to its negative;
+    null without negatives), `data_seconds` and `step_seconds` (the wait for a step's data, and the
+    rest of the step), `samples_per_second` and `tokens_per_second`. It also has the current step,
+    epoch, learning rate, logit scale and `peak_memory_gb` (10⁹ bytes; on a GPU the most that
+    tensors held, else that of the process). A scores line has `step` and `scores`; the time of
+    scoring counts nowhere.
 
-    Over several ranks losses, rows and tokens are summed, times are means, the memory is the
-    largest. `log` is called by all of them alike, and one of them writes.
+    Over several ranks, losses, rows and tokens are summed, times are means, and the memory is the
+    largest. All ranks call `log`; the first one writes.
     """
 
     def __init__(
@@ -49,39 +45,33 @@ class Metrics:
         styles: tuple[str, ...],
         watch: Callable[[Record], object],
         *,
-        reduce: Reduce = _alone,
-        reduce_max: Reduce = _alone,
-        writes: bool = True,
+        ranks: Ranks = ONE_RANK,
         resumed_at: int | None = None,
     ) -> None:
         """Open a run's metrics.
 
         Args:
-            path: the file; lines are added to it.
-            styles: those of the features' negatives, in their order.
+            path: the file; lines are appended.
+            styles: the styles of the features' negatives, in their order.
             watch: called with every record that is written.
-            reduce: the sum over all ranks of a tensor [n], float32 on the losses' device.
-            reduce_max: the same with the maximum.
-            writes: whether this rank writes.
-            resumed_at: the steps that a resumed run has behind it; the lines that the killed run
-                wrote of later ones are removed.
+            ranks: the ranks of the run.
+            resumed_at: the step at which the run resumes; lines of later steps are removed.
 
         Raises:
-            FsckitError: the file of a resumed run holds a line that is none of ours.
+            FsckitError: the resumed run's file has a line that is not a metrics record.
         """
         self._path = path
         self._styles = styles
         self._watch = watch
-        self._reduce = reduce
-        self._reduce_max = reduce_max
-        self._writes = writes
-        if writes and resumed_at is not None and path.exists():
+        self._ranks = ranks
+        if ranks.first and resumed_at is not None and path.exists():
             _cut(path, resumed_at)
         self._clear()
 
     def _clear(self) -> None:
         self._names: list[str] = []  # of the losses
-        self._sums: Tensor | None = None  # on the device: losses, norm, rows with, preferred, of
+        # On the device: losses, norm, rows with negatives, and by style preferred and negatives.
+        self._sums: Tensor | None = None
         self._host = [0.0] * 5  # steps, rows, tokens, seconds waited, seconds taken
         self._logit_scale = torch.zeros(())
 
@@ -96,13 +86,14 @@ class Metrics:
         took: float,
         grad_norm: Tensor,
     ) -> None:
-        """Take note of a step.
+        """Add a step.
 
         Args:
-            losses: this rank's parts of the losses, which sum over the ranks to the losses.
-            features: those of this rank's rows.
-            tokens: how many tokens this rank's text tower has encoded.
-            waited, took: seconds.
+            losses: this rank's parts of the losses; their sums over the ranks are the losses.
+            features: the features of this rank's rows.
+            tokens: number of tokens that this rank's text tower encoded.
+            waited: seconds of waiting for the batch.
+            took: seconds for the rest of the step.
             grad_norm: norm of the whole gradient, equal on all ranks.
         """
         mask = features.negative_mask  # [B, N]
@@ -118,22 +109,22 @@ class Metrics:
         self._logit_scale = features.logit_scale.detach()
 
     def log(self, step: int, epoch: int, lr: float) -> None:
-        """Write a line for the steps noted since the last; none if there were none."""
+        """Write a line for the steps since the last line; no line without a step."""
         if self._sums is None:
             return
         device = self._sums.device
         host = torch.tensor(self._host, device=device)
-        memory = self._reduce_max(torch.tensor([_peak_memory(device)], device=device))
-        sums = self._reduce(torch.cat([self._sums, host])).tolist()
-        if self._writes:
+        memory = self._ranks.max(torch.tensor([_peak_memory(device)], device=device))
+        sums = self._ranks.sum(torch.cat([self._sums, host])).tolist()
+        if self._ranks.first:
             self._write(self._record(sums, step, epoch, lr) | {"peak_memory_gb": memory.item()})
         self._clear()
 
     def _record(self, sums: list[float], step: int, epoch: int, lr: float) -> Record:
-        """A line of training, of sums over the steps and the ranks."""
+        """A training line from sums over the steps and the ranks."""
         names, styles = self._names, len(self._styles)
         losses, (norm, with_negatives) = sums[: len(names)], sums[len(names) : len(names) + 2]
-        preferred, of = sums[len(names) + 2 : -5 - styles], sums[-5 - styles : -5]
+        preferred, negatives = sums[len(names) + 2 : -5 - styles], sums[-5 - styles : -5]
         rank_steps, rows, tokens, waited, took = sums[-5:]
         steps = self._host[0]
         seconds = (waited + took) * steps / rank_steps  # mean over the ranks
@@ -147,7 +138,7 @@ class Metrics:
             "with_negatives": with_negatives / max(rows, 1),
             "prefers_true": {
                 style: hits / total if total else None
-                for style, hits, total in zip(self._styles, preferred, of, strict=True)
+                for style, hits, total in zip(self._styles, preferred, negatives, strict=True)
             },
             "samples_per_second": rows / seconds,
             "tokens_per_second": tokens / seconds,
@@ -156,8 +147,8 @@ class Metrics:
         }
 
     def scores(self, step: int, scores: dict[str, float]) -> None:
-        """Write a line of an evaluation."""
-        if self._writes:
+        """Write a scores line."""
+        if self._ranks.first:
             self._write({"step": step, "scores": scores})
 
     def _write(self, record: Record) -> None:
@@ -168,7 +159,7 @@ class Metrics:
 
 
 def _finite(record: Record) -> Record:
-    """The record with None for each number that is not finite: JSON has none of these."""
+    """The record with None for numbers that are not finite, which JSON cannot express."""
     return {
         name: _finite(value)
         if isinstance(value, dict)
@@ -180,37 +171,37 @@ def _finite(record: Record) -> Record:
 
 
 def read_metrics(path: Path) -> list[Record]:
-    """The records of a metrics.jsonl; the half line that a killed run may end with is none.
+    """The records of a metrics.jsonl, without the half line that a killed run may leave.
 
     Raises:
-        FsckitError: there is no such file, or one of its lines is no record.
+        FsckitError: the file is missing, or a line is not a metrics record.
     """
     try:
         *lines, _ = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError):
-        raise FsckitError(f"{path}: there are no metrics of a run") from None
+        raise FsckitError(f"{path}: file not found; expected the metrics of a run") from None
     records = []
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
             record["step"] = int(record["step"])
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-            raise FsckitError(f"{path}: line {number} is no record of metrics") from None
+            raise FsckitError(f"{path}: line {number} is not a metrics record") from None
         records.append(record)
     return records
 
 
 def _cut(path: Path, step: int) -> None:
-    """Leave the lines of the first `step` steps; the file is replaced as a whole.
+    """Keep the lines of the first `step` steps.
 
-    The model is scored after the state of a step was saved, so these scores come again.
+    Scores of step `step` itself go too: a run saves its state before it scores, so it scores again.
     """
     kept = [r for r in read_metrics(path) if r["step"] + ("scores" in r) <= step]
     write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def _peak_memory(device: torch.device) -> float:
-    """The most that was held so far, in 10⁹ bytes."""
+    """The peak so far, in 10⁹ bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     unit = 1 if sys.platform == "darwin" else 1024

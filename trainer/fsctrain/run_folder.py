@@ -1,10 +1,9 @@
-"""The folder of a run: begun, gone on with, or finished."""
+"""A run's folder: what it contains, who may use it, and where a run starts."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,27 +11,29 @@ from fscdata.base.errors import FsckitError
 from fscdata.base.files import write_text
 from fscdata.base.locks import file_lock
 from fsctrain.config import Config, dump_config, load_config
+from fsctrain.early_stopping import BEST
 from fsctrain.state import FOLDER, saved_states
 
-CHECKPOINT, BEST = "checkpoint", "best"
+CHECKPOINT = "checkpoint"
 CONFIG, METRICS, BAD_IMAGES = "config.yaml", "metrics.jsonl", "bad_images.jsonl"
 
-# Settings that a resumed run may have otherwise: they change nothing of what is computed.
+# Settings that may differ on resume, since they do not affect the result.
 FREE = frozenset(
     {"recipe", "out", "name", "workers", "device", "micro_batch_size", "shard_loss", "log_every"}
     | {"checkpoint_every", "checkpoint_minutes", "grad_checkpointing", "compile", "tensorboard"}
     | {"wandb", "max_bad"}
 )
+_IN_USE = "wait for it to finish, or choose another `name`"
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run begins.
+    """Where a run starts.
 
     Attributes:
-        finished: there is nothing left to do.
-        resumes: whether the folder is there already.
-        state: the saved state to go on from; None to begin with the first step.
+        finished: whether an earlier run has done everything.
+        resumes: whether the folder exists.
+        state: the saved state to resume from; None to start with the first step.
     """
 
     finished: bool = False
@@ -40,39 +41,50 @@ class Start:
     state: Path | None = None
 
 
-def find_start(folder: Path, config: Config, *, resume: bool) -> Start:
-    """What a run finds in its folder; nothing is changed.
+def find_start(folder: Path, config: Config, stack: ExitStack, *, resume: bool) -> Start:
+    """Look into a run's folder and, if it exists, lock it; changes nothing else.
+
+    The lock comes before the look, so that what is found stays true. A new run has no folder to
+    lock; `begin` locks and creates it, so that a mistake in the settings leaves no trace.
 
     Args:
-        folder: the run's.
+        folder: the run's folder.
         config: the settings.
-        resume: whether it may go on with what is there.
+        stack: holds the lock.
+        resume: whether the run may resume.
 
     Raises:
-        FsckitError: there is a run and it is not to be resumed, or one of other settings.
+        FsckitError: the folder exists and `resume` is false, another process uses it, or it holds
+            a run with other settings.
     """
     if not folder.exists():
         return Start()
     finished = (folder / CHECKPOINT).exists()
     if not resume:
         kind = "a run" if finished else "an unfinished run"
-        advice = "" if finished else "go on with it by --resume, delete the folder, or "
-        raise FsckitError(f"{folder}: there is {kind} of this name; {advice}give another --name")
-    _check_same(folder, config)
+        advice = "" if finished else "add `resume`, delete the folder, or "
+        raise FsckitError(f"{folder}: contains {kind} already; {advice}choose another `name`")
+    stack.enter_context(file_lock(folder, _IN_USE))
+    _check_settings(folder, config)
     states = saved_states(folder)
+    finished = (folder / CHECKPOINT).exists()
     return Start(finished=finished, resumes=True, state=states[-1] if states else None)
 
 
-@contextmanager
-def one_run_at_a_time(folder: Path) -> Iterator[None]:
-    """Raises FsckitError where another process works in a run's folder; a killed one does not."""
-    with file_lock(folder, "wait for it to finish, or give another --name"):
-        yield
+def begin(folder: Path, config: Config, start: Start, stack: ExitStack) -> None:
+    """Create and lock a new run's folder, or remove from an old one what no state accounts for.
 
-
-def begin(folder: Path, config: Config, start: Start) -> None:
-    """Make the folder, or take away from it what no state holds."""
-    folder.mkdir(parents=True, exist_ok=True)
+    Raises:
+        FsckitError: another process began a run of this name since `find_start`.
+    """
+    if not start.resumes:
+        stack.enter_context(file_lock(folder, _IN_USE))
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            raise FsckitError(
+                f"{folder}: another process created it during the start; choose another `name`"
+            ) from None
     if start.state is None:
         for name in (METRICS, BAD_IMAGES):
             (folder / name).unlink(missing_ok=True)
@@ -80,24 +92,25 @@ def begin(folder: Path, config: Config, start: Start) -> None:
     write_text(path, f"# fsctrain run --recipe {path} --name NAME\n{dump_config(config)}")
 
 
-def finish(folder: Path) -> None:
-    """Remove what a finished run no longer needs, and what a killed one left half done."""
+def clean_up(folder: Path) -> None:
+    """Remove what a finished run no longer needs, and temporary files of a killed one."""
     for left in (folder / FOLDER, *folder.glob(f"{BEST}-*"), *folder.glob(".*.tmp")):
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _check_same(folder: Path, config: Config) -> None:
-    """A resumed run computes what the one before it did, or says which setting differs."""
+def _check_settings(folder: Path, config: Config) -> None:
+    """Raises FsckitError if a setting that affects the result differs from the earlier run's."""
     path = folder / CONFIG
     if not path.is_file():
-        raise FsckitError(f"{folder}: no run's folder ({CONFIG} is missing); give another --name")
+        raise FsckitError(
+            f"{folder}: not a run's folder ({CONFIG} is missing); choose another `name`"
+        )
     before = load_config(str(path), {})
-    free = FREE - {"workers"} if config.stream else FREE  # a stream's order depends on them
+    free = FREE - {"workers"} if config.stream else FREE  # a stream's order depends on the workers
     for name in Config.model_fields:
         old, new = getattr(before, name), getattr(config, name)
         if name not in free and old != new:
-            option = f"--{name.replace('_', '-')}"
             raise FsckitError(
-                f"{path}: the run there has {name} {old}, not {new}; to resume it leave "
-                f"{option} as it was, or give another --name"
+                f"{path}: this run has {name} {old}, not {new}; to resume it, keep `{name}`, or "
+                f"choose another `name`"
             )

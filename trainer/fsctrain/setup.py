@@ -1,4 +1,4 @@
-"""Everything that a run needs before its first step, each part checked."""
+"""The parts of a run, made from its settings and checked; nothing is written."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from fsctrain.checkpoint import weights_digest
 from fsctrain.config import Config, schedule_conflicts
 from fsctrain.data import BadImages, Source, open_source
 from fsctrain.distributed import Ranks
+from fsctrain.early_stopping import EarlyStopping
 from fsctrain.losses import load_loss
 from fsctrain.model import Clip, OpenClip, check_towers, compile_towers, create_model
 from fsctrain.model.freeze import freeze
 from fsctrain.model.lora import apply_lora
 from fsctrain.optim import make_optimizer
 from fsctrain.run_folder import BAD_IMAGES
+from fsctrain.scoring import validation_digest
 from fsctrain.state import Stateful, TrainState
 from fsctrain.step import Gradients
 from fsctrain.trackers import check_trackers
-from fsctrain.validation import EarlyStopping, validation_digest
 
 log = logging.getLogger("fsctrain")
 
@@ -39,18 +40,18 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Training:
-    """The parts of a run that is about to begin or to go on.
+    """The parts of a run.
 
     Attributes:
-        clip: the model, frozen and given its LoRA as the settings say.
-        base_digest: `weights_digest` of what it was before.
+        clip: the model, with its frozen layers and its LoRA.
+        base_digest: `weights_digest` of the weights from which training starts.
         source: the data.
-        steps: how many there are in all.
-        gradients: computes a step's.
-        optimizer, scaler: the scaler does nothing but for fp16.
-        bad_images: counts pictures that could not be used.
-        early_stopping: knows the best score.
-        state: what is saved of all this.
+        steps: the run's number of steps.
+        gradients: computes a step's losses and gradients.
+        optimizer, scaler: the scaler is active with fp16 only.
+        bad_images: counts the images that could not be used.
+        early_stopping: tracks the best score.
+        state: saves and loads the parts above.
         fp16: whether the gradient's norm may be infinite at times.
     """
 
@@ -68,7 +69,7 @@ class Training:
 
 
 def prepare(config: Config, folder: Path, ranks: Ranks, device: torch.device) -> Training:
-    """Make the parts of a run; nothing is written.
+    """Make the parts of a run; nothing is written. `folder` is the run's.
 
     Raises:
         FsckitError: a mistake in the settings or the data.
@@ -76,7 +77,7 @@ def prepare(config: Config, folder: Path, ranks: Ranks, device: torch.device) ->
     precision = _precision(config, device)
     compute_loss = load_loss(config)
     ranks.on_first(lambda: check_trackers(config))
-    belongs_to = _look_at_folders(config)  # before weights are fetched
+    belongs_to = _check_folders(config)  # before a download of weights
     torch.manual_seed(config.seed)
     clip = create_model(config.model, config.pretrained, device)
     base_digest = weights_digest(clip.model.state_dict())
@@ -84,27 +85,27 @@ def prepare(config: Config, folder: Path, ranks: Ranks, device: torch.device) ->
     _check_batch_norms(clip, config, ranks)
     _choose_trained(clip.model, config)
     if config.pretrained != "none" or not all(p.requires_grad for p in clip.model.parameters()):
-        # Random ones that are trained are in the state, and differ between kinds of CPUs.
-        belongs_to["weights that it began with"] = base_digest
+        # Trained random weights are in the state; their initial values differ between CPUs.
+        belongs_to["initial weights"] = base_digest
     source = open_source(config, clip, image_size(clip.model), ranks.rank, ranks.size)
     _check_negatives(config, source)
     steps = config.steps or config.epochs * source.steps_per_epoch
     _check_schedule(config, steps, ranks)
     log.info("%s", _opening(config, clip, source, steps))
-    several = f", {ranks.size} ranks" if ranks.size > 1 else ""
-    log.info("%s in %s%s", device, precision, several)
+    log.info("%s in %s%s", device, precision, f", {ranks.size} ranks" if ranks.size > 1 else "")
 
     optimizer = make_optimizer(clip.model, config)
     scaler = GradScaler(device.type, enabled=precision == "fp16")
     bad_images = BadImages(folder / BAD_IMAGES, config.max_bad, writes=ranks.first)
-    early_stopping = EarlyStopping(config.patience)
+    early_stopping = EarlyStopping(config.patience, folder)
     parts: dict[str, Stateful] = {
         "scaler": scaler,
         "bad_images": bad_images,
         "early_stopping": early_stopping,
     }
     if ranks.size > 1:
-        torch.manual_seed(config.seed + 1 + ranks.rank)  # dropout is each rank's own
+        # The model's random weights are equal on all ranks; dropout has to differ.
+        torch.manual_seed(config.seed + 1 + ranks.rank)
     autocast = partial(_autocast, device, precision)
     return Training(
         clip=clip,
@@ -127,13 +128,13 @@ def prepare(config: Config, folder: Path, ranks: Ranks, device: torch.device) ->
 
 
 def image_size(model: OpenClip) -> tuple[int, int]:
-    """Height and width of the pictures that a model takes."""
+    """Height and width of a model's input images."""
     size: Any = model.visual.image_size
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def _choose_trained(model: OpenClip, config: Config) -> None:
-    """Freeze what is not trained, add what is."""
+    """Freeze layers and add LoRA as the settings say."""
     freeze(model, config.freeze_image, config.freeze_text)
     if config.lora_rank is not None:
         apply_lora(model, config.lora_rank, config.lora_alpha)
@@ -146,16 +147,16 @@ def _choose_trained(model: OpenClip, config: Config) -> None:
 def _set_grad_checkpointing(model: OpenClip) -> None:
     if any(isinstance(module, CustomResidualAttentionBlock) for module in model.modules()):
         raise FsckitError(
-            "--grad-checkpointing: open_clip cannot checkpoint this model's blocks, which have "
-            "norms of their own in attention; leave it out"
+            "`grad_checkpointing`: open_clip cannot checkpoint this model's blocks, which have "
+            "their own norms in attention; leave it out"
         )
     model.set_grad_checkpointing()
 
 
-def _look_at_folders(config: Config) -> dict[str, str]:
-    """The digest of the validation data, if there are any.
+def _check_folders(config: Config) -> dict[str, str]:
+    """The digest of the validation data, by the name under which the state records it.
 
-    Raises FsckitError where a data set is not there, or has no tar.
+    Raises FsckitError if a data set is missing or has no tar.
     """
     for folder in config.data:
         shard_paths(data_path(folder))
@@ -176,12 +177,12 @@ def _autocast(device: torch.device, precision: str) -> AbstractContextManager[No
 
 
 def _check_batch_norms(clip: Clip, config: Config, ranks: Ranks) -> None:
-    """Batch norms make a row's features depend on the rows that are encoded beside it."""
+    """Raises FsckitError if batch norms would see only a part of the batch."""
     norms = any(isinstance(m, torch.nn.BatchNorm2d) for m in clip.model.modules())
     if norms and config.freeze_image != "all" and (config.micro_batch_size or ranks.size > 1):
         raise FsckitError(
-            f"model {clip.name} has batch norms, so a batch cannot be cut up; run it on one rank "
-            f"without --micro-batch-size, or give --freeze-image all"
+            f"model {clip.name} has batch norms, so a batch cannot be split; run it on one rank "
+            f"without `micro_batch_size`, or set `freeze_image` to all"
         )
 
 
@@ -190,7 +191,8 @@ def _check_schedule(config: Config, steps: int, ranks: Ranks) -> None:
         raise FsckitError(mistake)
     if config.warmup > steps and ranks.first:
         log.warning(
-            "--warmup %s is longer than the run of %s steps, which ends before the rate is %s",
+            "the warm-up of %s steps is longer than the run of %s steps, which ends below the "
+            "learning rate of %s",
             f"{config.warmup:,}",
             f"{steps:,}",
             f"{config.lr:g}",
@@ -201,8 +203,8 @@ def _check_negatives(config: Config, source: Source) -> None:
     if config.styles and not any(source.coverage().values()):
         raise FsckitError(
             f"{', '.join(config.data)}: no caption has a negative of style "
-            f"{' or '.join(config.styles)}; see why with 'fscdata inspect {config.data[0]}', or "
-            f"name others with --styles"
+            f"{' or '.join(config.styles)}; find the reason with 'fscdata inspect "
+            f"{config.data[0]}', or choose other `styles`"
         )
 
 
@@ -211,5 +213,5 @@ def _opening(config: Config, clip: Clip, source: Source, steps: int) -> str:
     return (
         f"{clip.name} ({'QuickGELU' if clip.quick_gelu else 'GELU'}, weights: "
         f"{config.pretrained}); {source.captions:,} captions, {steps:,} steps of "
-        f"{config.batch_size}; captions with a negative: {negatives or 'none asked for'}"
+        f"{config.batch_size}; captions with a negative: {negatives or 'not requested'}"
     )

@@ -1,4 +1,4 @@
-"""All that a resumed run needs, in one object: it goes on as if it had never stopped."""
+"""All that a resume needs, in one object: a resumed run equals one that was never stopped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FOLDER, TENSORS, VALUES = "state", "state.safetensors", "state.json"
 
 
 class Stateful(Protocol):
-    """What has a state that JSON can hold."""
+    """A part of a run whose state is JSON."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -34,14 +34,18 @@ class Stateful(Protocol):
 class TrainState:
     """A run between two steps.
 
+    Frozen weights are not saved but made again from the settings, so that a LoRA's state is small.
+    `belongs_to` has a digest of them: other weights of the same name would give another model.
+
     Attributes:
-        model: its trainable parameters and its buffers are saved; what is frozen is made again.
-        optimizer: its moments.
-        parts: the rest that has a state, by name: the scaler of float16, counts, early stopping.
-        belongs_to: what it was made with, by name, that the settings do not say: the data that was
-            found, the precision. Another run's state is not taken up.
-        step: how many steps are done. The schedule and the data's cursor follow from it, since a
-            batch is a function of the seed and the step.
+        model: its trainable parameters and its buffers are saved.
+        optimizer: its moments are saved.
+        parts: the other parts with a state, by name: the float16 scaler, counts, early stopping.
+        belongs_to: what the settings name but do not fix, by name: the data's digest, the
+            precision. A state with other values is refused.
+        step: how many steps are done. It is also the cursor of the schedule and of the data, since
+            a batch depends on the seed and the step alone.
+        saved: the last saved state; None before the first.
     """
 
     model: nn.Module
@@ -49,19 +53,20 @@ class TrainState:
     parts: dict[str, Stateful]
     belongs_to: dict[str, str]
     step: int = 0
+    saved: Path | None = None
 
-    def save(self, run: Path, ranks: Ranks) -> Path:
-        """Write `run/state/step-…`, whole or not at all, and then remove the one before.
+    def save(self, run: Path, ranks: Ranks) -> None:
+        """Write `run/state/step-…` atomically, then remove the state before it.
 
-        Called by all ranks, since each has random generators of its own; the first one writes.
+        All ranks call it, since each has random generators of its own; the first rank writes.
 
         Raises:
-            FsckitError: it cannot be written: a full disk, say.
+            FsckitError: it cannot be written, for example to a full disk.
         """
         folder = run / FOLDER / f"step-{self.step:08}"
         generators = ranks.objects(_generators(self.model))
         ranks.on_first(lambda: self._write(folder, generators))
-        return folder
+        self.saved = folder
 
     def _write(self, folder: Path, generators: list[dict[str, Tensor]]) -> None:
         if folder.exists():
@@ -87,15 +92,15 @@ class TrainState:
                 shutil.rmtree(other)
 
     def load(self, folder: Path, ranks: Ranks, *, any_ranks: bool = True) -> None:
-        """Take up a saved state.
+        """Load a saved state.
 
         Args:
-            folder: the state's.
-            ranks: those that there are now.
-            any_ranks: whether there may be another number of them than there was.
+            folder: the state's folder.
+            ranks: the ranks of this run.
+            any_ranks: whether their number may differ from the saved run's.
 
         Raises:
-            FsckitError: the folder holds no state of this model and these settings.
+            FsckitError: the folder does not contain a state of this model and these settings.
         """
         try:
             values = json.loads((folder / VALUES).read_text(encoding="utf-8"))
@@ -103,19 +108,19 @@ class TrainState:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if values["format"] != FORMAT:
                 raise FsckitError(
-                    f"{folder}: of another version of fsctrain; delete the run's folder, or give "
-                    f"another --name"
+                    f"{folder}: saved by another version of fsctrain; delete the run's folder, or "
+                    f"choose another `name`"
                 )
             if not any_ranks and values["ranks"] != ranks.size:
                 raise FsckitError(
-                    f"{folder}: a run with --stream goes on with as many ranks as it had, "
+                    f"{folder}: a run with `stream` resumes only on as many ranks as before, "
                     f"{values['ranks']}, not {ranks.size}"
                 )
             for name, mine in self.belongs_to.items():
                 if values["belongs_to"][name] != mine:
                     raise FsckitError(
-                        f"{folder}: since it was saved the {name} changed; bring back what "
-                        f"there was, or give another --name"
+                        f"{folder}: the {name} changed after it was saved; restore the earlier "
+                        f"{name}, or choose another `name`"
                     )
             self._load_model(tensors)
             self._load_optimizer(tensors)
@@ -123,14 +128,15 @@ class TrainState:
                 part.load_state_dict(values["parts"][name])
             _set_generators(self.model, tensors, ranks.rank)
             self.step = int(values["step"])
+            self.saved = folder
         except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
             raise FsckitError(
                 f"{folder}: not a state of this run ({type(error).__name__}: {error}); delete it, "
-                f"or give another --name"
+                f"or choose another `name`"
             ) from None
 
     def _trained(self) -> dict[str, Tensor]:
-        """The parameters that are trained, and the buffers, by name."""
+        """The trainable parameters and the buffers, by name."""
         parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         return parameters | dict(self.model.named_buffers())
 
@@ -167,12 +173,12 @@ class TrainState:
 
 
 def saved_states(run: Path) -> list[Path]:
-    """The states in a run's folder, the last one at the end."""
+    """The states in a run's folder, in the order of their steps."""
     return sorted((run / FOLDER).glob("step-*"))
 
 
 def _generators(model: nn.Module) -> dict[str, Tensor]:
-    """The states of torch's generators on this rank."""
+    """The states of torch's random generators on this rank, which dropout draws from."""
     states = {"cpu": torch.get_rng_state()}
     device = next(model.parameters()).device
     if device.type == "cuda":
@@ -181,7 +187,7 @@ def _generators(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _set_generators(model: nn.Module, tensors: dict[str, Tensor], rank: int) -> None:
-    """A rank that the saved run did not have keeps the generators that its seed gave it."""
+    """Restore this rank's generators; a rank beyond the saved run's number keeps its own seed."""
     states = {name: tensors.get(f"generator.{rank}.{name}") for name in ("cpu", "cuda")}
     device = next(model.parameters()).device
     if states["cpu"] is not None:

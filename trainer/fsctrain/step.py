@@ -1,9 +1,13 @@
-"""One step's losses and gradients: those of the whole batch, however it is cut up.
+"""A step's losses and gradients: those of the whole batch, over any ranks and micro-batches.
 
-Ranks hold parts of the batch, and a part may be encoded in micro-batches. The losses need the
-features of all rows at once; so features are gathered over the ranks, and those of micro-batches
-are cached (GradCache: Gao et al., "Scaling deep contrastive learning batch size under memory
-limited setup", RepL4NLP 2021).
+Each rank holds a part of the batch, and may encode it in micro-batches. A contrastive loss needs
+the features of all rows at once; so features are gathered over the ranks, and those of
+micro-batches are cached (GradCache: Gao et al., "Scaling deep contrastive learning batch size
+under memory limited setup", RepL4NLP 2021).
+
+The loss is computed outside DistributedDataParallel, on features that one collective call gathers.
+A rank's losses are its part of a sum, so the result does not depend on how evenly the rows are
+spread.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ class Encoder(nn.Module):
 
 
 class Gradients:
-    """Leaves the gradient of the whole batch's loss in the model's parameters."""
+    """Adds the gradient of the whole batch's loss to the model's parameters."""
 
     def __init__(
         self,
@@ -50,7 +54,7 @@ class Gradients:
         ranks: Ranks,
         autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """`autocast` makes the context that the model runs in; losses are computed outside."""
+        """`autocast` makes the context in which the model runs; losses are computed outside it."""
         self.compute_loss = compute_loss
         self.config = config
         self.ranks = ranks
@@ -59,9 +63,10 @@ class Gradients:
         self.encoder: nn.Module = Encoder(model, local=config.local_weight > 0)
         if ranks.size > 1:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # the option's new name is too new
-                # A rank that cuts its part up runs the model more often than others: no buffers
-                # may be exchanged then.
+                # torch renames the option; the oldest supported version has the old name only.
+                warnings.simplefilter("ignore", FutureWarning)
+                # No exchange of buffers: it happens in every forward, and a rank with more
+                # micro-batches than others runs more of them.
                 self.encoder = DistributedDataParallel(
                     self.encoder, broadcast_buffers=False, gradient_as_bucket_view=True
                 )
@@ -73,11 +78,12 @@ class Gradients:
 
         Args:
             batch: this rank's part, on the CPU.
-            rows: how many rows every rank has.
-            scale: scales a loss (of float16) before it goes backward.
+            rows: the number of rows of every rank.
+            scale: scales the loss before the backward pass, for float16.
         """
         size = self.config.micro_batch_size
-        # All ranks go one way, so that their collective calls come in one order.
+        # By the largest rank's rows, so that all ranks take the same branch: their collective
+        # calls must come in the same order.
         if size is not None and max(rows) > size:
             starts = range(0, max(1, len(batch)), size)
             return self._cached([_rows(batch, i, i + size) for i in starts], rows, scale)
@@ -89,6 +95,9 @@ class Gradients:
     def _cached(
         self, parts: list[Batch], rows: list[int], scale: Scale | None
     ) -> tuple[dict[str, Tensor], Features]:
+        """GradCache: encode all parts without gradients, take the loss's gradient of the features,
+        then encode each part again and send its features' gradient through the model.
+        """
         states, encoded = [], []
         with torch.no_grad():
             for part in parts:
@@ -102,15 +111,16 @@ class Gradients:
         for number, (part, state, gradient) in enumerate(
             zip(parts, states, gradients, strict=True)
         ):
-            _set_random_state(state)
+            _set_random_state(state)  # the second encoding drops the same units as the first
             last = number == len(parts) - 1
+            # Ranks exchange gradients once, after the last part.
             with nullcontext() if last else self._unreduced():
-                again = self._encode(part)
-                outputs = {name: getattr(again, name) for name in gradient}
+                encoded_part = self._encode(part)
+                outputs = {name: getattr(encoded_part, name) for name in gradient}
                 if last and features.logit_scale.grad is not None:
-                    outputs["logit_scale"] = again.logit_scale
+                    outputs["logit_scale"] = encoded_part.logit_scale
                     gradient["logit_scale"] = features.logit_scale.grad
-                # Of a tower that is frozen nothing has a gradient.
+                # A frozen tower's outputs have no gradient.
                 names = [name for name, output in outputs.items() if output.requires_grad]
                 torch.autograd.backward(
                     [outputs[name] for name in names], [gradient[name] for name in names]
@@ -128,7 +138,7 @@ class Gradients:
         return self.compute_loss(features, global_batch, self.config)
 
     def _backward(self, loss: Tensor, scale: Scale | None) -> None:
-        # DistributedDataParallel takes the mean over the ranks, whose parts are to be added up.
+        # DistributedDataParallel averages over the ranks, but their parts are to be summed.
         loss = loss * self.ranks.size
         (scale(loss) if scale else loss).backward()  # type: ignore[no-untyped-call]
 
@@ -139,13 +149,13 @@ class Gradients:
 
 
 def gather(features: Features, rows: list[int], ranks: Ranks, *, shard: bool) -> GlobalBatch:
-    """The features of all ranks in one collective call, with their gradients.
+    """The features of all ranks, gathered in one collective call, with gradients.
 
     Args:
-        features: this rank's.
-        rows: how many rows every rank has.
+        features: the features of this rank's rows.
+        rows: the number of rows of every rank.
         ranks: the ranks.
-        shard: whether a rank computes the loss of its own rows alone.
+        shard: whether a rank computes the loss of its own rows only.
     """
     if ranks.size == 1:
         return GlobalBatch.single_rank(features)
@@ -153,26 +163,27 @@ def gather(features: Features, rows: list[int], ranks: Ranks, *, shard: bool) ->
     styles = mask.shape[1]
     columns = [features.images, features.texts, features.negatives.flatten(1), mask.float()]
     width = features.images.shape[1]
-    # One call, so that its backward comes before any tower's: every rank then calls in one order.
+    # One call for all features: its backward then precedes those of both towers, and so the ranks'
+    # collective calls come in the same order, whatever their numbers of micro-batches.
     gathered = ranks.gather(torch.cat(columns, dim=1), rows)  # [G, (2 + N)·D + N]
-    images, texts, negatives, there = torch.split_with_sizes(
+    images, texts, negatives, present = torch.split_with_sizes(
         gathered, [width, width, styles * width, styles], dim=1
     )
-    whole_mask = there.detach() > 0
+    negative_mask = present.detach() > 0
     first = sum(rows[: ranks.rank])
     return GlobalBatch(
         images=images,
         texts=texts,
         negatives=negatives.reshape(len(negatives), styles, width),
-        negative_mask=whole_mask,
+        negative_mask=negative_mask,
         rows=slice(first, first + rows[ranks.rank]) if shard else slice(0, len(images)),
         share=1.0 if shard else 1 / ranks.size,
-        rows_with_negatives=whole_mask.any(1).sum(),
+        rows_with_negatives=negative_mask.any(1).sum(),
     )
 
 
 def _rows(batch: Batch, start: int, stop: int) -> Batch:
-    """Some rows of a batch, its texts as long as before."""
+    """Rows start … stop − 1 of a batch; its texts keep their length."""
     names = ("images", "tokens", "negative_tokens", "negative_mask", "keys")
     return replace(batch, **{name: getattr(batch, name)[start:stop] for name in names})
 
@@ -181,17 +192,17 @@ _CACHED = ("images", "texts", "negatives", "image_tokens", "text_tokens")
 
 
 def _concatenate(parts: list[Features]) -> Features:
-    """The features of micro-batches, which follow one another in the batch."""
+    """The features of consecutive micro-batches as those of one batch."""
     values = {}
     for field in fields(Features):
         tensors = [getattr(part, field.name) for part in parts]
-        one = tensors[0] is None or field.name == "logit_scale"
-        values[field.name] = tensors[0] if one else torch.cat(tensors)
+        shared = tensors[0] is None or field.name == "logit_scale"
+        values[field.name] = tensors[0] if shared else torch.cat(tensors)
     return Features(**values)
 
 
 def _leaf(features: Features) -> Features:
-    """The same numbers as leaves that gather a gradient."""
+    """The features as leaves of a new graph, which collect gradients."""
     values = {name: getattr(features, name) for name in (*_CACHED, "logit_scale")}
     return replace(
         features,
@@ -200,7 +211,7 @@ def _leaf(features: Features) -> Features:
 
 
 def _split_gradients(features: Features, sizes: list[int]) -> list[dict[str, Tensor]]:
-    """The gradients of leaves, cut into micro-batches; of those that have one."""
+    """The leaves' gradients, split into micro-batches; leaves without one are left out."""
     gradients: list[dict[str, Tensor]] = [{} for _ in sizes]
     for name in _CACHED:
         leaf = getattr(features, name)
@@ -212,7 +223,7 @@ def _split_gradients(features: Features, sizes: list[int]) -> list[dict[str, Ten
 
 
 def _random_state(device: torch.device) -> list[Tensor]:
-    """Torch's generators, which dropout draws from."""
+    """The states of torch's generators, which dropout draws from."""
     states = [torch.get_rng_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))

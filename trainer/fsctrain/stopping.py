@@ -1,7 +1,4 @@
-"""How a run ends before its last step: by a signal, or by numbers that are not finite.
-
-Ranks must agree: one that leaves while others go on has them wait for ever.
-"""
+"""What interrupts a run between two steps: a signal, a checkpoint that is due, a loss of NaN."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ class StoppedError(Exception):
     """A signal ended a run between two steps; its state is saved.
 
     Attributes:
-        number: the signal's.
+        number: the signal's number.
     """
 
     def __init__(self, number: int) -> None:
@@ -38,36 +35,39 @@ class StoppedError(Exception):
         self.number = number
 
 
-class Stop:
-    """Whether a signal asked for the end. `number` is the signal's, 0 for none."""
+class StopRequest:
+    """Records a signal. `number` is the signal's number, 0 before one comes."""
 
     def __init__(self) -> None:
         self.number = 0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """The handler; a second Ctrl-C does not wait for the end of the step."""
+        """The signal handler; a second Ctrl-C interrupts at once."""
         if self.number and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
 
 
 @contextmanager
-def stop_asked() -> Iterator[Stop]:
-    """Inside the block SIGTERM and Ctrl-C are noted and do nothing; in the main thread only."""
-    stop = Stop()
+def catch_signals() -> Iterator[StopRequest]:
+    """Record SIGTERM and Ctrl-C inside the block instead of acting on them.
+
+    Python allows signal handlers in the main thread only; elsewhere nothing is recorded.
+    """
+    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield request
         return
-    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    before = {number: signal.signal(number, request) for number in SIGNALS}
     try:
-        yield stop
+        yield request
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-class Clock:
-    """When a checkpoint is due: every so many steps, or minutes."""
+class CheckpointTimer:
+    """Tells when a checkpoint is due: every so many steps, or minutes."""
 
     def __init__(self, steps: int | None, minutes: float | None) -> None:
         self._steps = steps
@@ -75,7 +75,7 @@ class Clock:
         self._last = time.monotonic()
 
     def due(self, step: int) -> bool:
-        """Whether one is due before step number `step`."""
+        """Whether a checkpoint is due before step number `step`."""
         by_time = self._seconds is not None and time.monotonic() - self._last >= self._seconds
         return by_time or bool(step and self._steps and step % self._steps == 0)
 
@@ -83,103 +83,103 @@ class Clock:
         self._last = time.monotonic()
 
 
-class _Noted(NamedTuple):
+class _Pending(NamedTuple):
     """A step whose numbers are on their way from the device."""
 
     step: int
     keys: list[str]
-    finite: Tensor  # bool [B], on the device: whether a row's features are
-    numbers: Tensor  # loss and norm, on the CPU when `copied` has happened
+    finite: Tensor  # bool [B], on the device: whether a row's features are finite
+    numbers: Tensor  # loss and norm, on the CPU once `copied` has happened
     copied: torch.cuda.Event | None
 
 
-class _Broken(NamedTuple):
-    """A step whose numbers are not finite: which, what of it, and this rank's samples."""
+class _NotFinite(NamedTuple):
+    """A step with a number that is not finite."""
 
     step: int
     what: str
-    begun: list[str]  # those whose own features are not finite
-    keys: list[str]
+    sources: list[str]  # keys of this rank's rows whose own features are not finite
+    keys: list[str]  # keys of all of this rank's rows
 
 
 class Health:
-    """Whether the numbers of the steps are finite.
+    """Checks that the loss and the gradient's norm of every step are finite.
 
-    They are read a step late, when the device has computed them while it works on the next: nothing
-    waits. What is saved is checked first.
+    They are read a step late, when the device is already at work on the next step: so no step waits
+    for the check. Call `check` before saving or scoring, since it also reads the last step.
     """
 
     def __init__(self, ranks: Ranks, *, norms: bool) -> None:
-        """`norms`: whether the gradient's norm has to be finite too, which fp16's need not be."""
+        """`norms`: whether to check the norm too; with fp16 it is infinite at times."""
         self._ranks = ranks
         self._norms = norms
-        self._latest: _Noted | None = None
-        self._broken: _Broken | None = None
+        self._pending: _Pending | None = None
+        self._failure: _NotFinite | None = None
 
     @torch.no_grad()
-    def note(
+    def add(
         self, step: int, keys: list[str], features: Features, loss: Tensor, grad_norm: Tensor
     ) -> None:
-        """Take note of a step, and read the one before.
+        """Record a step, and read the one before.
 
         Args:
             step: its number, from 0.
             keys: the samples of this rank's rows.
-            features: those of its rows.
-            loss: its part of the loss.
+            features: the features of this rank's rows.
+            loss: this rank's part of the loss.
             grad_norm: the norm of the whole gradient.
         """
-        self.read()
+        self._read()
         finite = torch.isfinite((features.images + features.texts).sum(1))  # [B]
         on_device = torch.stack([loss.detach().float(), grad_norm.detach().float()])
         numbers = on_device.to("cpu", non_blocking=True)
         copied = torch.cuda.Event() if on_device.is_cuda else None  # type: ignore[no-untyped-call]
         if copied is not None:
             copied.record()
-        self._latest = _Noted(step, keys, finite, numbers, copied)
+        self._pending = _Pending(step, keys, finite, numbers, copied)
 
-    def read(self) -> None:
-        """Read the latest step's numbers; waits for the device."""
-        if self._latest is None or self._broken is not None:
+    def _read(self) -> None:
+        """Read the pending step's numbers; waits for the device."""
+        if self._pending is None or self._failure is not None:
             return
-        step, keys, finite, numbers, copied = self._latest
+        step, keys, finite, numbers, copied = self._pending
         if copied is not None:
             copied.synchronize()
         loss, grad_norm = numbers.tolist()
         if not math.isfinite(loss):
-            # The rows that it began with where they are known, else all.
-            begun = [key for key, fine in zip(keys, finite.tolist(), strict=True) if not fine]
-            self._broken = _Broken(step, f"loss is {loss}", begun, keys)
+            sources = [key for key, fine in zip(keys, finite.tolist(), strict=True) if not fine]
+            self._failure = _NotFinite(step, f"loss is {loss}", sources, keys)
         elif self._norms and not math.isfinite(grad_norm):
-            self._broken = _Broken(step, f"gradient's norm is {grad_norm}", [], [])
-        self._latest = None
+            self._failure = _NotFinite(step, f"gradient norm is {grad_norm}", [], [])
+        self._pending = None
 
     @property
-    def broken(self) -> bool:
-        """Whether a step that was read was not finite on this rank."""
-        return self._broken is not None
+    def failed(self) -> bool:
+        """Whether a step that was already read failed on this rank."""
+        return self._failure is not None
 
-    def check(self, saved: str) -> None:
-        """Read the latest step, on all ranks alike.
+    def check(self, last_state: str) -> None:
+        """Read the last step too, on all ranks; a collective call.
 
         Args:
-            saved: where the last good state is, in words.
+            last_state: says where the last saved state is.
 
         Raises:
-            FsckitError: on all ranks, where one of them is broken.
+            FsckitError: on all ranks, if a step failed on one of them.
         """
-        self.read()
-        found = [broken for broken in self._ranks.objects(self._broken) if broken is not None]
-        if not found:
+        self._read()
+        failures = [f for f in self._ranks.objects(self._failure) if f is not None]
+        if not failures:
             return
-        step = min(broken.step for broken in found)
-        first = [broken for broken in found if broken.step == step]
-        begun = [key for broken in first for key in broken.begun]
-        keys = begun or [key for broken in first for key in broken.keys]
+        step = min(failure.step for failure in failures)
+        first = [failure for failure in failures if failure.step == step]
+        # The rows with which it began, if they are known; else all rows of the step.
+        sources = [key for failure in first for key in failure.sources]
+        keys = sources or [key for failure in first for key in failure.keys]
         shown = ", ".join(printable(key) for key in keys[:KEYS_SHOWN])
         more = f" and {len(keys) - KEYS_SHOWN} more" if len(keys) > KEYS_SHOWN else ""
         where = f", in the batch of the samples {shown}{more}" if keys else ""
         raise FsckitError(
-            f"the {first[0].what} at step {step + 1}{where}; {saved}; lower --lr, or set "
-            f"--grad-clip-norm"
+            f"the {first[0].what} at step {step + 1}{where}; {last_state}; lower `lr`, or set "
+            f"`grad_clip_norm`"
         )

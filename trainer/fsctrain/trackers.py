@@ -1,4 +1,4 @@
-"""The records of metrics.jsonl, to TensorBoard and to Weights & Biases too."""
+"""TensorBoard and Weights & Biases: they get the records of metrics.jsonl and nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
-from fscdata.base.errors import FsckitError
+from fscdata.base.errors import FsckitError, first_line
 from fscdata.base.extras import requires
 from fsctrain.config import Config
 
@@ -23,7 +23,7 @@ PROJECT, WANDB_ID = "fsckit", "wandb.id"
 
 
 def check_trackers(config: Config) -> None:
-    """Raises FsckitError where the library of a tracker that is asked for is not installed."""
+    """Raises FsckitError if the library of a requested tracker is not installed."""
     if config.tensorboard:
         _import("torch.utils.tensorboard", "tensorboard")
     if config.wandb:
@@ -32,17 +32,16 @@ def check_trackers(config: Config) -> None:
 
 @contextmanager
 def open_trackers(config: Config, folder: Path, resumed_at: int | None = None) -> Iterator[Track]:
-    """What takes the records of a run to the trackers that its settings name, if they name any.
+    """Open the trackers that the settings name; yields a function that sends them a record.
 
     Args:
-        config: of which `tensorboard` and `wandb` say which.
-        folder: the run's, which is there; TensorBoard's files and those of Weights & Biases get
-            folders of their own in it.
-        resumed_at: the steps that a resumed run has behind it; what came of later ones is purged
-            from TensorBoard. Weights & Biases goes on with the same run.
+        config: for `tensorboard` and `wandb`.
+        folder: the run's folder, which exists; each tracker's files get a folder in it.
+        resumed_at: the step at which a run resumes; TensorBoard drops its later records. Weights &
+            Biases continues the same run.
 
     Raises:
-        FsckitError: a tracker's library is not installed, or Weights & Biases lets nobody in.
+        FsckitError: a tracker's library is not installed, or Weights & Biases refuses the login.
     """
     with ExitStack() as stack:
         trackers: list[Track] = []
@@ -89,13 +88,12 @@ def _wandb(config: Config, folder: Path) -> Iterator[Track]:
             settings=wandb.Settings(silent=True, console="off"),
         )
     except wandb.Error as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise FsckitError(
-            f"--wandb: Weights & Biases refuses ({reason}); run 'wandb login', or set "
-            f"WANDB_MODE=offline"
+            f"`wandb`: Weights & Biases refused the run ({first_line(error)}); run 'wandb login', "
+            f"or set WANDB_MODE=offline"
         ) from None
     log.info("Weights & Biases: %s", run.url or run.dir)
-    with run:  # a run that ends by an error is marked so
+    with run:  # marks a run that ends with an error as failed
 
         def track(record: Record) -> None:
             run.log(dict(_scalars(record)), step=record["step"])
@@ -104,14 +102,14 @@ def _wandb(config: Config, folder: Path) -> Iterator[Track]:
 
 
 def _scalars(record: Record) -> Iterator[tuple[str, Any]]:
-    """A record's numbers by name, those of styles and scores as `scores/NAME`."""
+    """A record's numbers by name; nested ones as `scores/NAME`."""
     for name, value in record.items():
-        several = value.items() if isinstance(value, dict) else [("", value)]
-        for part, number in several:
+        parts = value.items() if isinstance(value, dict) else [("", value)]
+        for part, number in parts:
             if number is not None and name != "step":
                 yield f"{name}/{part}" if part else name, number
 
 
 def _import(module: str, extra: str) -> ModuleType:
-    with requires(extra, f"--{extra}"):
+    with requires(extra, f"`{extra}`"):
         return import_module(module)

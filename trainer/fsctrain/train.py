@@ -6,54 +6,38 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from fscdata.base.errors import FsckitError
-from fsctrain.checkpoint import loading_line, weights_name
+from fsctrain.checkpoint import loading_line, save_checkpoint, weights_name
 from fsctrain.config import Config
 from fsctrain.data import Batch
-from fsctrain.distributed import Ranks, open_ranks
-from fsctrain.evaluation import Evaluate, Evaluation
-from fsctrain.metrics import Metrics, Record
 from fsctrain.optim import learning_rate
-from fsctrain.run_folder import (
-    CHECKPOINT,
-    METRICS,
-    begin,
-    find_start,
-    finish,
-    one_run_at_a_time,
-)
-from fsctrain.setup import Training, image_size, prepare
-from fsctrain.stopping import Clock, Health, Stop, StoppedError, stop_asked
-from fsctrain.trackers import open_trackers
-from fsctrain.validation import Validation
+from fsctrain.run import Run, Watch, open_run
+from fsctrain.run_folder import CHECKPOINT, clean_up
+from fsctrain.scoring import Evaluate
+from fsctrain.stopping import StoppedError
 
 log = logging.getLogger("fsctrain")
 
-MAX_LOGIT_SCALE = math.log(100)
-
-Watch = Callable[[Record, int], None]
+MAX_LOGIT_SCALE = math.log(100)  # as in CLIP, whose training became unstable beyond it
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainResult:
     """A finished run.
 
     Attributes:
-        folder: where its config, metrics and checkpoint lie.
-        checkpoint: the weights.
-        loading_line: the Python that loads them.
-        steps: how many there were.
-        bad_images: pictures that were not used, by reason.
+        folder: contains its config, metrics and checkpoint.
+        checkpoint: the weights' file.
+        loading_line: the line of Python that loads them.
+        steps: the run's number of steps.
+        bad_images: number of unusable images, by reason.
     """
 
     folder: Path
@@ -70,194 +54,174 @@ def train(
     evaluate: Evaluate | None = None,
     evaluate_every: int = 0,
     watch: Watch | None = None,
-) -> Run:
+) -> TrainResult:
     """Fine-tune a model as `config` says, into the folder `config.out / config.name`.
 
-    The folder gets `config.yaml`, `metrics.jsonl`, `bad_images.jsonl` (if there are any), while it
-    runs `state/`, and in the end `checkpoint/`. On a CPU two runs of one config give the same
-    weights, bit for bit, whether they were stopped and resumed or not. Under torchrun this is one
-    of several ranks. Torch's global generator is seeded.
+    The folder gets `config.yaml`, `metrics.jsonl`, `bad_images.jsonl` (with bad images only),
+    `state/` during the run, and `checkpoint/` at its end. On a CPU two runs of one config give the
+    same weights, bit for bit, whether or not they were stopped and resumed. Under torchrun this
+    process is one of several ranks. Seeds torch's global generator.
 
     Args:
         config: the settings.
-        resume: go on with the run of this name where its last saved state is; a new one begins
-            where there is none, and one that is finished is left as it is.
+        resume: resume from the last saved state, or start if there is none; a finished run is left
+            as it is.
         evaluate: called on the first rank with the open_clip model (in eval mode, without
-            gradients) and the number of steps done; its scores go into metrics.jsonl. A
-            `config.validation` takes its place.
-        evaluate_every: steps between two calls; the first comes before the first step, one
-            more after the last. 0: only after the last.
-        watch: called on the first rank with every record of metrics.jsonl and the number of
-            steps in all.
+            gradients) and the number of steps done; its scores go into metrics.jsonl. With
+            `config.validation` the scores on that data set replace it.
+        evaluate_every: steps between two calls, of which the first comes before the first step; one
+            more call follows the last step. 0 calls it only after the last step.
+        watch: called on the first rank with every record of metrics.jsonl and the run's number of
+            steps.
 
     Raises:
-        FsckitError: a mistake in the settings or the data; the loss is no longer finite.
+        FsckitError: a mistake in the settings or the data, or the loss is no longer finite.
         StoppedError: SIGTERM or Ctrl-C; the state is saved.
     """
-    folder = config.out / config.name
-    with ExitStack() as stack:
-        ranks, device = stack.enter_context(open_ranks(config.device))
-        stop = stack.enter_context(stop_asked())
-        find_start(folder, config, resume=resume)  # before all that takes time
-        training = prepare(config, folder, ranks, device)
-        state, steps, source = training.state, training.steps, training.source
-        ranks.on_first(lambda: stack.enter_context(one_run_at_a_time(folder)))
-        start = ranks.objects(find_start(folder, config, resume=resume))[0]
-        if start.finished:
-            log.info("%s: this run is finished", folder)
-            ranks.on_first(lambda: finish(folder))
-            return _finished(folder, training)
-        if start.state is not None:
-            state.load(start.state, ranks, any_ranks=not config.stream)
-            log.info("resumed at step %s of %s", f"{state.step:,}", f"{steps:,}")
-        if config.validation is not None:
-            evaluate_every = config.validate_every or source.steps_per_epoch
-            size = image_size(training.clip.model)
-            evaluate = ranks.on_first(lambda: Validation(training.clip, config, size))
-        ranks.on_first(lambda: begin(folder, config, start))
-        metrics = _open_metrics(stack, config, training, ranks, watch, resumes=start.resumes)
-        evaluation = Evaluation(evaluate, evaluate_every, training, config, ranks, metrics)
-        health = Health(ranks, norms=not training.fp16)
-        keeper = _Keeper(training, evaluation, ranks, health, stop, config, saved=start.state)
-        first = state.step
-
-        training.clip.model.train()
-        batches = source.batches(state.step, steps, pin_memory=device.type == "cuda")
-        for batch, waited in _timed(batches):
-            step = state.step
-            # What takes long may be killed: nothing is lost then.
-            rows = keeper.agree(batch, save=evaluation.due(step) and step > first)
-            if evaluation.due(step):
-                keeper.check()
-                if evaluation.score():
-                    break
-
-            started = time.perf_counter()
-            rate = learning_rate(step, steps, config)
-            if sum(rows):  # else every picture was bad
-                losses, features = training.gradients(batch, rows, training.scaler.scale)
-                norm = _update(training, rate, config.grad_clip_norm)
-                health.note(step, batch.keys, features, losses["loss"], norm)
-                times = {"waited": waited, "took": time.perf_counter() - started}
-                metrics.add(losses, features, tokens=_tokens(batch), grad_norm=norm, **times)
-            state.step += 1
-            if state.step % config.log_every == 0 or state.step == steps:
-                metrics.log(state.step, step // source.steps_per_epoch, rate)
-
-        keeper.check()
-        training.bad_images.check_some_good()
-        if state.step == steps:
-            evaluation.score()
-        ranks.on_first(partial(_close, evaluation, folder))
-        return _finished(folder, training)
+    with open_run(
+        config, resume=resume, evaluate=evaluate, evaluate_every=evaluate_every, watch=watch
+    ) as run:
+        if run.finished:
+            log.info("%s: this run is already finished", run.folder)
+            return finish(run)
+        run.clip.model.train()
+        for batch, waited in timed_batches(run):
+            # A rank that leaves alone makes the others wait for ever: all decide together.
+            agreed = agree(run, batch)
+            if agreed.failed or agreed.save or agreed.score:
+                # Before a save or a score, since neither a state nor the best weights may be NaN.
+                fail_if_not_finite(run)
+            if agreed.save:
+                # Before the score, which takes long: a kill during it would lose the steps.
+                save(run)
+            if agreed.signal:
+                # After the save, so that no step is lost.
+                raise StoppedError(agreed.signal)
+            # After the save: this batch is not yet done, and a resume will count it again.
+            count_bad_images(run, batch, agreed)
+            if agreed.score and score(run):
+                break
+            step(run, batch, waited, agreed)
+            log_metrics(run)
+        # Numbers are read a step late: those of the last step are still unread.
+        fail_if_not_finite(run)
+        run.bad_images.check_some_good()
+        if run.state.step == run.steps:
+            score(run)
+        return finish(run)
 
 
-def _close(evaluation: Evaluation, folder: Path) -> None:
-    evaluation.save()
-    finish(folder)
+@dataclass(frozen=True)
+class Agreement:
+    """What all ranks agree on before a step.
+
+    Attributes:
+        rows: the number of rows of every rank.
+        bad: whether a rank has bad images.
+        failed: whether a rank has read a loss or a gradient that is not finite.
+        signal: the number of the signal that a rank received; 0 without one.
+        score: whether to score the model before the step.
+        save: whether to save the state before the step.
+    """
+
+    rows: list[int]
+    bad: bool
+    failed: bool
+    signal: int
+    score: bool
+    save: bool
 
 
-def _open_metrics(
-    stack: ExitStack,
-    config: Config,
-    training: Training,
-    ranks: Ranks,
-    watch: Watch | None,
-    *,
-    resumes: bool,
-) -> Metrics:
-    """The run's metrics, which go to its trackers and to `watch` too."""
-    folder = config.out / config.name
-    resumed_at = training.state.step if resumes else None
-    readers: list[Callable[[Record], object]] = []
-    if watch is not None:
-        readers.append(lambda record: watch(record, training.steps))
-    try:
-        opened = open_trackers(config, folder, resumed_at)
-        track = ranks.on_first(lambda: stack.enter_context(opened))
-    except FsckitError:
-        if not resumes:  # the folder of a run that never began would be in the way of the next
-            ranks.on_first(lambda: shutil.rmtree(folder))
-        raise
-    if track is not None:
-        readers.append(track)
-    return Metrics(
-        folder / METRICS,
-        config.styles,
-        lambda record: [read(record) for read in readers],
-        reduce=ranks.sum,
-        reduce_max=ranks.max,
-        writes=ranks.first,
-        resumed_at=resumed_at,
+def agree(run: Run, batch: Batch) -> Agreement:
+    """Decide with all ranks what happens before the next step: its one collective call.
+
+    The numbers travel between CPUs, so no rank waits for its device. A loss that is not finite is
+    therefore noticed a step late.
+    """
+    done = run.state.step
+    due = run.timer.due(done)
+    mine = [len(batch), len(batch.bad), run.health.failed, run.stop.number, due]
+    table = run.ranks.numbers([int(number) for number in mine])  # [ranks, 5]
+    rows, bad, failed, signals, saves = table.unbind(1)
+    signal = int(signals.max())
+    score = run.score_every > 0 and done % run.score_every == 0
+    return Agreement(
+        rows=rows.tolist(),
+        bad=bool(bad.any()),
+        failed=bool(failed.any()),
+        signal=signal,
+        score=score,
+        # Clocks differ: the first rank's decides. At the first step there is nothing new to save.
+        save=bool(saves[0]) or signal > 0 or (score and done > run.first_step),
     )
 
 
-class _Keeper:
-    """Before every step: what all ranks have to agree on before one of them goes on or leaves."""
-
-    def __init__(
-        self,
-        training: Training,
-        evaluation: Evaluation,
-        ranks: Ranks,
-        health: Health,
-        stop: Stop,
-        config: Config,
-        saved: Path | None,
-    ) -> None:
-        self._training = training
-        self._evaluation = evaluation
-        self._folder = config.out / config.name
-        self._ranks = ranks
-        self._health = health
-        self._stop = stop
-        self._clock = Clock(config.checkpoint_every, config.checkpoint_minutes)
-        self._saved = saved
-
-    def agree(self, batch: Batch, *, save: bool) -> list[int]:
-        """Save if it is time, leave if a signal came; returns how many rows every rank has.
-
-        Args:
-            batch: this rank's part of the next step.
-            save: whether it is time anyway.
-
-        Raises:
-            FsckitError: a loss is not finite, too many pictures are bad.
-            StoppedError: a signal came; the state is saved.
-        """
-        due = save or self._clock.due(self._training.state.step)
-        mine = [len(batch), len(batch.bad), self._stop.number, due, self._health.broken]
-        told = self._ranks.numbers([int(number) for number in mine])  # [ranks, 5]
-        if told[:, 4].any():
-            self.check()
-        number = int(told[:, 2].max())
-        if number or told[0, 3]:  # the first rank's clock is the run's
-            self.check()
-            self._saved = self._training.state.save(self._folder, self._ranks)
-            self._ranks.on_first(self._evaluation.forget)
-            self._clock.restart()
-        if number:
-            raise StoppedError(number)
-        bad = batch.bad
-        if told[:, 1].any():
-            bad = [image for part in self._ranks.objects(batch.bad) for image in part]
-        rows: list[int] = told[:, 0].tolist()
-        self._training.bad_images.count(bad, sum(rows) + len(bad))
-        return rows
-
-    def check(self) -> None:
-        """Raises FsckitError on all ranks, where the last step's numbers are not finite."""
-        saved = self._saved
-        where = f"the last good state is {saved}" if saved else "no state had been saved yet"
-        self._health.check(where)
+def fail_if_not_finite(run: Run) -> None:
+    """Raise FsckitError on all ranks if the loss or gradient of a step is not finite on one."""
+    saved = run.state.saved
+    run.health.check(f"the last good state is {saved}" if saved else "no state is saved yet")
 
 
-def _update(training: Training, rate: float, max_norm: float | None) -> Tensor:
-    """One step of the optimizer, at this learning rate; the logit scale is kept in its range.
+def save(run: Run) -> None:
+    """Save the state, from which `resume` continues."""
+    run.state.save(run.folder, run.ranks)
+    run.ranks.on_first(run.early_stopping.remove_older_weights)
+    run.timer.restart()
 
-    Returns the norm of the gradient before it was clipped; the gradient is cleared.
+
+def count_bad_images(run: Run, batch: Batch, agreed: Agreement) -> None:
+    """Count the bad images of all ranks; raises FsckitError on all of them above the limit."""
+    bad = batch.bad
+    if agreed.bad:  # rare, since gathering objects is slow
+        bad = [image for images in run.ranks.objects(batch.bad) for image in images]
+    run.bad_images.count(bad, sum(agreed.rows) + len(bad))
+
+
+def score(run: Run) -> bool:
+    """Score the model on the first rank; returns whether its scores end the run, on all ranks."""
+    return run.ranks.from_first(lambda: _score(run))
+
+
+def _score(run: Run) -> bool:
+    if run.evaluate is None:
+        return False
+    done, model = run.state.step, run.clip.model
+    model.eval()
+    with torch.no_grad():
+        scores = run.evaluate(model, done)
+    model.train()
+    run.metrics.scores(done, scores)
+    if run.config.patience is None:
+        return False
+    if run.early_stopping.add(done, scores["score"]):
+        _save_weights(run, run.early_stopping.best_weights)
+    return run.early_stopping.stops
+
+
+def step(run: Run, batch: Batch, waited: float, agreed: Agreement) -> None:
+    """Take a step on this rank's part of a batch, for which it `waited` so many seconds."""
+    started = time.perf_counter()
+    if sum(agreed.rows):  # else every image of the batch was bad
+        losses, features = run.gradients(batch, agreed.rows, run.scaler.scale)
+        norm = _update(run, learning_rate(run.state.step, run.steps, run.config))
+        run.health.add(run.state.step, batch.keys, features, losses["loss"], norm)
+        run.metrics.add(
+            losses,
+            features,
+            tokens=int((batch.tokens != 0).sum() + (batch.negative_tokens != 0).sum()),
+            waited=waited,
+            took=time.perf_counter() - started,
+            grad_norm=norm,
+        )
+    run.state.step += 1
+
+
+def _update(run: Run, rate: float) -> Tensor:
+    """Take the optimizer's step at a learning rate, and clear the gradient.
+
+    Returns the norm of the gradient before it was clipped.
     """
-    optimizer, scaler = training.optimizer, training.scaler
+    optimizer, scaler, max_norm = run.optimizer, run.scaler, run.config.grad_clip_norm
     scaler.unscale_(optimizer)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
@@ -268,27 +232,62 @@ def _update(training: Training, rate: float, max_norm: float | None) -> Tensor:
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    logit_scale = training.clip.model.logit_scale
-    if logit_scale.requires_grad:  # LoRA's is frozen, and its base is not to change
+    logit_scale = run.clip.model.logit_scale
+    if logit_scale.requires_grad:  # with LoRA it is frozen, and the base must stay as it is
         with torch.no_grad():
             logit_scale.clamp_(0, MAX_LOGIT_SCALE)
     return norm
 
 
-def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
-    """Each batch with the seconds that were spent waiting for it."""
+def log_metrics(run: Run) -> None:
+    """Write a line of metrics if one is due."""
+    done = run.state.step
+    if done % run.config.log_every == 0 or done == run.steps:
+        rate = learning_rate(done - 1, run.steps, run.config)
+        run.metrics.log(done, (done - 1) // run.source.steps_per_epoch, rate)
+
+
+def finish(run: Run) -> TrainResult:
+    """Write the checkpoint, unless an earlier process did, and remove the saved state."""
+    run.ranks.on_first(lambda: _finish(run))
+    checkpoint = run.folder / CHECKPOINT / weights_name(run.clip)
+    return TrainResult(
+        folder=run.folder,
+        checkpoint=checkpoint,
+        loading_line=loading_line(run.clip, checkpoint),
+        steps=run.steps,
+        bad_images=dict(run.bad_images.reasons),
+    )
+
+
+def _finish(run: Run) -> None:
+    best = run.early_stopping.best_weights
+    if not run.finished:
+        if run.config.patience is not None and best.exists():
+            best.rename(run.folder / CHECKPOINT)
+        else:
+            _save_weights(run, run.folder / CHECKPOINT)
+    # Only now: until the checkpoint has its name, a killed run still needs its state.
+    clean_up(run.folder)
+
+
+def _save_weights(run: Run, folder: Path) -> None:
+    if folder.exists():  # a resumed run scores a step for the second time
+        shutil.rmtree(folder)
+    save_checkpoint(
+        folder,
+        run.clip,
+        base_digest=run.base_digest,
+        pretrained=run.config.pretrained,
+        seed=run.config.seed,
+    )
+
+
+def timed_batches(run: Run) -> Iterator[tuple[Batch, float]]:
+    """This rank's remaining batches, each with the seconds of waiting for it."""
+    pin_memory = run.device.type == "cuda"
+    batches = run.source.batches(run.state.step, run.steps, pin_memory)
     started = time.perf_counter()
     for batch in batches:
         yield batch, time.perf_counter() - started
         started = time.perf_counter()
-
-
-def _tokens(batch: Batch) -> int:
-    """How many tokens the batch's texts have."""
-    return int((batch.tokens != 0).sum() + (batch.negative_tokens != 0).sum())
-
-
-def _finished(folder: Path, training: Training) -> Run:
-    weights = folder / CHECKPOINT / weights_name(training.clip)
-    line = loading_line(training.clip, weights)
-    return Run(folder, weights, line, training.steps, dict(training.bad_images.reasons))

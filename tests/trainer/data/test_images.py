@@ -1,4 +1,4 @@
-"""Decoding and cropping one picture."""
+"""Decoding and cropping one image."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def encoded(mode: str, form: str, size: tuple[int, int] = (20, 10)) -> bytes:
         ("RGB", "WEBP"),
     ],
 )
-def test_formats(mode: str, form: str) -> None:
+def test_decodes_every_format(mode: str, form: str) -> None:
     image = decode(bytearray(encoded(mode, form)))
     assert image.dtype == torch.uint8 and image.shape == (3, 10, 20)
 
 
-def test_sixteen_bits() -> None:
+def test_decodes_16_bit_grey() -> None:
     buffer = io.BytesIO()
     Image.fromarray(np.full((10, 20), 0x8000, np.uint16)).save(buffer, "PNG")
     image = decode(bytearray(buffer.getvalue()))
@@ -64,19 +64,19 @@ def test_sixteen_bits() -> None:
     assert set(image.unique().tolist()) <= {127, 128}
 
 
-def test_palette_with_transparency() -> None:
-    """The colours under the transparency are kept, as with RGBA."""
-    picture = Image.open(io.BytesIO(encoded("RGB", "PNG"))).quantize(8)
+def test_keeps_the_colours_under_transparency() -> None:
+    """Of a palette, as with RGBA."""
+    image = Image.open(io.BytesIO(encoded("RGB", "PNG"))).quantize(8)
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", transparency=bytes(range(8)))
-    expected = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+    image.save(buffer, "PNG", transparency=bytes(range(8)))
+    expected = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
     assert torch.equal(decode(bytearray(buffer.getvalue())), expected)
 
 
 @pytest.mark.parametrize("right_crc", [True, False])
 @pytest.mark.parametrize("mode", ["RGB", "L", "LA"])
-def test_flipped_bytes(mode: str, right_crc: bool) -> None:
-    """Every byte of the compressed pixels in turn: damaged, or a picture; never a crash."""
+def test_survives_flipped_bytes(mode: str, right_crc: bool) -> None:
+    """Each flipped byte of the compressed pixels gives an image or an error, never a crash."""
     png = encoded(mode, "PNG")
     start = png.index(b"IDAT")
     (length,) = struct.unpack(">I", png[start - 4 : start])
@@ -96,7 +96,7 @@ def test_flipped_bytes(mode: str, right_crc: bool) -> None:
 
 
 def huge_png(side: int) -> bytes:
-    """A header of side × side pixels and no picture."""
+    """A header of side × side pixels without image data."""
     header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     crc = struct.pack(">I", zlib.crc32(header))
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + crc + b"\0\0\0\0IDAT"
@@ -114,17 +114,19 @@ def huge_png(side: int) -> bytes:
         (huge_png(60_000), "more than 100 million pixels"),
     ],
 )
-def test_unreadable(data: bytes, reason: str, recwarn: pytest.WarningsRecorder) -> None:
+def test_refuses_unreadable_images(
+    data: bytes, reason: str, recwarn: pytest.WarningsRecorder
+) -> None:
     with pytest.raises(UnreadableImageError, match=reason):
         decode(bytearray(data))
     assert [str(w.message) for w in recwarn.list] == []
 
 
-def test_crops_stay_inside_and_keep_to_the_scale() -> None:
+def test_crops_stay_inside_the_image_and_the_scale() -> None:
     draws = crop_draws(0, 0, range(2000))
     shares = []
-    for of_place in draws:
-        top, left, h, w = crop_box(300, 400, (0.5, 1.0), of_place)
+    for numbers in draws:
+        top, left, h, w = crop_box(300, 400, (0.5, 1.0), numbers)
         assert 0 <= top <= 300 - h and 0 <= left <= 400 - w
         assert 0.74 < w / h < 1.35
         shares.append(h * w / 120_000)
@@ -138,19 +140,19 @@ def test_crops_stay_inside_and_keep_to_the_scale() -> None:
             assert image.shape == (3, 32, 48) and image.dtype == torch.uint8
 
 
-def test_boxes_have_the_distribution_of_torchvision() -> None:
-    """Means and spreads of 4,000 boxes, of scales that often need a second try."""
+def test_crop_boxes_are_distributed_as_torchvision_s() -> None:
+    """Means and spreads of 4,000 boxes, for scales that often need a second try."""
     scale = (0.3, 1.0)
     torch.manual_seed(0)
-    picture = torch.empty(3, 300, 400)
+    image = torch.empty(3, 300, 400)
     get = transforms.RandomResizedCrop.get_params
-    theirs = np.array([get(picture, list(scale), [3 / 4, 4 / 3]) for _ in range(4000)])
+    theirs = np.array([get(image, list(scale), [3 / 4, 4 / 3]) for _ in range(4000)])
     ours = np.array([crop_box(300, 400, scale, d) for d in crop_draws(1, 2, range(4000))])
     assert np.abs(ours.mean(0) - theirs.mean(0)).max() < 4  # pixels; five standard errors
     np.testing.assert_allclose(ours.std(0), theirs.std(0), rtol=0.08)
 
 
-def test_draws_hang_on_seed_epoch_and_place_alone() -> None:
+def test_draws_depend_on_seed_epoch_and_position_alone() -> None:
     whole = crop_draws(3, 1, range(40))
     assert whole.shape[1] >= DRAWS and whole.min() >= 0 and whole.max() < 1
     assert np.array_equal(
@@ -172,7 +174,7 @@ def torchvision_crop(data: bytes, box: tuple[int, int, int, int]) -> torch.Tenso
 
 @pytest.mark.parametrize("size", [(20, 10), (300, 400), (401, 299)])
 @pytest.mark.parametrize(("mode", "form"), [("RGB", "JPEG"), ("L", "JPEG"), ("RGB", "WEBP")])
-def test_uint8_is_torchvision_s_crop(mode: str, form: str, size: tuple[int, int]) -> None:
+def test_crop_uint8_equals_torchvision(mode: str, form: str, size: tuple[int, int]) -> None:
     data = encoded(mode, form, size)
     for draws in crop_draws(1, 0, range(5)):
         box = crop_box(size[1], size[0], (0.5, 1.0), draws)
@@ -184,10 +186,10 @@ def test_uint8_is_torchvision_s_crop(mode: str, form: str, size: tuple[int, int]
 @pytest.mark.parametrize(
     ("mode", "form"), [("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("LA", "PNG")]
 )
-def test_pil_is_open_clip_s_own_transform(
+def test_crop_pil_equals_open_clip(
     mode: str, form: str, size: tuple[int, int], monkeypatch
 ) -> None:
-    """open_clip's training transform, told to crop where we crop."""
+    """open_clip's training transform with our crop boxes."""
     data = encoded(mode, form, size)
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
     theirs = open_clip.image_transform(
@@ -208,8 +210,8 @@ def test_pil_is_open_clip_s_own_transform(
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_jpeg_s_size_by_its_header(progressive: bool) -> None:
-    """The short way finds what PIL finds, past a comment, a profile and a preview inside Exif."""
+def test_reads_a_jpeg_s_size_from_its_header(progressive: bool) -> None:
+    """As PIL does, past a comment, a profile and a preview inside Exif."""
     preview = encoded("RGB", "JPEG", (8, 6))
     exif = Image.Exif()
     exif[0x9286] = preview
@@ -231,13 +233,13 @@ def test_a_jpeg_s_size_by_its_header(progressive: bool) -> None:
 
 
 @pytest.mark.parametrize("cut", range(2, 700, 37))
-def test_every_cut_of_a_jpeg_is_damaged_or_a_picture(cut: int) -> None:
+def test_a_truncated_jpeg_is_an_image_or_an_error(cut: int) -> None:
     data = bytearray(encoded("RGB", "JPEG"))
     try:
         assert decode(data[:cut]).shape == (3, 10, 20)
     except UnreadableImageError as error:
         assert str(error) in ("damaged image", "not an image")
-    odd = data[:2] + b"\xff" + data[2:]  # a fill byte, which the standard allows
+    odd = data[:2] + b"\xff" + data[2:]  # the standard allows fill bytes
     assert _jpeg_pixels(odd) is None and torch.equal(decode(odd), decode(data))
 
 
@@ -250,7 +252,7 @@ def test_every_cut_of_a_jpeg_is_damaged_or_a_picture(cut: int) -> None:
         (huge_png(10_001), "more than 100 million pixels"),
     ],
 )
-def test_crops_of_unreadable_pictures(crop, data: bytes, reason: str, recwarn) -> None:
+def test_crops_refuse_unreadable_images(crop, data: bytes, reason: str, recwarn) -> None:
     with pytest.raises(UnreadableImageError, match=reason):
         crop(bytearray(data), (32, 32), (0.9, 1.0), crop_draws(0, 0, range(1))[0])
     assert not recwarn.list

@@ -1,4 +1,4 @@
-"""What the training loop sees of the data, opened from a run's settings."""
+"""The data source of the training loop, opened from a run's settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def keys(batches: list[Batch]) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_run_s_batches(config: Config, samples, stream: bool) -> None:
+def test_an_epoch_has_every_caption_once(config: Config, samples, stream: bool) -> None:
     config = config.model_copy(update={"batch_size": 5, "stream": stream})
     source = opened(config)
     assert source.captions == 12 and source.steps_per_epoch == 3
@@ -40,32 +40,32 @@ def test_a_run_s_batches(config: Config, samples, stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_context_length(config: Config, stream: bool) -> None:
-    """Start, two words, end; and not beyond the model's own length."""
+def test_truncates_to_the_context_length(config: Config, stream: bool) -> None:
+    """Start, two words, end; a length beyond the model's own is refused."""
     settings = {"context_length": 4, "stream": stream, "styles": ()}
     (batch,) = opened(config.model_copy(update=settings)).batches(0, 1)
     assert batch.tokens.shape[1] == 4 and set(batch.tokens[:, 3].tolist()) == {49407}
-    with pytest.raises(FsckitError, match=r"--context-length 17: model .* has 16 positions"):
+    with pytest.raises(FsckitError, match=r"`context_length` 17 is more than the 16 positions of"):
         opened(config.model_copy(update={"context_length": 17, "stream": stream}))
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_mistakes_about_several_data_sets(config: Config, data: Path, stream: bool) -> None:
+def test_refuses_invalid_data_sets_and_weights(config: Config, data: Path, stream: bool) -> None:
     def refused(sentence: str, **settings) -> None:
         with pytest.raises(FsckitError, match=sentence):
             opened(config.model_copy(update=settings | {"stream": stream}))
 
     one = str(data)
-    refused(r"--data-weights: 2 numbers for 1 data sets; give one each", data_weights=(1, 2))
-    refused(rf"--data {data}: the data set is named twice", data=(one, f"{one}/../data"))
-    refused(r"--data-weights 0\.01: takes none of the 12 captions", data_weights=(0.01,))
+    refused(r"`data_weights` has 2 numbers for 1 data sets; give one each", data_weights=(1, 2))
+    refused(rf"`data` names {data} twice; name it once", data=(one, f"{one}/../data"))
+    refused(r"`data_weights` 0\.01 selects none of the 12 captions", data_weights=(0.01,))
     refused(r"no negatives of style 'svlc' \(there are: colour, shape\)", styles=("svlc",))
     refused(r"nothing: no such folder", data=(one, f"{one}/nothing"))
 
 
 @pytest.mark.parametrize("transform", ["uint8", "pil"])
-def test_transforms(config: Config, transform: str) -> None:
-    """Both crop at the same place: the pictures differ by the decoder and the resize alone."""
+def test_transforms_crop_at_the_same_place(config: Config, transform: str) -> None:
+    """The images differ by the decoder and the resize alone."""
     plain, other = (
         next(opened(config.model_copy(update={"transform": name})).batches(0, 1)).images
         for name in ("uint8", transform)

@@ -1,4 +1,4 @@
-"""Batches from tars that are read from first to last, here and behind a real S3 server."""
+"""Batches streamed from whole tars, on disk and behind a real S3 server."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def by_key(batches: list[Batch]) -> dict[str, tuple[list[int], list[list[int]]]]
 
 
 @pytest.mark.parametrize("tokenizer", ["clip-bpe", None])
-def test_the_same_rows_as_by_offset(tokenizer, make_data, samples, stream) -> None:
-    """Each sample with its own picture, caption and the epoch's negatives."""
+def test_streams_the_rows_of_indexed_batches(tokenizer, make_data, samples, stream) -> None:
+    """Each sample has its own image and caption, and the epoch's negatives."""
     data = make_data(samples, tokenizer=tokenizer)
     settings = {"crop_scale": (1.0, 1.0)}
     ours, indexed = stream(data, **settings), stream(data, stream=False, **settings)
@@ -57,19 +57,21 @@ def test_the_same_rows_as_by_offset(tokenizer, make_data, samples, stream) -> No
         found = list(ours.batches(first, first + 3))
         assert by_key(found) == by_key(list(indexed.batches(first, first + 3)))
         assert len(by_key(found)) == 12
-        place = 0
+        position = 0
         for batch in found:
             for key, image in zip(batch.keys, batch.images, strict=True):
                 (sample,) = [s for s in samples if s.key == key]
-                draws = crop_draws(0, first // 3, range(place, place + 1))[0]
+                draws = crop_draws(0, first // 3, range(position, position + 1))[0]
                 assert torch.equal(image, crop_uint8(sample.image, (32, 32), (1.0, 1.0), draws))
-                place += 1
+                position += 1
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 @pytest.mark.parametrize("workers", [0, 1, 4])
-def test_every_caption_once_an_epoch(ranks: int, workers: int, data, samples, stream) -> None:
-    """Three shards, for up to sixteen workers; all ranks take three steps an epoch."""
+def test_streams_every_caption_once_an_epoch(
+    ranks: int, workers: int, data, samples, stream
+) -> None:
+    """Three shards for up to sixteen workers; all ranks take three steps an epoch."""
     parts = [
         list(stream(None, rank, ranks, workers=workers).batches(0, 6)) for rank in range(ranks)
     ]
@@ -82,16 +84,16 @@ def test_every_caption_once_an_epoch(ranks: int, workers: int, data, samples, st
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_from_the_middle_of_an_epoch(workers: int, data, stream) -> None:
-    """What is left comes as it would have come; tars that are done with are not opened again."""
+def test_resumes_in_the_middle_of_an_epoch(workers: int, data, stream) -> None:
+    """The remaining batches equal those of an undisturbed run."""
     whole = list(stream(workers=workers, batch_size=2).batches(0, 14))
     rest = list(stream(workers=workers, batch_size=2).batches(9, 14))
     for one, other in zip(rest, whole[9:], strict=True):
         assert_same(one, other)
 
 
-def test_tars_that_are_done_with(data, samples, stream, monkeypatch) -> None:
-    monkeypatch.setattr("fsctrain.data.pieces.POOL", 2)
+def test_a_resume_does_not_open_tars_it_no_longer_needs(data, samples, stream, monkeypatch) -> None:
+    monkeypatch.setattr("fsctrain.data.stream_order.SHUFFLE_BUFFER", 2)
     source = stream(batch_size=1)
     last = next(source.batches(11, 12)).keys
     for number in range(3):
@@ -100,8 +102,8 @@ def test_tars_that_are_done_with(data, samples, stream, monkeypatch) -> None:
     assert next(source.batches(11, 12)).keys == last
 
 
-def test_bad_pictures_are_replaced(make_data, samples, stream) -> None:
-    """By a row that is a batch further on; the last ones are left out."""
+def test_replaces_bad_images_by_later_rows(make_data, samples, stream) -> None:
+    """By the row one batch further on; the last rows are left out."""
     order = [key for b in stream(make_data(samples)).batches(0, 3) for key in b.keys]
     broken = {order[1], order[10]}
     for sample in samples:
@@ -116,12 +118,14 @@ def test_bad_pictures_are_replaced(make_data, samples, stream) -> None:
     assert [len(batch) for batch in found] == [5, 5, 1]
 
 
-def test_a_tar_that_is_not_its_table_s(data, samples, tar_again, stream) -> None:
+def test_refuses_a_tar_that_differs_from_its_table(data, samples, tar_again, stream) -> None:
     source = stream()
     part = samples[5:10]
     part[2].key = "zz"
     tar_again(data / "shards" / "00001.tar", part)
-    with pytest.raises(FsckitError, match=r"00001.tar: has no picture of sample '\d\d', which its"):
+    with pytest.raises(
+        FsckitError, match=r"00001.tar: the image of sample '\d\d' is missing, but its"
+    ):
         list(source.batches(0, 3))
     tar_again(data / "shards" / "00001.tar", part[:2])
     with pytest.raises(FsckitError, match=r"00001.parquet: made from a 00001.tar of .* changed"):
@@ -129,7 +133,7 @@ def test_a_tar_that_is_not_its_table_s(data, samples, tar_again, stream) -> None
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_caption_that_changed_in_its_place(workers: int, data, samples, stream) -> None:
+def test_refuses_a_caption_that_changed_in_place(workers: int, data, samples, stream) -> None:
     tar = data / "shards" / "00001.tar"
     old = samples[7].captions[0].encode()
     assert tar.read_bytes().count(old) == 1
@@ -141,18 +145,18 @@ def test_a_caption_that_changed_in_its_place(workers: int, data, samples, stream
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_damaged_tar(workers: int, data, stream) -> None:
+def test_refuses_a_damaged_tar(workers: int, data, stream) -> None:
     tar = data / "shards" / "00001.tar"
     tar.write_bytes(b"x" * tar.stat().st_size)
     with pytest.raises(
-        FsckitError, match=r"00001.tar: the tar is damaged; fetch or pack it again"
+        FsckitError, match=r"00001.tar: the tar is damaged; download or pack it again"
     ) as error:
         list(stream(workers=workers).batches(0, 3))
     assert "\n" not in str(error.value)
 
 
-def test_columns_that_are_not_the_contract_s(data, stream) -> None:
-    """Found before the first step, and said in full."""
+def test_refuses_columns_that_violate_the_contract(data, stream) -> None:
+    """Before the first step, with the column and its type."""
     path = samples_path(data, "00001")
     table = pq.read_table(path)
     offsets = table["image_offset"].cast("int32")
@@ -169,8 +173,10 @@ def test_columns_that_are_not_the_contract_s(data, stream) -> None:
 
 @pytest.mark.parametrize("way", [True, False])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_object_store(way: bool, workers: int, data: Path, stream, monkeypatch) -> None:
-    """Streamed or by ranges, with workers that are forked: as from the disk."""
+def test_reads_from_an_object_store(
+    way: bool, workers: int, data: Path, stream, monkeypatch
+) -> None:
+    """Streamed or by ranges, with forked workers: the batches equal those from disk."""
     local = list(stream(workers=workers, stream=way).batches(0, 3))
     with s3_server() as server:
         for name, value in server.environment.items():
@@ -181,18 +187,18 @@ def test_an_object_store(way: bool, workers: int, data: Path, stream, monkeypatc
             client.upload_file(str(path), "bucket", f"data/{path.relative_to(data)}")
         source = stream("s3://bucket/data", workers=workers, stream=way)
         before = server.count("GET", ".tar")
-        assert (before == 0) == way  # a stream's tars are not read before the first step
+        assert (before == 0) == way  # a stream reads no tar before the first step
         for one, other in zip(source.batches(0, 3), local, strict=True):
             assert_same(one, other)
         if way and workers == 0:
-            assert server.count("GET", ".tar") == 3  # of some kB each: one request
+            assert server.count("GET", ".tar") == 3  # some kB each: one request
         client.delete_object(Bucket="bucket", Key="data/shards/00001.tar")
         if way:
             with pytest.raises(FsckitError, match=r"00001.tar: .*"):
                 list(source.batches(0, 3))
 
 
-def test_memory(data: Path, stream) -> None:
+def test_reads_from_memory(data: Path, stream) -> None:
     target = data_path("memory://stream/data")
     for path in data.rglob("*.*"):
         copy = target / str(path.relative_to(data))

@@ -1,12 +1,12 @@
-"""Tars joined with negatives: one batch a step, a function of the seed and the step alone."""
+"""Tars joined with negatives: one batch a step, which depends on the seed and the step alone."""
 
 from fsctrain.data.bad_images import BadImage, BadImages
 from fsctrain.data.batch import Batch
-from fsctrain.data.loader import Batches, load_batches
+from fsctrain.data.batches import Batches
 from fsctrain.data.order import Order
 from fsctrain.data.source import Source, open_source
-from fsctrain.data.tables import TrainingData, read_data
 from fsctrain.data.texts import Texts
+from fsctrain.data.training_data import TrainingData, read_data
 
 __all__ = [
     "BadImage",
@@ -17,7 +17,6 @@ __all__ = [
     "Source",
     "Texts",
     "TrainingData",
-    "load_batches",
     "open_source",
     "read_data",
 ]

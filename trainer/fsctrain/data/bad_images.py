@@ -1,4 +1,4 @@
-"""Pictures that could not be used: named in a file, counted by reason, tolerated up to a limit."""
+"""Images that could not be used: listed in a file, counted by reason, tolerated up to a limit."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fscdata.base.errors import FsckitError
 from fscdata.base.files import write_text
 from fscdata.base.paths import access
 
-FEW = 10
+ALWAYS_TOLERATED = 10  # distinct images; a share of the first few rows says little
 
 
 @dataclass(frozen=True)
 class BadImage:
-    """A sample whose picture was not used, and why."""
+    """A sample whose image was not used, and why."""
 
     key: str
     tar: str
@@ -26,14 +26,14 @@ class BadImage:
 
 
 class BadImages:
-    """The bad pictures of a run, each written once to a JSON-lines file.
+    """The bad images of a run, each written once to a JSON-lines file.
 
-    A run goes on with few of them. It stops when their rows are more than the share `limit` of the
-    rows read so far; where `limit` is above 0, only when more than 10 pictures are bad.
+    The run stops when their rows exceed the share `limit` of the rows read so far. With a `limit`
+    above 0, up to ten bad images are always tolerated.
     """
 
     def __init__(self, path: Path, limit: float, *, writes: bool = True) -> None:
-        """`writes`: whether this rank writes the file; all ranks are told the same pictures."""
+        """`writes`: whether this rank writes the file; all ranks count the same images."""
         self.path = path
         self.limit = limit
         self.reasons: Counter[str] = Counter()
@@ -43,10 +43,10 @@ class BadImages:
         self._rows = 0
 
     def count(self, bad: Iterable[BadImage], rows: int) -> None:
-        """Count the bad pictures of a step that read `rows` rows, bad ones included.
+        """Count the bad images of a step that read `rows` rows, including the bad ones.
 
         Raises:
-            FsckitError: there are too many.
+            FsckitError: the bad images exceed the limit.
         """
         self._rows += rows
         for image in bad:
@@ -58,25 +58,25 @@ class BadImages:
             if self._writes:
                 with access(self.path, "written"), self.path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(asdict(image)) + "\n")
-        enough = not self.limit or len(self._keys) > FEW
-        if enough and self._bad_rows > self.limit * self._rows:
+        judged = not self.limit or len(self._keys) > ALWAYS_TOLERATED
+        if judged and self._bad_rows > self.limit * self._rows:
             raise FsckitError(
-                f"{self.path}: {self._bad_rows} of the first {self._rows} rows have a picture "
-                f"that cannot be used ({self.summary()}), more than {self.limit:g} of them; "
-                f"mend or leave out the samples named there, or raise --max-bad"
+                f"{self.path}: {self._bad_rows} of the first {self._rows} rows have an unusable "
+                f"image ({self.summary()}), more than the share of {self.limit:g} allowed; repair "
+                f"or remove the samples listed there, or raise `max_bad`"
             )
 
     def check_some_good(self) -> None:
-        """Raises FsckitError where no picture of a whole run could be used."""
+        """Raises FsckitError if the whole run read no usable image."""
         if self._bad_rows == self._rows:
-            raise FsckitError(f"{self.path}: no picture could be used ({self.summary()})")
+            raise FsckitError(f"{self.path}: no image could be used ({self.summary()})")
 
     def summary(self) -> str:
-        """The counts in words, the most frequent reason first; empty if there are none."""
+        """The counts by reason, the most frequent first; empty without bad images."""
         return ", ".join(f"{reason}: {count}" for reason, count in self.reasons.most_common())
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run has to know, as JSON."""
+        """The counts, as JSON values."""
         return {
             "reasons": dict(self.reasons),
             "keys": sorted(self._keys),
@@ -92,12 +92,12 @@ class BadImages:
             self._cut()
 
     def _cut(self) -> None:
-        """Leave the lines of the pictures that are counted; a killed run may have named more."""
+        """Keep the counted images' lines; a killed run may have added more after its last state."""
         kept = []
         for line in self.path.read_text(encoding="utf-8").splitlines():
             try:
                 if json.loads(line)["key"] in self._keys:
                     kept.append(line + "\n")
             except (ValueError, KeyError, TypeError):
-                continue  # the half line of a killed run
+                continue  # a killed run can leave half a line
         write_text(self.path, "".join(kept))

@@ -1,4 +1,4 @@
-"""A batch, and how rows with their pictures become one."""
+"""A batch, and how it is made of rows and their images."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from torch import Tensor
 
 from fsctrain.data.bad_images import BadImage
 from fsctrain.data.images import Buffer, Draws, UnreadableImageError
-from fsctrain.data.tables import TrainingData
+from fsctrain.data.training_data import TrainingData
 
-TRIES = 10
+MAX_REPLACEMENTS = 10  # tries for one bad image; guards against reading a broken tar to its end
 
 
 @dataclass(frozen=True)
 class Batch:
     """B rows and their negatives of N styles; texts are padded with 0 to the longest, L >= 2.
 
-    B is less than what was wanted where no replacement of a bad picture was found.
+    B is smaller than requested if bad images could not be replaced.
 
     Attributes:
-        images: uint8 [B, 3, H, W], the channels last in memory.
+        images: uint8 [B, 3, H, W], channels last in memory.
         tokens: int64 [B, L].
-        negative_tokens: int64 [B, N, L], all 0 where there is no negative.
-        negative_mask: bool [B, N], whether there is one that differs from the caption.
+        negative_tokens: int64 [B, N, L], all 0 for a missing negative.
+        negative_mask: bool [B, N], true for a negative that differs from its caption.
         keys: the samples' keys.
-        bad: the pictures that could not be used, each with its reason.
+        bad: the images that could not be used, each with its reason.
     """
 
     images: Tensor
@@ -44,7 +44,7 @@ class Batch:
         return len(self.keys)
 
     def pin_memory(self) -> Batch:
-        """With pages locked for the copy to a GPU (called by torch's loader)."""
+        """The batch with locked pages, for the copy to a GPU (called by torch's DataLoader)."""
         return self._with(Tensor.pin_memory)
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -60,13 +60,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class Row:
-    """Row `row` of `data`, seen for the time number `turn`, which decides on its negatives; `read`
-    gives its picture's bytes.
+    """A candidate for a position of a batch.
+
+    Attributes:
+        data: the tables that contain it.
+        row: its number in `data`.
+        repeat: earlier passes over its data set, which select its negatives.
+        read: returns the bytes of its image.
     """
 
     data: TrainingData
     row: int
-    turn: int
+    repeat: int
     read: Callable[[], Buffer]
 
 
@@ -77,22 +82,23 @@ def make_batch(
     image_size: tuple[int, int],
     styles: int,
 ) -> Batch:
-    """A batch, its bad pictures replaced.
+    """A batch, its bad images replaced.
 
     Args:
-        draws: numbers for the crop at each place of the batch; as many as rows are wanted.
-        candidates: of place i of the batch its row and then those that may stand in for it; of
-            these at most ten are tried.
-        crop: of a picture's bytes and a place's numbers uint8 [3, H, W], or UnreadableImageError.
+        draws: random numbers for the crop at each position; their number is the batch's size.
+        candidates: returns for position i its row and then the rows that may replace it, of which
+            at most ten are tried.
+        crop: makes uint8 [3, H, W] of an image's bytes and a position's random numbers, or raises
+            UnreadableImageError.
         image_size: H and W.
         styles: N.
     """
-    # The channels last in memory, as the crops have them: copied as they are.
+    # Channels last in memory, like the crops: the copies need no transpose.
     images = torch.empty(len(draws), *image_size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
     good: list[Row] = []
     bad: list[BadImage] = []
     for i, numbers in enumerate(draws):
-        for row in islice(candidates(i), 1 + TRIES):
+        for row in islice(candidates(i), 1 + MAX_REPLACEMENTS):
             try:
                 images[len(good)] = crop(row.read(), numbers)
             except UnreadableImageError as error:
@@ -108,12 +114,12 @@ def make_batch(
 def _texts(rows: list[Row], styles: int) -> tuple[Tensor, Tensor, Tensor]:
     """tokens [B, L], negative_tokens [B, N, L], negative_mask [B, N]."""
     captions = [row.data.caption(row.row) for row in rows]
-    negatives = [text for row in rows for text in row.data.negatives_of(row.row, row.turn)]
+    negatives = [text for row in rows for text in row.data.negatives_of(row.row, row.repeat)]
     length = max((len(text) for text in [*captions, *negatives]), default=2)
     tokens = _pad(captions, length)
     negative_tokens = _pad(negatives, length).view(len(rows), styles, length)
-    # A negative whose tokens are the caption's is none: one cut before its edit, or one that
-    # differs in case alone.
+    # A negative with its caption's tokens would be a false negative: the context ended before its
+    # edit, or it differs in case alone.
     mask = (negative_tokens != tokens[:, None]).any(2) & (negative_tokens != 0).any(2)
     return tokens, negative_tokens * mask[..., None], mask
 
@@ -126,11 +132,11 @@ def _pad(texts: list[NDArray[np.int32]], length: int) -> Tensor:
     return torch.from_numpy(padded)
 
 
-def in_turn(first: int, stride: int, length: int) -> Iterator[int]:
-    """first, first + stride, first + 2·stride, … modulo length, as far as these are new."""
-    place = first
+def strided(first: int, stride: int, length: int) -> Iterator[int]:
+    """first, first + stride, first + 2·stride, … modulo length, until these repeat."""
+    position = first
     while True:
-        yield place
-        place = (place + stride) % length
-        if place == first:
+        yield position
+        position = (position + stride) % length
+        if position == first:
             return

@@ -1,4 +1,9 @@
-"""From a picture's bytes to a cropped picture."""
+"""From an image's bytes to a cropped image.
+
+torchvision decodes JPEG and WebP. PIL decodes PNG, since one damaged byte of a PNG ends the process
+in torchvision 0.29. torchvision also warns that decoding will move to torchcodec; its version is
+pinned, and the warning is silenced around the decoder.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +13,25 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms.functional import InterpolationMode, resized_crop
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 MAX_PIXELS = 100_000_000
 FORMATS = ("JPEG", "PNG", "WEBP")
 RATIO = (3 / 4, 4 / 3)  # of width to height, as torchvision's RandomResizedCrop
 CROP_TRIES = 10
-DRAWS = 2 * CROP_TRIES + 2  # random numbers that a crop may need
+DRAWS = 2 * CROP_TRIES + 2  # random numbers that a crop needs at most
 
-# JPEG markers (ITU T.81, table B.1): frames that are baseline, extended or progressive, and
-# segments that may come before them: tables, restart interval, application data, comments.
+# JPEG markers (ITU T.81, table B.1): baseline, extended and progressive frames, and the segments
+# that may precede them: tables, restart interval, application data, comments.
 _FRAMES = frozenset((0xC0, 0xC1, 0xC2))
 _SEGMENTS = frozenset((0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE))
 _TWO = struct.Struct(">HH")
@@ -40,38 +43,41 @@ Crop: TypeAlias = Callable[[Buffer, tuple[int, int], Scale, Draws], Tensor]
 
 
 class UnreadableImageError(Exception):
-    """A picture that cannot be used; its text is the reason under which it is counted."""
+    """An image cannot be used; the message is the reason under which it is counted."""
 
 
-def crop_draws(seed: int, epoch: int, places: range) -> Draws:
-    """Numbers of [0, 1) for the crops at these places of an epoch's order, [len(places), DRAWS].
+def crop_draws(seed: int, epoch: int, positions: range) -> Draws:
+    """Random numbers in [0, 1) for the crops at these positions of an epoch's order.
 
-    Those of a place hang on the seed, the epoch and the place alone: Philox counts, so that a
+    They depend on the seed, the epoch and the position alone. Philox is counter-based, so that a
     batch's numbers are drawn at once, wherever it begins.
+
+    Returns:
+        [len(positions), at least DRAWS].
     """
-    blocks = -(-DRAWS // 4)  # of four numbers: the step of Philox's counter
-    bits = np.random.Philox(np.random.SeedSequence([seed, epoch])).advance(places.start * blocks)
-    return np.random.Generator(bits).random((len(places), 4 * blocks))
+    blocks = -(-DRAWS // 4)  # Philox's counter advances by blocks of four numbers
+    bits = np.random.Philox(np.random.SeedSequence([seed, epoch])).advance(positions.start * blocks)
+    return np.random.Generator(bits).random((len(positions), 4 * blocks))
 
 
 def crop_uint8(data: Buffer, size: tuple[int, int], scale: Scale, draws: Draws) -> Tensor:
-    """A random crop of a picture, resized (bicubic, antialiased) to uint8 [3, *size].
+    """A random crop of an image, resized (bicubic, antialiased) to uint8 [3, *size].
 
     Its pixels lie as [*size, 3] in memory.
 
     Raises:
-        UnreadableImageError: not a picture, a damaged one, or one too large to decode.
+        UnreadableImageError: not an image, a damaged one, or one too large to decode.
     """
     image = decode(data)
     top, left, h, w = crop_box(image.shape[1], image.shape[2], scale, draws)
-    # The pixels lie as [H, W, 3], and so they stay: to turn them would take as long as the resize.
+    # The decoder's pixels lie as [H, W, 3] and stay so: a transpose takes as long as the resize.
     part = image.permute(1, 2, 0)[None, top : top + h, left : left + w].contiguous()
     return F.interpolate(part.permute(0, 3, 1, 2), size, mode="bicubic", antialias=True)[0]
 
 
 def crop_pil(data: Buffer, size: tuple[int, int], scale: Scale, draws: Draws) -> Tensor:
-    """As `crop_uint8`, with the pixels of open_clip's own training transform: decoded, cropped,
-    resized (bicubic) and made RGB by PIL, in this order.
+    """As `crop_uint8`, with the pixels of open_clip's training transform: PIL decodes, crops,
+    resizes (bicubic) and converts to RGB, in this order.
     """
     with _no_warnings():
         image = _open(data)
@@ -79,7 +85,7 @@ def crop_pil(data: Buffer, size: tuple[int, int], scale: Scale, draws: Draws) ->
         try:
             cropped = resized_crop(image, *box, list(size), InterpolationMode.BICUBIC)
             pixels = np.array(cropped.convert("RGB"))
-        except Exception:  # a stranger's file; PIL raises errors of many kinds
+        except Exception:  # an untrusted file; PIL raises many kinds of errors
             raise UnreadableImageError("damaged image") from None
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
@@ -88,10 +94,10 @@ CROPS: dict[str, Crop] = {"uint8": crop_uint8, "pil": crop_pil}
 
 
 def decode(data: Buffer) -> Tensor:
-    """A JPEG, PNG or WebP picture as uint8 [3, H, W].
+    """A JPEG, PNG or WebP image as uint8 [3, H, W].
 
     Raises:
-        UnreadableImageError: not a picture, a damaged one, or one too large to decode.
+        UnreadableImageError: not an image, a damaged one, or one too large to decode.
     """
     with _no_warnings():
         pixels = _jpeg_pixels(data)
@@ -103,16 +109,16 @@ def decode(data: Buffer) -> Tensor:
             if pixels is None and image.format == "PNG":
                 return _pixels(image)
             encoded = torch.frombuffer(data, dtype=torch.uint8)
-            picture: Tensor = decode_image(encoded, mode=ImageReadMode.RGB)
+            decoded: Tensor = decode_image(encoded, mode=ImageReadMode.RGB)
         except Exception:  # as in crop_pil
             raise UnreadableImageError("damaged image") from None
-    return picture
+    return decoded
 
 
 @contextmanager
 def _no_warnings() -> Iterator[None]:
-    """PIL warns of sizes below our limit, torchvision that torchcodec will replace it, and torch
-    that nobody should write to bytes.
+    """Silence PIL's warning about sizes below our limit, torchvision's about torchcodec and torch's
+    about read-only bytes.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -120,8 +126,9 @@ def _no_warnings() -> Iterator[None]:
 
 
 def _jpeg_pixels(data: Buffer) -> int | None:
-    """Height · width of a JPEG by its frame header, found as libjpeg finds it; None where the way
-    to it is not a plain one, and of what is no JPEG. PIL takes ten times as long.
+    """Height · width of a JPEG by its frame header, found as libjpeg finds it.
+
+    None for anything but a JPEG, and for an unusual header. PIL takes ten times as long.
     """
     if bytes(data[:2]) != b"\xff\xd8":
         return None
@@ -143,9 +150,7 @@ def _check_pixels(pixels: int) -> None:
 
 
 def _open(data: Buffer) -> Image.Image:
-    """The picture, of which PIL has read the header alone: it is one, and fits into memory."""
-    from PIL import Image  # noqa: PLC0415  # only here, in the workers
-
+    """An image whose header PIL has read and whose size is within the limit; pixels come later."""
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         pixels = image.height * image.width
@@ -158,18 +163,19 @@ def _open(data: Buffer) -> Image.Image:
 
 
 def _pixels(image: Image.Image) -> Tensor:
-    """uint8 [3, H, W], decoded by PIL: torchvision 0.29 dies of a PNG with one wrong byte."""
-    if image.mode.startswith("I"):  # grey of 16 bits, which PIL would clip to 8
+    """uint8 [3, H, W], decoded by PIL."""
+    if image.mode.startswith("I"):  # 16-bit grey, whose values PIL would clip at 255
         grey = torch.from_numpy((np.asarray(image) >> 8).astype(np.uint8))
         return grey.expand(3, -1, -1)
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
 def crop_box(height: int, width: int, scale: Scale, draws: Draws) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a random crop, from DRAWS numbers of [0, 1).
+    """Top, left, height and width of a random crop, from DRAWS numbers in [0, 1).
 
     The distribution of torchvision's RandomResizedCrop ("Inception crop", Szegedy et al., 2015):
-    a share of the area from `scale`, a ratio of 3/4 to 4/3, ten tries, then the middle.
+    a share of the area from `scale` and a ratio of 3/4 to 4/3; after ten tries that do not fit into
+    the image, its centre.
     """
     low, high = math.log(RATIO[0]), math.log(RATIO[1])
     u = draws.tolist()

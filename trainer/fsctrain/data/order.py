@@ -1,4 +1,4 @@
-"""Which caption comes when: one global order, a function of the seed and the epoch alone."""
+"""Which caption comes when: one global order, which depends on the seed and the epoch alone."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Order:
-    """The order of a run's rows, and who takes which of them.
+    """The order of a run's rows, and each rank's part of it.
 
     An epoch has round(weight · rows) rows of each data set, taken in turn from the endless chain of
-    that set's own permutations: with weight 1 every caption once, with 0.5 every second epoch, with
-    2 twice an epoch. The rows of several data sets are then shuffled together.
+    that set's own permutations: weight 1 takes every caption once, 0.5 every second epoch, 2 twice
+    an epoch. The rows of several data sets are then shuffled together.
 
-    Global batch s of an epoch has its rows [s·B, (s + 1)·B); an epoch's last one may be smaller.
-    Of a global batch of n rows rank r of W takes the rows [n·r // W, n·(r + 1) // W): all ranks
-    take the same number of steps, and of a batch with fewer rows than ranks some take none.
+    Global batch s of an epoch has the rows [s·B, (s + 1)·B); an epoch's last one may be smaller.
+    Of a global batch of n rows rank r of W takes the rows [n·r // W, n·(r + 1) // W). So the global
+    batches do not depend on W, and all ranks take the same number of steps; if a batch has fewer
+    rows than ranks, some ranks take none.
 
     Attributes:
-        sizes: rows of each data set; they are numbered one data set after the other.
+        sizes: rows of each data set; rows are numbered one data set after the other.
         weights: how often a row of each is seen in an epoch.
-        seed: of the permutations.
+        seed: seed of the permutations.
         batch_size: B, over all ranks.
         rank, ranks: r and W.
     """
@@ -53,8 +54,8 @@ class Order:
     def steps_per_epoch(self) -> int:
         return -(-self.rows_per_epoch // self.batch_size)
 
-    def places(self, step: int) -> tuple[int, range]:
-        """The epoch of a step, and this rank's places in the epoch's order."""
+    def positions(self, step: int) -> tuple[int, range]:
+        """The epoch of a step, and this rank's positions in the epoch's order."""
         epoch, number = divmod(step, self.steps_per_epoch)
         start = number * self.batch_size
         rows = min(self.batch_size, self.rows_per_epoch - start)
@@ -62,8 +63,8 @@ class Order:
         return epoch, range(start + first, start + stop)
 
     def epoch(self, epoch: int) -> tuple[Integers, Integers]:
-        """The epoch's rows, and for each the number of times that its data set was gone through
-        before; it is the epoch's number where the weight is 1.
+        """The epoch's rows and, for each, the number of earlier passes over its data set, which
+        equals the epoch's number if the weight is 1.
         """
         return _epoch(self.sizes, tuple(self.counts), self.seed, epoch)
 
@@ -71,33 +72,34 @@ class Order:
 def check_weights(
     folders: tuple[str, ...], weights: tuple[float, ...], sizes: tuple[int, ...]
 ) -> None:
-    """Raises FsckitError where a data set's weight leaves it without a single row an epoch."""
+    """Raises FsckitError if a data set's weight leaves it without a single row an epoch."""
     for folder, weight, size in zip(folders, weights, sizes, strict=True):
         if round(weight * size) < 1:
             raise FsckitError(
-                f"--data-weights {weight:g}: takes none of the {size:,} captions of {folder} in an "
-                f"epoch; give it more, or leave the data set out"
+                f"`data_weights` {weight:g} selects none of the {size:,} captions of {folder} in "
+                f"an epoch; give a larger weight, or leave the data set out"
             )
 
 
-# A worker asks for one epoch, and at its end for the next.
+# One entry is enough: a worker moves from one epoch to the next.
 @lru_cache(maxsize=1)
 def _epoch(
     sizes: tuple[int, ...], counts: tuple[int, ...], seed: int, epoch: int
 ) -> tuple[Integers, Integers]:
-    rows, passes = [], []
+    rows, repeats = [], []
     first = 0
     for number, (size, count) in enumerate(zip(sizes, counts, strict=True)):
         start = epoch * count
-        for turn in range(start // size, -(-(start + count) // size)):
-            cut = slice(max(start - turn * size, 0), start + count - turn * size)
-            # numpy pads a seed with zeros: the first data set's is [seed, turn].
-            part = np.random.default_rng([seed, turn, number]).permutation(size)[cut]
-            rows.append(part + first)
-            passes.append(np.full(len(part), turn))
+        for repeat in range(start // size, -(-(start + count) // size)):
+            part = slice(max(start - repeat * size, 0), start + count - repeat * size)
+            # numpy pads a seed with zeros: that of the first data set is [seed, repeat].
+            rng = np.random.default_rng([seed, repeat, number])
+            permutation = rng.permutation(size)[part]
+            rows.append(permutation + first)
+            repeats.append(np.full(len(permutation), repeat))
         first += size
-    of_epoch, of_passes = np.concatenate(rows), np.concatenate(passes)
+    all_rows, all_repeats = np.concatenate(rows), np.concatenate(repeats)
     if len(sizes) > 1:
-        mixed = np.random.default_rng([seed, epoch, len(sizes)]).permutation(len(of_epoch))
-        of_epoch, of_passes = of_epoch[mixed], of_passes[mixed]
-    return of_epoch, of_passes
+        shuffle = np.random.default_rng([seed, epoch, len(sizes)]).permutation(len(all_rows))
+        all_rows, all_repeats = all_rows[shuffle], all_repeats[shuffle]
+    return all_rows, all_repeats

@@ -1,4 +1,4 @@
-"""The shards of a data set as their tables' footers tell, for reading them one by one."""
+"""The shards of a data set as their tables' footers describe them, for reading one by one."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ TEXTS = ("json", "txt")
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample as it comes: its picture, and its captions by their indices; None for these where
-    the table took captions from elsewhere.
+    """A sample of a tar: its image, and its captions by index; None if the table's captions came
+    from another source than the tar.
     """
 
     key: str
@@ -41,24 +41,24 @@ class Sample:
 
 @dataclass(frozen=True)
 class Shard:
-    """A tar, known by name alone: a worker opens file systems of its own.
+    """A tar and its tables, by name alone: a worker opens file systems of its own.
 
     Attributes:
         data: its data set.
-        tar: where it lies.
-        rows: its captions.
-        having: for each style the captions that have a negative.
-        made: how each of its tables was made, and from what; the samples table comes first.
+        tar: its path or URL.
+        rows: number of its captions.
+        with_negatives: number of captions with a negative, by style.
+        metadata: the footer of each of its tables, that of the samples table first.
     """
 
     data: str
     tar: str
     rows: int
-    having: dict[str, int]
-    made: list[Metadata]
+    with_negatives: dict[str, int]
+    metadata: list[Metadata]
 
     def tables(self) -> Dataset[DataPath]:
-        """Its tables alone.
+        """Its tables, as a data set of one shard.
 
         Raises:
             FsckitError: as `read_table`.
@@ -68,19 +68,22 @@ class Shard:
             tars=[tar],
             samples=[read_table(samples_path(data, tar.stem))],
             negatives={
-                style: [read_table(negatives_path(data, style, tar.stem))] for style in self.having
+                style: [read_table(negatives_path(data, style, tar.stem))]
+                for style in self.with_negatives
             },
             tokenizer=None,
         )
 
     def samples(self, keys: Container[str]) -> Generator[Sample, None, None]:
-        """Some samples, in the order of the tar, of which no more is read than it takes.
+        """The samples with these keys, in the order of the tar.
+
+        A caller that closes the generator early leaves the rest of the tar unread.
 
         Raises:
             FsckitError: the tar cannot be read, or is damaged.
         """
         tar = data_path(self.tar)
-        source = CaptionSource.inside_tar(self.made[0].provenance.caption_source)
+        source = CaptionSource.inside_tar(self.metadata[0].provenance.caption_source)
         try:
             with (
                 access(tar, "read"),
@@ -93,17 +96,17 @@ class Shard:
                     if images:
                         yield Sample(key, images[0], captions)
         except (tarfile.TarError, EOFError):
-            raise FsckitError(f"{tar}: the tar is damaged; fetch or pack it again") from None
+            raise FsckitError(f"{tar}: the tar is damaged; download or pack it again") from None
 
 
 def _groups(
     tar: tarfile.TarFile, keys: Container[str], texts: tuple[str, ...]
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Keys, and the contents of their pictures and texts by extension."""
+    """Each key with the contents of its images and texts, by extension."""
     group: dict[str, bytes] = {}
     last = ""
     for member in tar:
-        tar.members = []  # type: ignore[attr-defined]  # it keeps all, which nobody needs
+        tar.members = []  # type: ignore[attr-defined]  # else tarfile keeps every header in memory
         key, extension = split_member(member.name)
         if key != last and group:
             yield last, group
@@ -116,34 +119,35 @@ def _groups(
         yield last, group
 
 
-def digest_of(tables: Iterable[Metadata]) -> str:
-    """Of how tables were made, and from what, wherever they lie."""
-    made = [asdict(table) for table in tables]
-    return blake2b(json.dumps(made).encode(), digest_size=16).hexdigest()
+def provenance_digest(tables: Iterable[Metadata]) -> str:
+    """A digest of how tables were made, and from what, independent of their location."""
+    records = [asdict(table) for table in tables]
+    return blake2b(json.dumps(records).encode(), digest_size=16).hexdigest()
 
 
 def open_shards(data: DataPath, styles: tuple[str, ...]) -> tuple[list[Shard], str | None]:
     """The shards of a data set, and the tokenizer of its tables.
 
-    The tables' footers are read and the tars' sizes compared; no tar is read.
+    Reads the tables' footers and compares the tars' sizes with them; no tar is opened.
 
     Raises:
-        FsckitError: as `open_footers`; a tar has another size than its table says; no captions.
+        FsckitError: as `open_footers`; a tar's size differs from its table's record; no captions.
     """
     footers = open_footers(data, list(styles))
     pairs = list(zip(footers.samples.items(), footers.tars, strict=True))
     parallel_map(lambda pair: refuse_changed(*pair[0], pair[1]), pairs)
     shards = []
     for number, ((_, metadata), tar) in enumerate(pairs):
-        having = {}
-        for style in styles:
-            of_style = list(footers.negatives[style].values())[number].shard
-            having[style] = of_style.captions - sum(of_style.without.values())
+        negatives = {style: list(of.values())[number] for style, of in footers.negatives.items()}
+        with_negatives = {
+            style: negatives[style].shard.captions - sum(negatives[style].shard.without.values())
+            for style in styles
+        }
         if metadata.shard.rows:
-            made = [metadata, *(list(of.values())[number] for of in footers.negatives.values())]
-            shards.append(Shard(str(data), str(tar), metadata.shard.rows, having, made))
+            tables = [metadata, *negatives.values()]
+            shards.append(Shard(str(data), str(tar), metadata.shard.rows, with_negatives, tables))
     if not shards:
         raise FsckitError(
-            f"{data}: its samples tables hold no caption; there is nothing to train on"
+            f"{data}: the samples tables contain no captions, so the model cannot be trained on it"
         )
     return shards, next(iter(footers.samples.values())).provenance.tokenizer

@@ -1,4 +1,4 @@
-"""Tars read from first to last, each joined with its own tables: for data that is far away."""
+"""Tars read from first to last, each joined with its own tables: for data in an object store."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from fscdata.contract import caption_hash
 from fsctrain.config import Config
 from fsctrain.data.batch import Batch, Row, make_batch
 from fsctrain.data.images import CROPS, Buffer, Draws, crop_draws
-from fsctrain.data.loader import run_loader
+from fsctrain.data.loader import load
 from fsctrain.data.order import Integers, Order, check_weights
-from fsctrain.data.pieces import Piece, Share, mixed, share
-from fsctrain.data.shards import Sample, Shard, digest_of, open_shards
-from fsctrain.data.tables import check_context, check_folders, join_tables
+from fsctrain.data.shards import Sample, Shard, open_shards, provenance_digest
+from fsctrain.data.stream_order import Assignment, Span, assign, shuffle
 from fsctrain.data.texts import TextReader, text_reader
+from fsctrain.data.training_data import check_context, check_folders, join_tables
 from fsctrain.model import Clip
 
 
 @dataclass(frozen=True)
-class Streamed:
-    """A `Source` that reads whole tars in sequence, and needs no copy of them.
+class StreamedBatches:
+    """A `Source` that reads whole tars in sequence, and needs no local copy of them.
 
-    Which rows come together hangs on the seed, the epoch, the number of ranks and that of workers
-    (`fsctrain.data.pieces`). A run that begins in the middle of an epoch leaves out the tars of
-    which nothing is wanted any more, and of the others decodes only what is wanted.
+    Which rows share a batch depends on the seed, the epoch, and the numbers of ranks and workers
+    (`fsctrain.data.stream_order`). A run that resumes in the middle of an epoch skips the tars that
+    it no longer needs, and decodes only the images that it still needs.
 
-    A bad picture is replaced as in `Batches`, in the worker's own order and only by rows that are
-    still to come.
+    A bad image is replaced as in `Batches`, but in the worker's own order and only by rows that the
+    worker has not yet used.
 
     Attributes:
         sets: the shards of each data set.
         order: sizes, weights, seed, batch size, rank and ranks.
-        texts: of each data set.
-        config: styles, crop scale, transform and workers are used.
-        context_length: tokens that a text is cut to.
+        texts: the text reader of each data set.
+        config: for its styles, crop scale, transform and workers.
+        context_length: maximum tokens per text.
         image_size: H and W.
     """
 
@@ -57,11 +57,6 @@ class Streamed:
     image_size: tuple[int, int]
 
     @property
-    def firsts(self) -> list[int]:
-        """The number of each data set's first shard."""
-        return [0, *np.cumsum([len(shards) for shards in self.sets])[:-1].tolist()]
-
-    @property
     def captions(self) -> int:
         return sum(self.order.sizes)
 
@@ -70,146 +65,156 @@ class Streamed:
         return self.order.steps_per_epoch
 
     def coverage(self) -> dict[str, float]:
-        """The share of captions that have a negative of each style, as the tables' records say."""
+        """The share of captions with at least one negative, by style, from the tables' footers."""
         shards = [shard for shards in self.sets for shard in shards]
         captions = sum(shard.rows for shard in shards)
         return {
-            style: sum(shard.having[style] for shard in shards) / captions
+            style: sum(shard.with_negatives[style] for shard in shards) / captions
             for style in self.config.styles
         }
 
     def digest(self) -> str:
-        return digest_of(table for part in self.sets for shard in part for table in shard.made)
+        return provenance_digest(
+            table for shards in self.sets for shard in shards for table in shard.metadata
+        )
 
     def batches(self, first_step: int, stop_step: int, pin_memory: bool = False) -> Iterator[Batch]:
-        steps = range(first_step, stop_step)
-        return run_loader(_Steps(self, steps), None, self.config.workers, pin_memory)
+        steps = _Steps(self, range(first_step, stop_step))
+        return load(steps, None, workers=self.config.workers, pin_memory=pin_memory)
 
-    def of_lane(self, steps: range, lane: int, lanes: int) -> Iterator[Batch]:
-        """The batches of those steps that leave `lane` modulo `lanes`."""
+    def worker_batches(self, steps: range, worker: int, workers: int) -> Iterator[Batch]:
+        """The batches of those `steps` that equal `worker` modulo `workers`."""
         if not steps:
             return
         rows = [[shard.rows for shard in shards] for shards in self.sets]
         per_epoch = self.steps_per_epoch
         for epoch in range(steps.start // per_epoch, (steps.stop - 1) // per_epoch + 1):
-            yield from self._of_share(share(self.order, rows, epoch, lane, lanes), epoch, steps)
+            assignment = assign(self.order, rows, epoch, worker, workers)
+            yield from self._epoch_batches(assignment, epoch, steps)
 
-    def _of_share(self, share: Share, epoch: int, steps: range) -> Iterator[Batch]:
-        wanted = [i for i, step in enumerate(share.steps) if step in steps]
-        if not wanted:
+    def _epoch_batches(self, assignment: Assignment, epoch: int, steps: range) -> Iterator[Batch]:
+        """An assignment's batches, as far as they belong to `steps`."""
+        remaining = [i for i, step in enumerate(assignment.steps) if step in steps]
+        if not remaining:
             return
         config = self.config
-        order = mixed(share, self.order.seed, epoch)
-        starts = np.cumsum([0, *share.counts]).tolist()
-        reader = _Reader(self, share.pieces, order[starts[wanted[0]] :])
+        order = shuffle(assignment, self.order.seed, epoch)
+        starts = np.cumsum([0, *assignment.counts]).tolist()
+        reader = _RowReader(self, assignment.spans, order[starts[remaining[0]] :])
 
         def crop(image: Buffer, numbers: Draws) -> Tensor:
             return CROPS[config.transform](image, self.image_size, config.crop_scale, numbers)
 
-        for i in wanted:
-            places = range(starts[i], starts[i + 1])
+        for i in remaining:
+            positions = range(starts[i], starts[i + 1])
 
-            def candidates(i: int, places: range = places) -> Iterator[Row]:
-                for place in range(places[i], len(order), len(places)):
-                    yield reader.row(int(order[place]))
+            def candidates(i: int, positions: range = positions) -> Iterator[Row]:
+                for position in range(positions[i], len(order), len(positions)):
+                    yield reader.row(int(order[position]))
 
-            whole = range(share.first + places.start, share.first + places.stop)
-            draws = crop_draws(self.order.seed, epoch, whole)
+            in_epoch = range(assignment.first + positions.start, assignment.first + positions.stop)
+            draws = crop_draws(self.order.seed, epoch, in_epoch)
             yield make_batch(draws, candidates, crop, self.image_size, len(config.styles))
-            reader.forget(order[places.start : places.stop])
+            reader.release(order[positions.start : positions.stop])
 
-    def read_piece(self, piece: Piece, wanted: Integers) -> Iterator[tuple[int, Row]]:
-        """Those rows of a piece, counted from its start, in the order of the tar."""
-        number = np.searchsorted(self.firsts, piece.shard, side="right") - 1
-        shard = self.sets[number][piece.shard - self.firsts[number]]
+    def read_span(self, span: Span, needed: Integers) -> Iterator[tuple[int, Row]]:
+        """The needed rows of a span, with their indices in it, in the order of the tar.
+
+        Raises:
+            FsckitError: the tar and its tables do not belong together, or cannot be read.
+        """
+        firsts = np.cumsum([0, *(len(shards) for shards in self.sets)])
+        number = int(np.searchsorted(firsts, span.shard, side="right")) - 1
+        shard = self.sets[number][span.shard - int(firsts[number])]
         tables = shard.tables()
         data = join_tables(data_path(shard.data), tables, self.texts[number], self.context_length)
         rows = defaultdict(list)
-        for row in wanted.tolist():
-            rows[data.key(piece.start + row)].append(row)
+        for row in needed.tolist():
+            rows[data.key(span.start + row)].append(row)
         with closing(shard.samples(rows.keys())) as samples:
             for sample in samples:
                 for row in rows.pop(sample.key):
-                    _refuse_other_caption(shard, sample, tables.samples[0], piece.start + row)
+                    _check_caption(shard, sample, tables.samples[0], span.start + row)
                     read = partial(bytes, sample.image)
-                    yield row, Row(data, piece.start + row, piece.turn, read)
+                    yield row, Row(data, span.start + row, span.repeat, read)
                 if not rows:
                     return
         raise FsckitError(
-            f"{shard.tar}: has no picture of sample '{printable(next(iter(rows)))}', which its "
-            f"table has: the tar changed since; run 'fscdata make-negatives {shard.data} --recipe "
+            f"{shard.tar}: the image of sample '{printable(next(iter(rows)))}' is missing, but its "
+            f"table lists it: the tar changed; run 'fscdata make-negatives {shard.data} --recipe "
             f"RECIPE --overwrite'"
         )
 
 
-def _refuse_other_caption(shard: Shard, sample: Sample, table: pa.Table, row: int) -> None:
-    """Raises FsckitError where a table's row has another caption than the tar."""
+def _check_caption(shard: Shard, sample: Sample, table: pa.Table, row: int) -> None:
+    """Raises FsckitError if the tar's caption differs from that of the table's row."""
     if sample.captions is None:
         return
     caption = sample.captions.get(table["caption_index"][row].as_py())
     if caption is None or caption_hash(caption) != table["caption_hash"][row].as_py():
         raise FsckitError(
             f"{shard.tar}: the caption hash of sample '{printable(sample.key)}' does not match its "
-            f"table: the tar changed since; run 'fscdata make-negatives {shard.data} --recipe "
-            f"RECIPE'"
+            f"table: the tar changed; run 'fscdata make-negatives {shard.data} --recipe RECIPE'"
         )
 
 
-class _Reader:
-    """The rows of some pieces, held from when they are read until they are forgotten."""
+class _RowReader:
+    """The rows of some spans, held from when they are read until they are released."""
 
-    def __init__(self, stream: Streamed, pieces: list[Piece], wanted: Integers) -> None:
+    def __init__(self, stream: StreamedBatches, spans: list[Span], needed: Integers) -> None:
         self._held: dict[int, Row] = {}
-        self._coming = self._read(stream, pieces, wanted)
+        self._rows = self._read(stream, spans, needed)
 
-    def row(self, place: int) -> Row:
-        """The row at this place of the pieces; it is read as far as that."""
-        while place not in self._held:
-            found, row = next(self._coming)
+    def row(self, index: int) -> Row:
+        """The row with this index in reading order; reads on until it comes."""
+        while index not in self._held:
+            found, row = next(self._rows)
             self._held[found] = row
-        return self._held[place]
+        return self._held[index]
 
-    def forget(self, places: Integers) -> None:
-        for place in places.tolist():
-            del self._held[place]
+    def release(self, indices: Integers) -> None:
+        for index in indices.tolist():
+            del self._held[index]
 
     @staticmethod
-    def _read(stream: Streamed, pieces: list[Piece], wanted: Integers) -> Iterator[tuple[int, Row]]:
-        is_wanted = np.zeros(sum(map(len, pieces)), bool)
-        is_wanted[wanted] = True
+    def _read(
+        stream: StreamedBatches, spans: list[Span], needed: Integers
+    ) -> Iterator[tuple[int, Row]]:
+        is_needed = np.zeros(sum(map(len, spans)), bool)
+        is_needed[needed] = True
         first = 0
-        for piece in pieces:
-            rows = np.flatnonzero(is_wanted[first : first + len(piece)])
+        for span in spans:
+            rows = np.flatnonzero(is_needed[first : first + len(span)])
             if len(rows):
-                for row, found in stream.read_piece(piece, rows):
+                for row, found in stream.read_span(span, rows):
                     yield first + row, found
-            first += len(piece)
+            first += len(span)
 
 
 class _Steps(IterableDataset[Batch | FsckitError]):
-    """Some steps of a stream, dealt to the workers of torch's loader, which asks them in turn."""
+    """Some steps of a stream, dealt to the workers of torch's DataLoader in turn."""
 
-    def __init__(self, stream: Streamed, steps: range) -> None:
+    def __init__(self, stream: StreamedBatches, steps: range) -> None:
         self._stream = stream
         self._steps = steps
 
     def __iter__(self) -> Iterator[Batch | FsckitError]:
-        """The batches; an error is given back, since a worker would wrap it in a traceback."""
+        """The batches of this worker; a mistake is yielded, as `load` asks for."""
         info = get_worker_info()
-        worker, workers = (info.id, info.num_workers) if info else (0, 1)
+        number, workers = (info.id, info.num_workers) if info else (0, 1)
+        # torch asks worker 0 for the first step, wherever a run resumes; what a step contains must
+        # not depend on that.
+        worker = (self._steps.start + number) % workers
         try:
-            # Which lane a step belongs to does not hang on where the run began.
-            yield from self._stream.of_lane(
-                self._steps, (self._steps.start + worker) % workers, workers
-            )
+            yield from self._stream.worker_batches(self._steps, worker, workers)
         except FsckitError as error:
             yield error
 
 
 def open_stream(
     config: Config, clip: Clip, image_size: tuple[int, int], rank: int = 0, ranks: int = 1
-) -> Streamed:
-    """The data sets of a run, as far as they can be checked without reading tars.
+) -> StreamedBatches:
+    """Open a run's data sets and check all that can be checked without reading tars.
 
     Raises:
         FsckitError: as `open_shards` and `read_data`.
@@ -225,4 +230,4 @@ def open_stream(
     sizes = tuple(sum(shard.rows for shard in shards) for shards in sets)
     check_weights(config.data, weights, sizes)
     order = Order(sizes, weights, config.seed, config.batch_size, rank, ranks)
-    return Streamed(sets, order, texts, config, context_length, image_size)
+    return StreamedBatches(sets, order, texts, config, context_length, image_size)

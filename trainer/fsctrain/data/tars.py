@@ -1,4 +1,4 @@
-"""A tar's members by their byte ranges."""
+"""Reading members of tars by their byte ranges."""
 
 from __future__ import annotations
 
@@ -17,30 +17,32 @@ from fscdata.base.text import printable
 from fsctrain.data.images import UnreadableImageError
 
 HEADER = tarfile.BLOCKSIZE
-OPEN_FILES = 256  # a process may commonly have 1,024
+OPEN_FILES = 256  # a process may commonly have 1,024 open
 
 
-class Tars:
-    """The tars of a run, from which members are read at their places.
+class TarReader:
+    """Reads members of a run's tars at known offsets.
 
-    A local tar is opened once in a process, and stays open while it is among the 256 used last.
-    An object is asked for the range alone.
+    A local tar is opened once per process and stays open while it is among the last 256 used. From
+    an object store only the member's range is requested.
     """
 
     def __init__(self, tars: Sequence[DataPath]) -> None:
         self._tars = tars
         self._open = lru_cache(OPEN_FILES)(_open)
 
-    def __reduce__(self) -> tuple[type[Tars], tuple[Sequence[DataPath]]]:
-        """A worker that was not forked opens its own files."""
-        return Tars, (self._tars,)
+    def __reduce__(self) -> tuple[type[TarReader], tuple[Sequence[DataPath]]]:
+        """A spawned worker gets the paths and opens its own files."""
+        return TarReader, (self._tars,)
 
     def read(self, tar: int, key: str, offset: int, size: int) -> memoryview:
-        """The bytes of tar number `tar` at this place, the member's header checked.
+        """The bytes of a member of tar number `tar`, after a check of the member's header.
+
+        Without the check a tar that changed under the run would pair captions with other images.
 
         Raises:
             UnreadableImageError: the tar cannot be read.
-            FsckitError: there is another member at this place: the tar changed.
+            FsckitError: another member lies at this offset, so the tar changed.
         """
         path = self._tars[tar]
         start = offset - HEADER
@@ -55,9 +57,9 @@ class Tars:
             raise UnreadableImageError("its tar cannot be read") from None
         if read != HEADER + size or not _is_header(data[:HEADER], key, size):
             raise FsckitError(
-                f"{path}: sample '{printable(key)}' is no longer where its table says: the tar "
-                f"changed since the run began; start the run again to learn which tables to make "
-                f"anew"
+                f"{path}: sample '{printable(key)}' is no longer at the offset in its table, so "
+                f"the tar changed during the run; start the run again to learn which tables to "
+                f"remake"
             )
         return memoryview(data)[HEADER:]
 
@@ -67,7 +69,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _object_range(url: str, start: int, stop: int) -> bytes:
-    # The file system is got here: one of fsspec's does not outlive a fork.
+    # The file system is created here, in the worker: fsspec's event loop does not survive a fork.
     with access(data_path(url), "read"):
         files, path = url_to_fs(url)
         data: bytes = files.cat_file(path, start=start, end=stop)
@@ -78,11 +80,11 @@ def _is_header(block: bytearray, key: str, size: int) -> bool:
     """Whether this is the header of a member of the sample, of this size."""
     name, _, _ = block[:100].partition(b"\0")
     if name.startswith(b"%s." % key.encode()) and block[124:136] == b"%011o\0" % size:
-        return True  # as most tars are written; tarfile takes longer than reading the picture
+        return True  # the usual header; parsing it with tarfile takes longer than reading the image
     try:
         header = tarfile.TarInfo.frombuf(bytes(block), "utf-8", "surrogateescape")
     except tarfile.HeaderError:
         return False
-    # A long name, or one beyond ASCII, stands in a header of its own before this one.
-    named = not key.isascii() or len(key) > 90
-    return header.size == size and (named or header.name.startswith(f"{key}."))
+    # A long or non-ASCII name stands in an extended header before this one.
+    extended = not key.isascii() or len(key) > 90
+    return header.size == size and (extended or header.name.startswith(f"{key}."))

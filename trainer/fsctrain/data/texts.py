@@ -1,4 +1,4 @@
-"""Token ids of many texts in two flat arrays, from the tables or by the model's tokenizer."""
+"""Token ids of many texts in two flat arrays, from the tables or from the model's tokenizer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fsctrain.model.create import Tokenizer
 
 log = logging.getLogger("fsctrain")
 
-_TEXTS_AT_ONCE = 8192
+_BATCH = 8192
 
 
 @dataclass(frozen=True)
@@ -36,27 +36,27 @@ class Texts:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def cut(self, i: int, context_length: int) -> NDArray[np.int32]:
-        """Text i; one longer than the context loses its tail but not its end token."""
+    def truncated(self, i: int, context_length: int) -> NDArray[np.int32]:
+        """Text i; one longer than the context loses its tail but keeps its end token."""
         ids = self.ids[self.offsets[i] : self.offsets[i + 1]]
         if len(ids) > context_length:
             ids = np.append(ids[: context_length - 1], ids[-1])
         return ids
 
 
-def join_texts(parts: list[Texts]) -> Texts:
-    """The texts of several, one after the other."""
+def concatenate_texts(parts: list[Texts]) -> Texts:
+    """The texts of all parts, one after the other."""
     return _texts([part.ids for part in parts], [np.diff(part.offsets) for part in parts])
 
 
 @dataclass(frozen=True)
 class TextReader:
-    """From tables to the token ids of one model.
+    """Reads token ids for one model from a data set's tables.
 
     Attributes:
         data: the data set, for messages.
         clip: the model.
-        tokenize: its tokenizer, where the tables' own ids are not this model's.
+        tokenize: the model's tokenizer; None if the tables' own ids are the model's.
     """
 
     data: DataPath
@@ -64,10 +64,10 @@ class TextReader:
     tokenize: Tokenizer | None
 
     def read(self, strings: list[pa.ChunkedArray], ids: list[pa.ChunkedArray]) -> Texts:
-        """Token ids, as far as the end token.
+        """Token ids up to the end token, from columns of texts and of token ids.
 
         Raises:
-            FsckitError: ids that are missing or beyond the model's vocabulary.
+            FsckitError: ids are missing or beyond the model's vocabulary.
         """
         if self.tokenize is None:
             flat = [pc.list_flatten(column).to_numpy() for column in ids]
@@ -80,11 +80,11 @@ class TextReader:
 
 
 def text_reader(data: DataPath, clip: Clip, tokenizer: str | None) -> TextReader:
-    """`tokenizer` is the one with which the tables of `data` were made."""
+    """A reader for the tables of `data`, which were made with `tokenizer`."""
     if tokenizer == CLIP_BPE and uses_clip_bpe(clip):
         return TextReader(data, clip, None)
     log.info(
-        "tokenizing the captions and negatives of %s: its tables have no token ids for %s",
+        "tokenizing the captions and negatives of %s: the tables have no token ids for %s",
         data,
         clip.name,
     )
@@ -97,8 +97,8 @@ def _tokenized(
     flat: list[NDArray[Any]] = []
     lengths: list[NDArray[Any]] = []
     for column in strings:
-        for start in range(0, len(column), _TEXTS_AT_ONCE):
-            tokens: Tensor = tokenize(column[start : start + _TEXTS_AT_ONCE].to_pylist())
+        for start in range(0, len(column), _BATCH):
+            tokens: Tensor = tokenize(column[start : start + _BATCH].to_pylist())
             length = end_positions(clip.model, tokens) + 1  # [n]
             flat.append(tokens[_within(length, tokens.shape[1])].numpy())
             lengths.append(length.numpy())
@@ -121,7 +121,7 @@ def _check_ids(data: DataPath, clip: Clip, texts: Texts) -> None:
     if len(texts) and int(np.diff(texts.offsets).min()) < 2:
         recipe = ",".join(styles_present(data)) or "RECIPE"
         raise FsckitError(
-            f"{data}: a text of its tables has no token ids; run 'fscdata make-negatives "
+            f"{data}: the tables contain a text without token ids; run 'fscdata make-negatives "
             f"{data} --recipe {recipe} --overwrite'"
         )
     if int(texts.ids.max(initial=0)) >= vocabulary:

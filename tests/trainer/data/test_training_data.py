@@ -1,4 +1,4 @@
-"""The join of captions and negatives, and token ids."""
+"""Training data: the join of captions and negatives, and token ids."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def words(ids: np.ndarray) -> str:
 
 
 @pytest.mark.parametrize("tokenizer", ["clip-bpe", None])
-def test_negatives_of_every_epoch(
+def test_every_epoch_shows_another_variant(
     tokenizer, make_data, samples, make_sample, clip, caplog, monkeypatch
 ) -> None:
-    """Epoch e has variant e mod K of each caption's own K, whoever tokenizes."""
+    """Epoch e has variant e mod K of each caption's own K, with and without stored tokens."""
     two = ["a second one", "a third"]
     samples.append(
         make_sample(
@@ -66,8 +66,10 @@ def test_negatives_of_every_epoch(
     assert data.coverage() == {"shape": 12 / 14, "colour": 9 / 14}
 
 
-def test_texts_longer_than_the_context(make_data, samples, make_sample, clip: Clip) -> None:
-    """Cut as open_clip's tokenizer cuts: the end token stays last."""
+def test_truncates_texts_longer_than_the_context(
+    make_data, samples, make_sample, clip: Clip
+) -> None:
+    """Truncated as by open_clip's tokenizer: the end token stays last."""
     long = "a very long caption " * 100
     samples.append(
         make_sample("long", samples[0].image, [long], {"colour": [[]], "shape": [[long]]})
@@ -78,26 +80,28 @@ def test_texts_longer_than_the_context(make_data, samples, make_sample, clip: Cl
     assert data.negatives_of(12, 0)[0].tolist() == expected
 
 
-def test_no_styles(data: Path, clip: Clip) -> None:
+def test_reads_no_negatives_without_styles(data: Path, clip: Clip) -> None:
     found = read(data, (), clip)
     assert found.variants == [] and len(found.negatives) == 0 and len(found) == 12
 
 
-def test_a_style_without_a_single_negative(make_data, samples, clip: Clip) -> None:
+def test_accepts_a_style_without_a_single_negative(make_data, samples, clip: Clip) -> None:
     for sample in samples:
         sample.negatives["colour"] = [[]]
     data = read(make_data(samples), ("colour",), clip)
     assert not len(data.negatives_of(3, 1)[0]) and data.coverage() == {"colour": 0.0}
 
 
-def test_missing_style(data: Path, clip: Clip) -> None:
+def test_refuses_a_missing_style(data: Path, clip: Clip) -> None:
     with pytest.raises(
         FsckitError, match=r"no negatives of style 'svlc' \(there are: colour, shape\)"
     ):
         read(data, ("svlc",), clip)
 
 
-def test_vocabulary_too_small(data: Path, tiny_model: str, tmp_path: Path) -> None:
+def test_refuses_a_vocabulary_that_is_too_small(
+    data: Path, tiny_model: str, tmp_path: Path
+) -> None:
     config = json.loads(Path(tiny_model).read_text())
     config["text_cfg"]["vocab_size"] = 1000
     path = tmp_path / "small.json"
@@ -106,8 +110,8 @@ def test_vocabulary_too_small(data: Path, tiny_model: str, tmp_path: Path) -> No
         read(data, (), create_model(str(path), "none"))
 
 
-def test_the_caption_changed_in_the_tar(data, samples, tar_again, clip: Clip) -> None:
-    """As many bytes, another caption: its hash does not match."""
+def test_refuses_a_tar_whose_caption_changed(data, samples, tar_again, clip: Clip) -> None:
+    """The tar keeps its size; the caption's hash differs."""
     part = samples[:5]
     part[2].captions = [part[2].captions[0].replace("red", "rad")]
     tar_again(data / "shards" / "00000.tar", part)
@@ -117,7 +121,7 @@ def test_the_caption_changed_in_the_tar(data, samples, tar_again, clip: Clip) ->
         read(data, (), clip)
 
 
-def test_the_tar_has_another_size(data, samples, tar_again, clip: Clip) -> None:
+def test_refuses_a_tar_whose_size_changed(data, samples, tar_again, clip: Clip) -> None:
     tar_again(data / "shards" / "00001.tar", samples[5:6])
     with pytest.raises(
         FsckitError, match=r"00001.parquet: made from a 00001.tar of .*changed since"
@@ -125,7 +129,9 @@ def test_the_tar_has_another_size(data, samples, tar_again, clip: Clip) -> None:
         read(data, (), clip)
 
 
-def test_negatives_of_another_caption(data, samples, tables_again, tar_again, clip: Clip) -> None:
+def test_refuses_negatives_of_another_caption(
+    data, samples, tables_again, tar_again, clip: Clip
+) -> None:
     part = samples[:5]
     path = negatives_path(data, "shape", "00000")
     old = path.read_bytes()
@@ -141,7 +147,7 @@ def test_negatives_of_another_caption(data, samples, tables_again, tar_again, cl
         read(data, ("shape",), clip)
 
 
-def test_another_schema_version(data: Path, clip: Clip) -> None:
+def test_refuses_another_schema_version(data: Path, clip: Clip) -> None:
     path = samples_path(data, "00001")
     table = pq.read_table(path)
     record = json.loads(table.schema.metadata[b"fsckit"])
@@ -151,7 +157,7 @@ def test_another_schema_version(data: Path, clip: Clip) -> None:
         read(data, (), clip)
 
 
-def test_token_ids_that_are_not_there(data: Path, clip: Clip) -> None:
+def test_refuses_missing_token_ids(data: Path, clip: Clip) -> None:
     path = samples_path(data, "00000")
     table = pq.read_table(path)
     metadata, position = table.schema.metadata, table.schema.get_field_index("token_ids")
@@ -162,7 +168,7 @@ def test_token_ids_that_are_not_there(data: Path, clip: Clip) -> None:
     pq.write_table(table, path)
     with pytest.raises(
         FsckitError,
-        match=rf"no token ids; run 'fscdata make-negatives {data} --recipe colour,shape --over",
+        match=rf"without token ids; run 'fscdata make-negatives {data} --recipe colour,shape --ov",
     ):
         read(data, (), clip)
 
@@ -170,7 +176,7 @@ def test_token_ids_that_are_not_there(data: Path, clip: Clip) -> None:
 @pytest.mark.parametrize(
     ("offset", "size"), [(-1, 10), (100, 10), (1536, 0), (1536, 10**6), (2**62, 2**62)]
 )
-def test_a_picture_outside_its_tar(offset: int, size: int, data: Path, clip: Clip) -> None:
+def test_refuses_an_image_outside_its_tar(offset: int, size: int, data: Path, clip: Clip) -> None:
     path = samples_path(data, "00001")
     table = pq.read_table(path)
     rows = table.to_pylist()
@@ -178,13 +184,13 @@ def test_a_picture_outside_its_tar(offset: int, size: int, data: Path, clip: Cli
     pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
     with pytest.raises(
         FsckitError,
-        match=rf"00001.parquet: the picture of sample '{rows[2]['key']}' is said to be {size} byt",
+        match=rf"00001.parquet: places the image of .*'{rows[2]['key']}' outside its .*{size} bytes",
     ):
         read(data, (), clip)
 
 
-def test_several_data_sets(make_data, samples, clip: Clip, tmp_path: Path) -> None:
-    """Rows, negatives and tars of the second come after those of the first."""
+def test_concatenates_several_data_sets(make_data, samples, clip: Clip, tmp_path: Path) -> None:
+    """Rows, negatives and tars of the second follow those of the first."""
     one = make_data(samples[:7]).rename(tmp_path / "one")
     for sample in samples[7:]:
         sample.negatives["colour"] = [["a longer list", "of", "many", "others"]]
@@ -193,12 +199,12 @@ def test_several_data_sets(make_data, samples, clip: Clip, tmp_path: Path) -> No
     assert data.sizes == (7, 5) and data.weights == (1, 0.5) and len(data) == 12
     for row, sample in enumerate(samples):
         assert data.key(row) == sample.key and words(data.caption(row)) == sample.captions[0]
-        place = int(data.image_offset[row])
+        offset = int(data.image_offset[row])
         tar = data.tars[data.tar[row]].read_bytes()
-        assert tar[place : place + int(data.image_size[row])] == sample.image
-        for turn in range(5):
-            expected = [v[0][turn % len(v[0])] if v[0] else "" for v in sample.negatives.values()]
-            assert [words(found) for found in data.negatives_of(row, turn)] == expected
+        assert tar[offset : offset + int(data.image_size[row])] == sample.image
+        for repeat in range(5):
+            expected = [v[0][repeat % len(v[0])] if v[0] else "" for v in sample.negatives.values()]
+            assert [words(found) for found in data.negatives_of(row, repeat)] == expected
     with_colour = sum(bool(sample.negatives["colour"][0]) for sample in samples)
     assert data.coverage() == {"colour": with_colour / 12, "shape": 11 / 12}
     with pytest.raises(FsckitError, match=r"two: no negatives of style 'colour'"):

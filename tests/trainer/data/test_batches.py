@@ -1,4 +1,4 @@
-"""Batches: their shapes, their order, and what becomes of bad pictures."""
+"""Batches: their shapes, their order, and the replacement of bad images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from fscdata.base.errors import FsckitError
-from fsctrain.data import BadImage, BadImages, Batch, Batches, load_batches, read_data
+from fsctrain.data import BadImage, BadImages, Batch, Batches, read_data
 from fsctrain.model import create_model
 
 
@@ -43,7 +43,7 @@ def assert_same(one: Batch, other: Batch) -> None:
         assert torch.equal(getattr(one, name), getattr(other, name)), name
 
 
-def test_shapes_and_padding(data: Path, make_batches) -> None:
+def test_batches_are_padded_to_their_longest_text(data: Path, make_batches) -> None:
     batches = make_batches(data)
     assert batches.steps_per_epoch == 3
     for step, rows in enumerate([5, 5, 2]):
@@ -61,7 +61,7 @@ def test_shapes_and_padding(data: Path, make_batches) -> None:
             assert bool(batch.negative_mask[i, 1]) == (key != "00")
 
 
-def test_every_row_once_an_epoch_in_another_order(data: Path, make_batches) -> None:
+def test_an_epoch_has_every_row_once_in_a_new_order(data: Path, make_batches) -> None:
     batches = make_batches(data)
     epochs = [[k for s in range(3) for k in batches[3 * e + s].keys] for e in range(3)]
     assert all(sorted(keys) == sorted(epochs[0]) and len(keys) == 12 for keys in epochs)
@@ -70,16 +70,16 @@ def test_every_row_once_an_epoch_in_another_order(data: Path, make_batches) -> N
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_any_number_of_workers(workers: int, data: Path, make_batches) -> None:
+def test_batches_do_not_depend_on_the_workers(workers: int, data: Path, make_batches) -> None:
     batches = make_batches(data)
-    expected = list(load_batches(batches, range(7), workers=0, pin_memory=False))
-    found = list(load_batches(batches, range(7), workers=workers, pin_memory=False))
+    expected = list(batches.batches(0, 7))
+    found = list(make_batches(data, workers=workers).batches(0, 7))
     assert len(found) == 7
     for one, other in zip(found, expected, strict=True):
         assert_same(one, other)
 
 
-def test_order_does_not_hang_on_the_batch_size(data: Path, make_batches) -> None:
+def test_the_order_does_not_depend_on_the_batch_size(data: Path, make_batches) -> None:
     small = make_batches(data, batch_size=3)
     large = make_batches(data, batch_size=12)
     assert [k for s in range(4) for k in small[s].keys] == large[0].keys
@@ -101,11 +101,13 @@ def keys_of(batches: Batches, steps: range) -> list[list[str]]:
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 @pytest.mark.parametrize("workers", [0, 1, 4])
-def test_any_number_of_ranks_and_workers(ranks, workers, data: Path, make_batches) -> None:
-    """Three shards, two epochs: the global batches are the same in order and content."""
+def test_global_batches_do_not_depend_on_ranks_and_workers(
+    ranks, workers, data: Path, make_batches
+) -> None:
+    """Over three shards and two epochs, in order and content."""
     alone = make_batches(data)
     parts = [
-        load_batches(make_batches(data, rank=rank, ranks=ranks), range(6), workers=workers)
+        make_batches(data, rank=rank, ranks=ranks, workers=workers).batches(0, 6)
         for rank in range(ranks)
     ]
     for step, together in enumerate(zip(*parts, strict=True)):
@@ -120,7 +122,7 @@ def test_any_number_of_ranks_and_workers(ranks, workers, data: Path, make_batche
             assert torch.equal(torch.cat(padded), getattr(whole, name)), name
 
 
-def test_a_rank_without_a_row(data: Path, make_batches) -> None:
+def test_a_rank_may_have_no_row(data: Path, make_batches) -> None:
     """The epoch's last batch has two rows, for four ranks."""
     batch = make_batches(data, rank=0, ranks=4)[2]
     assert len(batch) == 0 and batch.images.shape == (0, 3, 32, 32)
@@ -129,15 +131,15 @@ def test_a_rank_without_a_row(data: Path, make_batches) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_from_the_middle_of_an_epoch(workers: int, data: Path, make_batches) -> None:
+def test_resumes_in_the_middle_of_an_epoch(workers: int, data: Path, make_batches) -> None:
     whole = [make_batches(data)[step] for step in range(8)]
-    rest = list(load_batches(make_batches(data), range(4, 8), workers=workers))
+    rest = list(make_batches(data, workers=workers).batches(4, 8))
     for one, other in zip(rest, whole[4:], strict=True):
         assert_same(one, other)
 
 
-def test_two_data_sets(make_data, samples, make_batches, tmp_path: Path) -> None:
-    """Each row has its own set's picture and texts; weight 2 shows other negatives each time."""
+def test_joins_two_data_sets(make_data, samples, make_batches, tmp_path: Path) -> None:
+    """Each row has its own set's image and texts; weight 2 shows two variants an epoch."""
     two = make_data(samples[6:9]).rename(tmp_path / "two")
     one = make_data(samples[:6])
     apart = {
@@ -162,8 +164,8 @@ def test_two_data_sets(make_data, samples, make_batches, tmp_path: Path) -> None
     assert all(len(texts[sample.key]) == 1 for sample in samples[:6])
 
 
-def test_bad_pictures_are_replaced(make_data, samples, make_batches) -> None:
-    """The place p is taken by the row at p + B, with its own texts, else by that at p + 2B."""
+def test_replaces_bad_images(make_data, samples, make_batches) -> None:
+    """Position p gets the row at p + B with its own texts, else that at p + 2B."""
     order = keys_of(make_batches(make_data(samples)), range(3))
     flat = [key for keys in order for key in keys]
     bad = {flat[1]: b"<html>", flat[6]: samples[1].image[: len(samples[1].image) // 2]}
@@ -181,19 +183,19 @@ def test_bad_pictures_are_replaced(make_data, samples, make_batches) -> None:
         [],
     ]
     assert [len(batch) for batch in found] == [5, 5, 2]
-    stand_in = found[0].keys.index(flat[11])
+    replacement = found[0].keys.index(flat[11])
     own = found[2].keys.index(flat[11])
     length = min(found[0].tokens.shape[1], found[2].tokens.shape[1])
-    assert torch.equal(found[0].tokens[stand_in, :length], found[2].tokens[own, :length])
+    assert torch.equal(found[0].tokens[replacement, :length], found[2].tokens[own, :length])
     assert torch.equal(
-        found[0].negative_tokens[stand_in, :, :length], found[2].negative_tokens[own, :, :length]
+        found[0].negative_tokens[replacement, :, :length], found[2].negative_tokens[own, :, :length]
     )
     halves = [make_batches(data, rank=r, ranks=2)[0].keys for r in (0, 1)]
     assert halves[0] + halves[1] == found[0].keys
 
 
-def test_a_batch_of_bad_pictures_only(make_data, samples, make_batches) -> None:
-    """Ten others are tried for each row, and each that is bad is told."""
+def test_a_batch_may_have_bad_images_only(make_data, samples, make_batches) -> None:
+    """Ten replacements are tried for each row, and every bad image is reported."""
     for sample in samples:
         sample.image = b"nothing"
     batch = make_batches(make_data(samples))[0]
@@ -202,8 +204,8 @@ def test_a_batch_of_bad_pictures_only(make_data, samples, make_batches) -> None:
     assert batch.negative_tokens.shape[:2] == batch.negative_mask.shape == (0, 2)
 
 
-def test_bad_pictures_leave_their_batch(make_data, samples, make_batches) -> None:
-    """The batch is the whole epoch: there is no row beyond it."""
+def test_leaves_out_bad_images_without_a_replacement(make_data, samples, make_batches) -> None:
+    """The batch is the whole epoch, so no other row can replace one."""
     samples[1].image = samples[1].image[: len(samples[1].image) // 2]
     samples[7].image = b"<html>"
     batches = make_batches(make_data(samples), batch_size=12)
@@ -217,21 +219,25 @@ def test_bad_pictures_leave_their_batch(make_data, samples, make_batches) -> Non
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_tar_that_changes_during_the_run(workers, data, samples, make_batches, tar_again) -> None:
-    """Another order in the same tar: the offsets point to other members."""
-    batches = make_batches(data)
+def test_refuses_a_tar_that_changes_during_the_run(
+    workers, data, samples, make_batches, tar_again
+) -> None:
+    """Samples in another order: the offsets point to other members."""
+    batches = make_batches(data, workers=workers)
     tar_again(data / "shards" / "00000.tar", samples[:5][::-1])
-    with pytest.raises(FsckitError, match=r"00000.tar: sample '\d\d' is no longer where") as error:
-        list(load_batches(batches, range(3), workers=workers, pin_memory=False))
+    with pytest.raises(
+        FsckitError, match=r"00000.tar: sample '\d\d' is no longer at the off"
+    ) as error:
+        list(batches.batches(0, 3))
     assert "\n" not in str(error.value)
 
 
-def test_the_limit_of_bad_pictures(tmp_path: Path) -> None:
+def test_stops_beyond_the_limit_of_bad_images(tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
     bad = BadImages(path, 0.01)
     few = [BadImage(f"k{i}", "0.tar", "not an image") for i in range(10)]
     for _ in range(3):
-        bad.count(few, rows=20)  # many rows, but only ten pictures
+        bad.count(few, rows=20)  # many rows, but only ten images
     assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == [
         f"k{i}" for i in range(10)
     ]

@@ -1,4 +1,4 @@
-"""The samples and negatives tables as flat arrays, small enough to be held and forked whole."""
+"""The samples and negatives tables as flat arrays, which forked workers share."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from fscdata.base.parallel import parallel_map
 from fscdata.base.paths import DataPath, data_path, size_of
 from fscdata.base.text import printable
 from fscdata.contract import Dataset, open_dataset, samples_path, shard_paths
-from fsctrain.data.texts import TextReader, Texts, join_texts, text_reader
+from fsctrain.data.texts import TextReader, Texts, concatenate_texts, text_reader
 from fsctrain.fields import normalize_folder
 from fsctrain.model import Clip
 
 log = logging.getLogger("fsctrain")
 
-_EMPTY = np.zeros(0, np.int32)
+_NO_TOKENS = np.zeros(0, np.int32)
 Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """One row a caption (R rows), in the order of the data sets and of their tars.
+    """One row per caption (R rows), in the order of the data sets and of their tars.
 
     Attributes:
         sizes: rows of each data set.
         weights: how often a row of each is seen in an epoch.
-        tars: the shards; `tar` [R] says in which of them a row's image lies.
+        tars: the shards; `tar` [R] is the index of a row's shard.
         image_offset, image_size: [R] the image's byte range inside its tar.
         keys: [R] the samples' keys.
         captions: [R] their token ids.
         styles: the styles of negatives, N of them.
         negatives: the token ids of all negatives of all styles.
-        variants: for each style [R, K]: which of `negatives` a caption has, −1 where none;
-            those that there are come first.
-        context_length: longer texts are cut.
+        variants: for each style [R, K], a caption's indices into `negatives`, padded with −1 at the
+            right.
+        context_length: longer texts are truncated.
     """
 
     sizes: tuple[int, ...]
@@ -63,24 +63,34 @@ class TrainingData:
     def key(self, row: int) -> str:
         return str(self.keys[row].as_py())
 
-    def caption(self, row: int) -> NDArray[np.int32]:
-        """Its token ids, cut to the context."""
-        return self.captions.cut(row, self.context_length)
+    def image_place(self, row: int) -> tuple[int, str, int, int]:
+        """Where its image lies: the tar's index, the key, offset and size, as `TarReader.read`."""
+        tar, offset, size = self.tar[row], self.image_offset[row], self.image_size[row]
+        return int(tar), self.key(row), int(offset), int(size)
 
-    def negatives_of(self, row: int, turn: int) -> list[NDArray[np.int32]]:
-        """The token ids of one negative a style when the caption is seen for the time number
-        `turn`: variant turn mod K, empty where there is none.
+    def caption(self, row: int) -> NDArray[np.int32]:
+        """Its token ids, truncated to the context."""
+        return self.captions.truncated(row, self.context_length)
+
+    def negatives_of(self, row: int, repeat: int) -> list[NDArray[np.int32]]:
+        """The token ids of one negative per style; empty for a missing one.
+
+        Of a caption's K variants pass number `repeat` takes variant repeat mod K, so that every
+        epoch shows another one.
         """
-        found = []
+        chosen = []
         for variants in self.variants:
-            of_row = variants[row]
-            count = int(np.count_nonzero(of_row >= 0))
-            number = of_row[turn % count] if count else -1
-            found.append(self.negatives.cut(number, self.context_length) if count else _EMPTY)
-        return found
+            indices = variants[row]
+            count = int(np.count_nonzero(indices >= 0))
+            if count:
+                index = indices[repeat % count]
+                chosen.append(self.negatives.truncated(index, self.context_length))
+            else:
+                chosen.append(_NO_TOKENS)
+        return chosen
 
     def coverage(self) -> dict[str, float]:
-        """The share of captions that have a negative of each style."""
+        """The share of captions with at least one negative, by style."""
         return {
             style: float((index >= 0).any(1).mean())
             for style, index in zip(self.styles, self.variants, strict=True)
@@ -96,19 +106,19 @@ def read_data(
 ) -> TrainingData:
     """Read the tables of one or several data sets for a model.
 
-    Token ids come from the tables where these were made with the model's tokenizer; else captions
+    Token ids come from the tables if these were made with the model's tokenizer; otherwise captions
     and negatives are tokenized here.
 
     Args:
         folders: the data sets, local or with a scheme (s3://…).
-        weights: how often a caption of each is seen in an epoch; none: once each.
-        styles: of the negatives, which every data set must have.
+        weights: how often a caption of each is seen in an epoch; empty means once each.
+        styles: styles of negatives; every data set must have them.
         clip: the model.
-        context_length: tokens that a text is cut to; None: the model's own number.
+        context_length: maximum tokens per text; None takes the model's own maximum.
 
     Raises:
-        FsckitError: as `fscdata.contract.open_dataset`; no captions; token ids that are missing
-            or beyond the model's vocabulary; weights or folders that cannot be.
+        FsckitError: as `fscdata.contract.open_dataset`; a data set has no captions; token ids are
+            missing or beyond the model's vocabulary; weights or folders are invalid.
     """
     weights = check_folders(folders, weights)
     context = check_context(clip, context_length)
@@ -120,42 +130,42 @@ def read_data(
         _check_places(data, dataset)
         texts = text_reader(data, clip, dataset.tokenizer)
         parts.append(join_tables(data, dataset, texts, context, weight))
-    return parts[0] if len(parts) == 1 else _one_after_the_other(parts)
+    return parts[0] if len(parts) == 1 else _concatenate(parts)
 
 
 def check_folders(folders: Sequence[str], weights: Sequence[float]) -> tuple[float, ...]:
     """The weight of each data set.
 
     Raises:
-        FsckitError: another number of weights than of data sets; one named twice.
+        FsckitError: the numbers of weights and data sets differ, or a data set is named twice.
     """
     if weights and len(weights) != len(folders):
         raise FsckitError(
-            f"--data-weights: {len(weights)} numbers for {len(folders)} data sets; give one each"
+            f"`data_weights` has {len(weights)} numbers for {len(folders)} data sets; give one each"
         )
     places = [normalize_folder(folder) for folder in folders]
     for folder, where in zip(folders, places, strict=True):
         if places.count(where) > 1:
             raise FsckitError(
-                f"--data {folder}: the data set is named twice; name it once, and set how often it "
-                f"is seen with --data-weights"
+                f"`data` names {folder} twice; name it once, and set how often it is seen with "
+                f"`data_weights`"
             )
     return tuple(weights) or (1.0,) * len(folders)
 
 
 def check_context(clip: Clip, context_length: int | None) -> int:
-    """The number of tokens that texts are cut to.
+    """The maximum number of tokens per text.
 
     Raises:
-        FsckitError: more than the model has positions for.
+        FsckitError: the model has fewer positions.
     """
-    most = int(clip.model.context_length)
-    if context_length is not None and context_length > most:
+    positions = int(clip.model.context_length)
+    if context_length is not None and context_length > positions:
         raise FsckitError(
-            f"--context-length {context_length}: model {clip.name} has {most} positions; give at "
-            f"most that many"
+            f"`context_length` {context_length} is more than the {positions} positions of model "
+            f"{clip.name}; give {positions} or less"
         )
-    return context_length or most
+    return context_length or positions
 
 
 def join_tables(
@@ -168,13 +178,13 @@ def join_tables(
     """The tables of one data set, or of some of its shards, as arrays.
 
     Raises:
-        FsckitError: no captions; token ids that are missing or beyond the model's vocabulary.
+        FsckitError: no captions; token ids are missing or beyond the model's vocabulary.
     """
     samples, styles = dataset.samples, tuple(dataset.negatives)
     rows = [len(table) for table in samples]
     if not sum(rows):
         raise FsckitError(
-            f"{data}: its samples tables hold no caption; there is nothing to train on"
+            f"{data}: the samples tables contain no captions, so the model cannot be trained on it"
         )
     tables = [table for style in styles for table in dataset.negatives[style]]
     captions = texts.read([t["caption"] for t in samples], [t["token_ids"] for t in samples])
@@ -203,7 +213,7 @@ def join_tables(
 
 
 def _check_places(data: DataPath, dataset: Dataset[DataPath]) -> None:
-    """Raises FsckitError where a picture is said to lie outside its tar."""
+    """Raises FsckitError if a table places an image outside its tar."""
     sizes = parallel_map(size_of, dataset.tars)
     for tar, size, table in zip(dataset.tars, sizes, dataset.samples, strict=True):
         offset, length = (table[name].to_numpy() for name in ("image_offset", "image_size"))
@@ -211,15 +221,15 @@ def _check_places(data: DataPath, dataset: Dataset[DataPath]) -> None:
         if len(outside):
             row = int(outside[0])
             raise FsckitError(
-                f"{samples_path(data, tar.stem)}: the picture of sample "
-                f"'{printable(table['key'][row].as_py())}' is said to be {length[row]} bytes long "
-                f"at byte {offset[row]} of a tar of {size} bytes; run 'fscdata make-negatives "
-                f"{data} --recipe RECIPE --overwrite'"
+                f"{samples_path(data, tar.stem)}: places the image of sample "
+                f"'{printable(table['key'][row].as_py())}' outside its tar ({length[row]} bytes at "
+                f"byte {offset[row]} of {size}); run 'fscdata make-negatives {data} --recipe "
+                f"RECIPE --overwrite'"
             )
 
 
-def _one_after_the_other(parts: list[TrainingData]) -> TrainingData:
-    """Several data sets as one."""
+def _concatenate(parts: list[TrainingData]) -> TrainingData:
+    """Several data sets as one, one after the other."""
     tars = np.cumsum([0, *(len(part.tars) for part in parts)])
     numbers = np.cumsum([0, *(len(part.negatives) for part in parts)])
     return TrainingData(
@@ -230,24 +240,24 @@ def _one_after_the_other(parts: list[TrainingData]) -> TrainingData:
         image_offset=np.concatenate([part.image_offset for part in parts]),
         image_size=np.concatenate([part.image_size for part in parts]),
         keys=pa.concat_arrays([part.keys for part in parts]),
-        captions=join_texts([part.captions for part in parts]),
+        captions=concatenate_texts([part.captions for part in parts]),
         styles=parts[0].styles,
-        negatives=join_texts([part.negatives for part in parts]),
+        negatives=concatenate_texts([part.negatives for part in parts]),
         variants=[
-            _joined_variants([part.variants[style] for part in parts], numbers[:-1])
+            _concatenate_variants([part.variants[style] for part in parts], numbers[:-1])
             for style in range(len(parts[0].styles))
         ],
         context_length=parts[0].context_length,
     )
 
 
-def _joined_variants(parts: list[NDArray[np.int32]], firsts: Integers) -> NDArray[np.int32]:
-    """One style's [R, K] of all data sets; `firsts` are the numbers of their first negatives."""
+def _concatenate_variants(parts: list[NDArray[np.int32]], firsts: Integers) -> NDArray[np.int32]:
+    """One style's [R, K] for all data sets; `firsts` are the indices of their first negatives."""
     joined = np.full((sum(map(len, parts)), max(part.shape[1] for part in parts)), -1, np.int32)
     row = 0
     for part, first in zip(parts, firsts, strict=True):
-        place = joined[row : row + len(part), : part.shape[1]]
-        place[:] = np.where(part >= 0, part + first, -1)
+        target = joined[row : row + len(part), : part.shape[1]]
+        target[:] = np.where(part >= 0, part + first, -1)
         row += len(part)
     return joined
 
@@ -261,7 +271,7 @@ def _variants(
 ) -> NDArray[np.int32]:
     """One style's [R, K]: each caption's negatives by variant, joined by (key, caption_index).
 
-    `starts` are the first rows of the shards, `first` the number of the style's first negative.
+    `starts` are the first rows of the shards, `first` is the index of the style's first negative.
     """
     names = ["key", "caption_index"]
     parts = []
@@ -278,8 +288,8 @@ def _variants(
     row, variant, number = (np.concatenate(c) for c in zip(*parts, strict=True))
     order = np.lexsort((variant, row))
     row, number = row[order], number[order]
-    # A negative's place among those of its row: its own place less that of the row's first.
-    place = np.arange(len(row)) - np.searchsorted(row, row, side="left")
-    index = np.full((starts[-1], place.max(initial=-1) + 1), -1, np.int32)
-    index[row, place] = number
+    # A negative's column: its distance from the first negative of its row.
+    column = np.arange(len(row)) - np.searchsorted(row, row, side="left")
+    index = np.full((starts[-1], column.max(initial=-1) + 1), -1, np.int32)
+    index[row, column] = number
     return index

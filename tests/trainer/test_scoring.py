@@ -1,4 +1,4 @@
-"""The scores of --validation against open_clip's own features, and when a run stops by them."""
+"""Scores on a validation set against those of open_clip's own features."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fscdata.base.errors import FsckitError
 from fsctrain.benchmarks import choice_accuracy, recall_at_k
 from fsctrain.config import Config
 from fsctrain.model import Clip, create_model
-from fsctrain.validation import EarlyStopping, Validation
+from fsctrain.scoring import ValidationScorer
 
 SIZE = (32, 32)
 
@@ -65,48 +65,48 @@ def expected_scores(clip: Clip, samples: list) -> dict[str, float]:
 
 
 def add_captions(samples: list) -> None:
-    """Some pictures with a second caption, which has negatives of its own."""
+    """Give some images a second caption with its own negatives."""
     for sample in samples[::2]:
         sample.captions.append(f"one {sample.captions[0].removeprefix('a ')}")
         sample.negatives["colour"].append(["one tall pink picture"])
         sample.negatives["shape"].append([])
 
 
-def test_scores(clip: Clip, settings: Config, make_data, samples) -> None:
+def test_scores_equal_open_clip_s(clip: Clip, settings: Config, make_data, samples) -> None:
     add_captions(samples)
     make_data(samples)
-    found = Validation(clip, settings, SIZE)(clip.model, 0)
+    found = ValidationScorer(clip, settings, SIZE)(clip.model, 0)
     assert found == pytest.approx(expected_scores(clip, samples), abs=1e-6)
     assert 0 < found["choice/colour"] < 1 and 0 < found["score"] < 1
     plain = settings.model_copy(update={"styles": (), "loss": "clip"})
-    assert Validation(clip, plain, SIZE)(clip.model, 0) == found  # whatever the run trains on
+    assert ValidationScorer(clip, plain, SIZE)(clip.model, 0) == found  # whatever its styles
 
 
-def test_the_same_each_time(clip: Clip, settings: Config) -> None:
-    """With other numbers of workers too; and the training's generator is left alone."""
+def test_scores_do_not_vary(clip: Clip, settings: Config) -> None:
+    """Not with the number of workers either; and torch's generator is left alone."""
     before = torch.get_rng_state()
-    validation = Validation(clip, settings, SIZE)
+    validation = ValidationScorer(clip, settings, SIZE)
     first = validation(clip.model, 1)
     assert validation(clip.model, 2) == first
-    two = Validation(clip, settings.model_copy(update={"workers": 2}), SIZE)
+    two = ValidationScorer(clip, settings.model_copy(update={"workers": 2}), SIZE)
     assert two(clip.model, 3) == first
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_one_picture(clip: Clip, settings: Config, make_data, samples) -> None:
-    """A negative whose tokens are the caption's is no choice, and one picture is always found."""
+def test_scores_a_single_image(clip: Clip, settings: Config, make_data, samples) -> None:
+    """It is always found; a negative with its caption's tokens is not scored."""
     sample = samples[0]
     sample.negatives = {"colour": [[sample.captions[0]]], "shape": [["a wide red picture"]]}
-    shutil.rmtree(make_data([sample]))  # with the shards of the others
+    shutil.rmtree(make_data([sample]))  # removes the shards of the other samples
     make_data([sample])
-    found = Validation(clip, settings, SIZE)(clip.model, 0)
+    found = ValidationScorer(clip, settings, SIZE)(clip.model, 0)
     assert found.keys() == {"choice/shape", "score"} | {
         f"{way}_recall@1" for way in ("image_to_text", "text_to_image")
     }
     assert found["image_to_text_recall@1"] == found["text_to_image_recall@1"] == 1
 
 
-def test_bad_pictures_are_left_out(
+def test_leaves_out_bad_images(
     clip: Clip,
     settings: Config,
     make_data,
@@ -117,51 +117,32 @@ def test_bad_pictures_are_left_out(
     add_captions(samples)
     samples[2].image, samples[7].image = b"<html>", b"\xff\xd8\xff"
     make_data(samples)
-    validation = Validation(clip, settings, SIZE)
+    validation = ValidationScorer(clip, settings, SIZE)
     caplog.clear()
     monkeypatch.setattr(logging.getLogger("fsctrain"), "handlers", [caplog.handler])
     with caplog.at_level(logging.WARNING, "fsctrain"):
         found = validation(clip.model, 6)
     good = [sample for number, sample in enumerate(samples) if number not in (2, 7)]
     assert found == pytest.approx(expected_scores(clip, good), abs=1e-6)
-    said = caplog.messages[0]
-    assert said.startswith(f"step 6: {settings.validation}: pictures left out: not an image: ")
+    message = caplog.messages[0]
+    assert message.startswith(f"step 6: {settings.validation}: images left out: not an image: ")
     for sample in samples:
         sample.image = b"<html>"
     make_data(samples)
-    with pytest.raises(FsckitError, match=r"no picture could be used \(not an image: 12\)"):
-        Validation(clip, settings, SIZE)(clip.model, 0)
+    with pytest.raises(FsckitError, match=r"no image could be used \(not an image: 12\)"):
+        ValidationScorer(clip, settings, SIZE)(clip.model, 0)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_tar_that_changed(workers: int, clip: Clip, settings: Config) -> None:
-    validation = Validation(clip, settings.model_copy(update={"workers": workers}), SIZE)
+def test_refuses_a_tar_that_changed(workers: int, clip: Clip, settings: Config) -> None:
+    validation = ValidationScorer(clip, settings.model_copy(update={"workers": workers}), SIZE)
     tar = Path(str(settings.validation)) / "shards" / "00001.tar"
     tar.write_bytes(b"\0" * tar.stat().st_size)
-    with pytest.raises(FsckitError, match=r"00001.tar: .* is no longer where its table says"):
+    with pytest.raises(FsckitError, match=r"00001.tar: .* is no longer at the offset in its table"):
         validation(clip.model, 0)
 
 
-def test_no_such_data_set(clip: Clip, settings: Config, tmp_path: Path) -> None:
+def test_refuses_a_missing_data_set(clip: Clip, settings: Config, tmp_path: Path) -> None:
     nowhere = settings.model_copy(update={"validation": str(tmp_path / "nowhere")})
     with pytest.raises(FsckitError, match="nowhere"):
-        Validation(clip, nowhere, SIZE)
-
-
-def test_early_stopping() -> None:
-    stopping = EarlyStopping(2)
-    seen = [
-        (stopping.add(step, score), stopping.stops)
-        for step, score in enumerate((0.5, 0.5, 0.6, 0.4))
-    ]
-    assert seen == [(True, False), (False, False), (True, False), (False, False)]
-    resumed = EarlyStopping(2)
-    resumed.load_state_dict(stopping.state_dict())
-    assert (
-        not resumed.add(4, 0.6) and resumed.stops and (resumed.best, resumed.best_step) == (0.6, 2)
-    )
-    endless = EarlyStopping(None)
-    assert [endless.add(step, 0.0) for step in range(5)] == [
-        True,
-        *[False] * 4,
-    ] and not endless.stops
+        ValidationScorer(clip, nowhere, SIZE)

@@ -1,0 +1,107 @@
+"""Batches by byte range: the rows, the negatives and the crops depend on seed and step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from hashlib import blake2b
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fscdata.base.errors import FsckitError
+from fsctrain.data.batch import Batch, Row, make_batch, strided
+from fsctrain.data.images import CROPS, Buffer, Draws, crop_draws
+from fsctrain.data.loader import load
+from fsctrain.data.order import Order
+from fsctrain.data.tars import TarReader
+from fsctrain.data.training_data import TrainingData
+
+
+class Batches(Dataset[Batch | FsckitError]):
+    """A `Source` that reads each image by its byte range, in the `Order`.
+
+    An unreadable image is replaced, so that a batch keeps its size: position p of an epoch's order
+    is filled by the row at p + B, then by that at p + 2B, and so on modulo the epoch's length. At
+    most ten rows are tried, and the replacement brings its own texts. It appears twice in that
+    epoch. If none of the ten is readable, the row is left out.
+
+    Args:
+        data: the rows.
+        batch_size: B, over all ranks.
+        image_size: H and W.
+        crop_scale: smallest and largest share of the image's area that a crop keeps.
+        seed: seed of the order and the crops.
+        rank, ranks: the part of each global batch that this rank loads.
+        transform: how an image is decoded and cropped, a name of `CROPS`.
+        workers: processes that load batches; 0 loads them in this process.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        batch_size: int,
+        image_size: tuple[int, int],
+        *,
+        crop_scale: tuple[float, float],
+        seed: int,
+        rank: int = 0,
+        ranks: int = 1,
+        transform: Literal["uint8", "pil"] = "uint8",
+        workers: int = 0,
+    ) -> None:
+        self.data = data
+        self.order = Order(data.sizes, data.weights, seed, batch_size, rank, ranks)
+        self._image_size = image_size
+        self._crop_scale = crop_scale
+        self._crop = CROPS[transform]
+        self._tars = TarReader(data.tars)
+        self._workers = workers
+
+    @property
+    def captions(self) -> int:
+        return len(self.data)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.order.steps_per_epoch
+
+    def coverage(self) -> dict[str, float]:
+        return self.data.coverage()
+
+    def digest(self) -> str:
+        data = self.data
+        parts = [data.captions.ids, data.negatives.ids, data.tar, data.image_offset, *data.variants]
+        digest = blake2b(digest_size=16)
+        for part in parts:
+            digest.update(np.ascontiguousarray(part).data)
+        return digest.hexdigest()
+
+    def batches(self, first_step: int, stop_step: int, pin_memory: bool = False) -> Iterator[Batch]:
+        steps = range(first_step, stop_step)
+        return load(self, steps, workers=self._workers, pin_memory=pin_memory)
+
+    def __getitem__(self, step: int) -> Batch | FsckitError:
+        """The batch of a step; a mistake is returned, as `load` asks for."""
+        order, data = self.order, self.data
+        epoch, positions = order.positions(step)
+        rows, repeats = order.epoch(epoch)
+        draws = crop_draws(order.seed, epoch, positions)
+
+        def candidates(i: int) -> Iterator[Row]:
+            for position in strided(positions[i], order.batch_size, len(rows)):
+                row = int(rows[position])
+                yield Row(data, row, int(repeats[position]), partial(self._read, row))
+
+        def crop(image: Buffer, numbers: Draws) -> Tensor:
+            return self._crop(image, self._image_size, self._crop_scale, numbers)
+
+        try:
+            return make_batch(draws, candidates, crop, self._image_size, len(data.styles))
+        except FsckitError as error:
+            return error
+
+    def _read(self, row: int) -> Buffer:
+        return self._tars.read(*self.data.image_place(row))
