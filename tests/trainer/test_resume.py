@@ -34,19 +34,19 @@ POISON = SUPPORT / "rank_poison.py"
 
 @pytest.fixture
 def long(config: Config) -> Config:
-    """A run with four batches an epoch, the last of them small, and a picture that is bad."""
+    """A run with three batches an epoch and a bad image."""
     changes = {"steps": STEPS, "batch_size": 4, "checkpoint_every": 3, "warmup": 5, "name": "long"}
     return config.model_copy(update=changes)
 
 
 @pytest.fixture(autouse=True)
-def _a_bad_picture(samples: list, make_data: Callable[..., Path]) -> None:
+def _a_bad_image(samples: list, make_data: Callable[..., Path]) -> None:
     samples[7].image = b"<html>"
     make_data(samples)
 
 
 def words(config: Config, *more: object) -> list[str]:
-    """The words after `fsctrain`."""
+    """The arguments of `fsctrain`."""
     path = config.out.parent / f"{config.name}.yaml"
     values = config.model_dump(mode="json", exclude={"recipe"})
     path.write_text(json.dumps(values))
@@ -54,7 +54,7 @@ def words(config: Config, *more: object) -> list[str]:
 
 
 def start(config: Config, *more: object, ranks: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """`fsctrain run`, under torchrun where `ranks` has its words."""
+    """Start `fsctrain run`, under torchrun if `ranks` has its options."""
     launcher = ["-m", "torch.distributed.run", "--rdzv-backend", "c10d", *ranks] if ranks else []
     if ranks:
         launcher += ["--rdzv-endpoint", "127.0.0.1:0"]
@@ -81,7 +81,7 @@ def weights(config: Config) -> dict[str, Tensor]:
 
 
 def lines(config: Config) -> list[dict[str, Any]]:
-    """What metrics.jsonl says of the steps, times left out."""
+    """The records of metrics.jsonl without times."""
     names = ("step", "epoch", "loss", "lr", "grad_norm", "prefers_true")
     path = config.out / config.name / "metrics.jsonl"
     records = [json.loads(line) for line in path.read_text().splitlines()]
@@ -103,11 +103,11 @@ def assert_same_run(one: Config, other: Config) -> None:
     assert folder == {"config.yaml", "metrics.jsonl", "bad_images.jsonl", "checkpoint"}
 
 
-def test_killed_at_five_random_steps(long: Config) -> None:
-    """kill -9, and the weights are those of a run that nothing disturbed, bit for bit."""
+def test_a_run_killed_at_five_random_steps_equals_an_undisturbed_one(long: Config) -> None:
+    """After kill -9 the weights are the same, bit for bit."""
     train(named(long, "undisturbed"))
     seed = time.time_ns()
-    print(f"seed {seed}")  # shown where the test fails
+    print(f"seed {seed}")  # shown if the test fails
     chosen = random.Random(seed)
     folder = long.out / long.name
     for least in sorted(chosen.sample(range(1, STEPS - 4), KILLS)):
@@ -124,12 +124,14 @@ def test_killed_at_five_random_steps(long: Config) -> None:
     assert_same_run(long, named(long, "undisturbed"))
     done = start(long)
     out, _ = done.communicate(timeout=120)
-    assert done.returncode == 0 and "this run is finished" in out
+    assert done.returncode == 0 and "this run is already finished" in out
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_stopped_by_a_signal(number: signal.Signals, code: int, long: Config) -> None:
-    """It goes to the whole group, to the workers that read pictures too."""
+def test_a_signal_stops_a_run_after_its_step(
+    number: signal.Signals, code: int, long: Config
+) -> None:
+    """It reaches the whole group, and so the workers that read images."""
     config = long.model_copy(update={"checkpoint_every": None, "workers": 2})
     train(named(config, "undisturbed"))
     process = start(config)
@@ -148,7 +150,7 @@ def test_stopped_by_a_signal(number: signal.Signals, code: int, long: Config) ->
 
 
 def assert_near(one: Config, other: Config) -> None:
-    """As far as sums of another order may lead apart."""
+    """Equal within the rounding of sums in another order."""
     left, right = weights(one), weights(other)
     for name, tensor in left.items():
         assert (tensor - right[name]).norm() <= 2e-3 * right[name].norm() + 1e-4, name
@@ -156,11 +158,11 @@ def assert_near(one: Config, other: Config) -> None:
     assert bad[0] == bad[1]
 
 
-def test_from_two_ranks_to_one_and_to_four(long: Config) -> None:
+def test_resumes_on_another_number_of_ranks(long: Config) -> None:
     train(named(long, "undisturbed"))
     process = start(long, ranks=("--nproc-per-node", "2"))
     until(lambda: steps_done(long) >= 20, process)
-    process.terminate()  # torchrun hands it on to the ranks
+    process.terminate()  # torchrun forwards the signal to the ranks
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0
     assert len(saved_states(long.out / long.name)) == 1, err
@@ -173,8 +175,8 @@ def test_from_two_ranks_to_one_and_to_four(long: Config) -> None:
     assert_near(named(long, "four"), named(long, "undisturbed"))
 
 
-def test_a_lost_rank(long: Config) -> None:
-    """torchrun ends the others, starts all again, and they go on from the last state."""
+def test_resumes_after_a_lost_rank(long: Config) -> None:
+    """torchrun restarts all ranks, and they resume from the last state."""
     train(named(long, "undisturbed"))
     process = start(long, ranks=("--nproc-per-node", "2", "--max-restarts", "3"))
     until(lambda: steps_done(long) >= 10, process)
@@ -183,13 +185,13 @@ def test_a_lost_rank(long: Config) -> None:
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert "resumed at step" in out
-    assert "Error: [" not in err, "what gloo says of it"
+    assert "Error: [" not in err, "a message of gloo"
     assert [line["step"] for line in lines(long)] == list(range(1, STEPS + 1))
     assert_near(long, named(long, "undisturbed"))
 
 
-def test_nan_on_one_rank(long: Config) -> None:
-    """Both leave, and say which rows it came from and where the last good state is."""
+def test_nan_on_one_rank_stops_all(long: Config) -> None:
+    """The error names the rows that caused it and the last good state."""
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
     launcher += ["--rdzv-endpoint", "127.0.0.1:0"]
     config = long.model_copy(update={"checkpoint_every": 1})
@@ -209,16 +211,14 @@ def test_nan_on_one_rank(long: Config) -> None:
     assert not states or f"the last good state is {states[0]}" in sentence
 
 
-def test_a_run_of_other_settings(long: Config) -> None:
+def test_refuses_to_resume_with_other_settings(long: Config) -> None:
     train(long)
-    with pytest.raises(
-        FsckitError, match=r"config.yaml: the run there has lr 0.001, not 0.1.*--lr"
-    ):
+    with pytest.raises(FsckitError, match=r"config.yaml: this run has lr 0.001, not 0.1.*`lr`"):
         train(long.model_copy(update={"lr": 0.1}), resume=True)
     assert train(long.model_copy(update={"workers": 1}), resume=True).steps == STEPS
 
 
-def test_a_state_that_is_none(long: Config) -> None:
+def test_refuses_a_damaged_state(long: Config) -> None:
     folder = long.out / long.name
     state = folder / "state" / "step-00000003"
     process = start(long)
@@ -231,8 +231,8 @@ def test_a_state_that_is_none(long: Config) -> None:
         train(long, resume=True)
 
 
-def test_a_stream_goes_on_with_as_many_workers_and_ranks(long: Config) -> None:
-    """Its order depends on them; otherwise it resumes as exactly."""
+def test_a_stream_resumes_with_as_many_workers_and_ranks(long: Config) -> None:
+    """Its order depends on both; with equal numbers the resume is exact."""
     streamed = long.model_copy(update={"stream": True, "workers": 1})
     train(named(streamed, "undisturbed"))
     process = start(streamed)
@@ -240,18 +240,18 @@ def test_a_stream_goes_on_with_as_many_workers_and_ranks(long: Config) -> None:
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
-    with pytest.raises(FsckitError, match=r"config.yaml: the run there has workers 1, not 0"):
+    with pytest.raises(FsckitError, match=r"config.yaml: this run has workers 1, not 0"):
         train(streamed.model_copy(update={"workers": 0}), resume=True)
     two = start(streamed, ranks=("--nproc-per-node", "2"))
     _, err = two.communicate(timeout=120)
     assert two.returncode != 0
-    assert "goes on with as many ranks as it had, 1, not 2" in err
+    assert "resumes only on as many ranks as before, 1, not 2" in err
     train(streamed, resume=True)
     assert_same_run(streamed, named(streamed, "undisturbed"))
 
 
 def stopped_at(step: int, config: Config) -> None:
-    """A run that something ends after a step, in this process."""
+    """Run in this process until an error after a step."""
 
     def end(record: dict[str, Any], steps: int) -> None:
         if record["step"] == step:
@@ -262,12 +262,12 @@ def stopped_at(step: int, config: Config) -> None:
 
 
 def copied(config: Config) -> str:
-    """The data set again, since a run may not be validated on what it is trained on."""
+    """A copy of the data set: a run may not validate on its training data."""
     return str(shutil.copytree(config.data[0], config.out.parent / "validation"))
 
 
-def test_the_best_weights_survive(long: Config) -> None:
-    """Stopped between a best score and the next state, again and again."""
+def test_the_best_weights_survive_a_resume(long: Config) -> None:
+    """The run is stopped several times between a best score and the next state."""
     settings = {"validation": copied(long), "validate_every": 2, "patience": 100}
     config = long.model_copy(update={**settings, "checkpoint_every": 5, "lr": 2e-4})
     train(named(config, "undisturbed"))
@@ -281,13 +281,13 @@ def test_the_best_weights_survive(long: Config) -> None:
     scored = [[line for line in lines if "scores" in line] for lines in records]
     assert scored[0] == scored[1] and len(scored[0]) == STEPS // 2 + 1
     best = max(map(json.loads, scored[0]), key=lambda r: (r["scores"]["score"], -r["step"]))
-    assert 0 < best["step"] < STEPS, "else nothing is shown"
+    assert 0 < best["step"] < STEPS, "else the test shows nothing"
     left, right = weights(config), weights(named(config, "undisturbed"))
     assert all(torch.equal(tensor, right[name]) for name, tensor in left.items())
     assert not list((config.out / "long").glob("best-*"))
 
 
-def test_dropout_goes_on_where_it_was(long: Config, tmp_path: Path) -> None:
+def test_dropout_resumes_exactly(long: Config, tmp_path: Path) -> None:
     model = json.loads(Path(long.model).read_text())
     model["vision_cfg"]["patch_dropout"] = 0.5
     path = tmp_path / "dropping.json"
@@ -303,34 +303,34 @@ def test_dropout_goes_on_where_it_was(long: Config, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("changed", ["caption", "negatives"])
-def test_a_state_knows_its_data(
+def test_refuses_a_state_of_other_data(
     stream: bool, changed: str, long: Config, samples: list, make_data
 ) -> None:
     long = long.model_copy(update={"stream": stream})
     stopped_at(5, long)
     if changed == "caption":
-        samples[3].captions = ["a picture of something else"]
+        samples[3].captions = ["an image of something else"]
     else:
         samples[4].negatives["colour"][0].reverse()
     make_data(samples, seed=int(changed == "negatives"))
-    with pytest.raises(FsckitError, match="step-00000003: since it was saved the data changed"):
+    with pytest.raises(FsckitError, match="step-00000003: the data changed after it was saved"):
         train(long, resume=True)
 
 
-def test_a_state_knows_its_validation_data(long: Config, samples: list, make_data) -> None:
+def test_refuses_a_state_of_other_validation_data(long: Config, samples: list, make_data) -> None:
     folder = Path(copied(long))
     long = long.model_copy(update={"validation": str(folder), "validate_every": 10})
     stopped_at(5, long)
     shutil.rmtree(folder)
-    caption, samples[3].captions = samples[3].captions, ["a picture of something else"]
+    caption, samples[3].captions = samples[3].captions, ["an image of something else"]
     shutil.copytree(make_data(samples), folder)
     samples[3].captions = caption
     make_data(samples)
-    with pytest.raises(FsckitError, match="since it was saved the validation data changed"):
+    with pytest.raises(FsckitError, match="the validation data changed after it was saved"):
         train(long, resume=True)
 
 
-def test_a_state_knows_the_weights_that_it_began_with(long: Config, tmp_path: Path) -> None:
+def test_refuses_a_state_of_other_initial_weights(long: Config, tmp_path: Path) -> None:
     base = tmp_path / "base.safetensors"
     for seed in (0, 1):
         torch.manual_seed(seed)
@@ -339,11 +339,11 @@ def test_a_state_knows_the_weights_that_it_began_with(long: Config, tmp_path: Pa
         long = long.model_copy(update={"pretrained": str(base), "lora_rank": 2})
         if seed == 0:
             stopped_at(5, long)
-    with pytest.raises(FsckitError, match="since it was saved the weights that it began with ch"):
+    with pytest.raises(FsckitError, match="the initial weights changed after it was saved"):
         train(long, resume=True)
 
 
-def test_one_run_at_a_time(long: Config) -> None:
+def test_refuses_a_second_process_in_a_run_s_folder(long: Config) -> None:
     process = start(long)
     until(lambda: steps_done(long) >= 1, process)
     with pytest.raises(FsckitError, match="runs/long: another process is using it"):
@@ -353,8 +353,8 @@ def test_one_run_at_a_time(long: Config) -> None:
     assert train(long, resume=True).steps == STEPS
 
 
-def test_two_ranks_with_uneven_micro_batches_that_stop_early(long: Config) -> None:
-    """Of five rows one rank has two and the other three, which it encodes in two parts."""
+def test_ranks_with_different_micro_batches_stop_early_together(long: Config) -> None:
+    """One rank has two of five rows; the other has three and encodes them in two parts."""
     settings = {"batch_size": 5, "micro_batch_size": 2, "steps": 12, "checkpoint_every": None}
     config = long.model_copy(update={**settings, "validation": copied(long), "validate_every": 3})
     config = config.model_copy(update={"patience": 2, "lr": 1e-7})
@@ -365,8 +365,8 @@ def test_two_ranks_with_uneven_micro_batches_that_stop_early(long: Config) -> No
     assert_near(config, named(config, "undisturbed"))
 
 
-def test_a_mistake_of_the_first_rank_is_everybodys(long: Config) -> None:
-    """Only the first rank reads the validation set; no rank waits for it for ever."""
+def test_a_mistake_of_the_first_rank_ends_all_ranks(long: Config) -> None:
+    """Only the first rank reads the validation set; no other rank waits for ever."""
     process = start(
         long.model_copy(update={"validation": "nowhere"}), ranks=("--nproc-per-node", "2")
     )

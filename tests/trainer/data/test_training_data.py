@@ -184,7 +184,7 @@ def test_refuses_an_image_outside_its_tar(offset: int, size: int, data: Path, cl
     pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
     with pytest.raises(
         FsckitError,
-        match=rf"00001.parquet: places the image of .*'{rows[2]['key']}' outside its .*{size} bytes",
+        match=rf"00001.parquet: places the image .*'{rows[2]['key']}' outside its .*{size} bytes",
     ):
         read(data, (), clip)
 
