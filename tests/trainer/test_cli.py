@@ -80,7 +80,7 @@ def test_a_run_prints_progress_and_how_to_load_the_result(
     assert command(*run_words) == 1
     captured = capsys.readouterr()
     assert captured.err.startswith(
-        f"fsctrain: {config.out / 'fsc-clip'}: there is a run of this name"
+        f"fsctrain: {config.out / 'fsc-clip'}: contains a run already"
     )
     assert captured.err.count("\n") == 1
 
@@ -155,10 +155,10 @@ def test_a_schedule_longer_than_the_run_is_refused(
     message = "--warmup 1 and --cooldown 3 exceed the run's 3 steps; shorten them"
     assert capsys.readouterr().err == f"fsctrain: {message}\n"
     assert command(*run_words, *cooldown, "--warmup", 0, "--name", "short") == 0
-    assert "--warmup" not in capsys.readouterr().out
+    assert "warm-up" not in capsys.readouterr().out
     assert command(*run_words, "--warmup", 4, "--name", "warm") == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "--warmup 4 is longer than the run of 3 steps" in out
+    assert "the warm-up of 4 steps is longer than the run of 3 steps" in out
 
 
 def test_running_out_of_gpu_memory_says_what_to_do(

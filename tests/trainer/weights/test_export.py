@@ -115,7 +115,7 @@ def test_invalid_metrics_are_refused(small_config, make_run, tmp_path: Path) -> 
     run, _ = make_run(small_config)
     path = run / "metrics.jsonl"
     for line, message in (
-        ("[]", "line 1 is no record of metrics"),
+        ("[]", "line 1 is not a metrics record"),
         ('{"step": 4, "scores": []}', "step 4: scores are not a mapping"),
     ):
         path.write_text(f"{line}\n")
