@@ -1,4 +1,4 @@
-"""`torchrun rank_poison.py KEY WORDS…`: fsctrain with WORDS, where the picture of KEY makes NaN."""
+"""`torchrun rank_poison.py KEY WORDS…`: runs fsctrain with WORDS; the image of KEY gives NaN."""
 
 from __future__ import annotations
 

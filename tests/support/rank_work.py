@@ -1,7 +1,7 @@
-"""What a rank of test_distributed does: `torchrun rank_work.py CASES.json OUT`.
+"""A rank of test_distributed: `torchrun rank_work.py CASES.json OUT`.
 
-CASES is a list of settings with the number of a step; for each the first rank writes the losses
-and the gradients of that step's batch, which it has from all ranks.
+CASES is a list of settings, each with the number of a step. For each one the first rank writes the
+losses and the gradients of that step's global batch.
 """
 
 from __future__ import annotations

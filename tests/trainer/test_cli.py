@@ -79,9 +79,7 @@ def test_a_run_prints_progress_and_how_to_load_the_result(
     assert weights.is_file() and len(lines) == 7
     assert command(*run_words) == 1
     captured = capsys.readouterr()
-    assert captured.err.startswith(
-        f"fsctrain: {config.out / 'fsc-clip'}: contains a run already"
-    )
+    assert captured.err.startswith(f"fsctrain: {config.out / 'fsc-clip'}: contains a run already")
     assert captured.err.count("\n") == 1
 
 

@@ -84,7 +84,7 @@ def test_a_line_is_a_mean_over_steps(tmp_path: Path) -> None:
 
 
 def test_several_ranks_write_the_line_of_one(tmp_path: Path) -> None:
-    """Two ranks, of which one has no row."""
+    """One of two ranks has no row."""
     barrier, given = threading.Barrier(2, timeout=30), {}
 
     class Threads(Ranks):

@@ -68,7 +68,7 @@ def add_captions(samples: list) -> None:
     """Give some images a second caption with its own negatives."""
     for sample in samples[::2]:
         sample.captions.append(f"one {sample.captions[0].removeprefix('a ')}")
-        sample.negatives["colour"].append(["one tall pink picture"])
+        sample.negatives["colour"].append(["one tall pink image"])
         sample.negatives["shape"].append([])
 
 
@@ -96,7 +96,7 @@ def test_scores_do_not_vary(clip: Clip, settings: Config) -> None:
 def test_scores_a_single_image(clip: Clip, settings: Config, make_data, samples) -> None:
     """It is always found; a negative with its caption's tokens is not scored."""
     sample = samples[0]
-    sample.negatives = {"colour": [[sample.captions[0]]], "shape": [["a wide red picture"]]}
+    sample.negatives = {"colour": [[sample.captions[0]]], "shape": [["a wide red image"]]}
     shutil.rmtree(make_data([sample]))  # removes the shards of the other samples
     make_data([sample])
     found = ValidationScorer(clip, settings, SIZE)(clip.model, 0)

@@ -92,7 +92,8 @@ def test_a_refused_wandb_login_leaves_no_folder(config: Config, tmp_path: Path) 
         check=False,
     )
     assert done.returncode == 1
-    assert ": Weights & Biases refused the run (" in done.stderr
+    sentence = "Weights & Biases refused the run ("
+    assert f"--wandb: {sentence}" in done.stderr or f"`wandb`: {sentence}" in done.stderr
     assert "run 'wandb login', or set WANDB_MODE=offline" in done.stderr
     subprocess.run(command, check=True, capture_output=True)
 

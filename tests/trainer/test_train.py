@@ -87,7 +87,7 @@ def test_trains_on_batches_without_a_negative(config: Config, make_data, samples
     """One of 12 captions has a negative, so most batches of 4 have none."""
     for sample in samples[1:]:
         sample.negatives = {"colour": [[]], "shape": [[]]}
-    samples[0].negatives = {"colour": [["a tall blue picture"]], "shape": [[]]}
+    samples[0].negatives = {"colour": [["a tall blue image"]], "shape": [[]]}
     make_data(samples)
     found = records(train(config.model_copy(update={"steps": 3})).folder)
     without = [record for record in found if record["with_negatives"] == 0]

@@ -69,8 +69,8 @@ def train(
         evaluate: called on the first rank with the open_clip model (in eval mode, without
             gradients) and the number of steps done; its scores go into metrics.jsonl. With
             `config.validation` the scores on that data set replace it.
-        evaluate_every: steps between two calls, of which the first comes before the first step; one
-            more call follows the last step. 0 calls it only after the last step.
+        evaluate_every: steps between two calls. The first call precedes the first step, and one
+            more follows the last step; with 0 that is the only one.
         watch: called on the first rank with every record of metrics.jsonl and the run's number of
             steps.
 

@@ -86,8 +86,8 @@ def make_batch(
 
     Args:
         draws: random numbers for the crop at each position; their number is the batch's size.
-        candidates: returns for position i its row and then the rows that may replace it, of which
-            at most ten are tried.
+        candidates: returns for position i its row and then the rows that may replace it; at most
+            ten of these are tried.
         crop: makes uint8 [3, H, W] of an image's bytes and a position's random numbers, or raises
             UnreadableImageError.
         image_size: H and W.
