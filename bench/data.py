@@ -33,8 +33,8 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import InterpolationMode, v2
 
 from common import ROOT
+from fscdata.steps.expected import Settings
 from fscdata.steps.negatives import make_negatives
-from fscdata.steps.plan import Settings
 from fsctrain.config import Config
 from fsctrain.data import Source, open_source
 from fsctrain.model import create_model

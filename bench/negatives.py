@@ -25,8 +25,8 @@ import spacy
 
 import common  # noqa: F401  (finds tests/support)
 from fscdata.negatives.parsing import load_parser
+from fscdata.steps.expected import Settings
 from fscdata.steps.negatives import make_negatives
-from fscdata.steps.plan import Settings
 from support.captions import FLICKR_CAPTIONS, ODD, TEMPLATES
 from support.tars import write_shards
 

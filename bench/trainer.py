@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import common  # noqa: F401  (finds tests/support)
+from fscdata.steps.expected import Settings
 from fscdata.steps.negatives import make_negatives
-from fscdata.steps.plan import Settings
 from fsctrain.config import Config
 from fsctrain.data import Batch, Batches, read_data
 from fsctrain.forward import forward

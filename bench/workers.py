@@ -20,8 +20,8 @@ from pathlib import Path
 import common  # noqa: F401  (finds tests/support)
 from fscdata.executors import create_executor
 from fscdata.negatives.model import installed_model
+from fscdata.steps.expected import Settings
 from fscdata.steps.negatives import Progress, make_negatives
-from fscdata.steps.plan import Settings
 from fscdata.steps.shard import CHUNK
 from support.captions import FLICKR_CAPTIONS, ODD, TEMPLATES
 from support.tars import write_shards

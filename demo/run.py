@@ -34,9 +34,9 @@ from torch import Tensor, nn
 from figure import ShownScene, draw_figure
 from fscdata.base.errors import FsckitError
 from fscdata.contract import open_dataset
+from fscdata.steps.expected import Settings
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.pack import pack
-from fscdata.steps.plan import Settings
 from fsctrain.benchmarks import choice_accuracy, recall_at_k
 from fsctrain.config import load_config
 from fsctrain.model import create_model, embed_images, embed_texts

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from fscdata.base.errors import FsckitError
+from fscdata.steps.expected import Settings
 from fscdata.steps.negatives import make_negatives
-from fscdata.steps.plan import Settings
 from fsctrain.config import Config, load_config
 from fsctrain.train import train
 from support import TESTS

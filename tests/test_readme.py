@@ -10,8 +10,8 @@ import pytest
 from fscdata.contract import negatives_path, read_table
 from fscdata.explore import connect
 from fscdata.negatives import styles
+from fscdata.steps.expected import Settings
 from fscdata.steps.negatives import make_negatives
-from fscdata.steps.plan import Settings
 from support import ROOT
 from support.captions import TEMPLATES
 from support.tars import write_shards

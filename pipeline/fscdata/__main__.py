@@ -6,12 +6,10 @@ import sys
 
 
 def main() -> None:
-    """Run the command.
-
-    Imported late: a worker process imports this module again and needs no command line, and
-    Ctrl-C while the command is still loading ends it as it does later.
-    """
+    """Run the command."""
     try:
+        # Imported here because worker processes import this module again and need no command line,
+        # and because Ctrl-C during this import must end the command as it does later.
         from fscdata.cli import main as run  # noqa: PLC0415
 
         run()

@@ -11,10 +11,10 @@ RECIPES = {
 
 
 def parse_recipe(text: str) -> list[Style]:
-    """The styles of a recipe, of a style, or of a comma-separated list of both, in that order.
+    """The styles of a recipe, a style, or a comma-separated list of both, in that order.
 
     Raises:
-        FsckitError: a name that is neither; the sentence lists those that are.
+        FsckitError: an unknown name; the sentence lists the known ones.
     """
     names: list[str] = []
     for part in (p.strip() for p in text.split(",")):
@@ -22,10 +22,10 @@ def parse_recipe(text: str) -> list[Style]:
             continue
         if part not in RECIPES and part.partition("-")[0] not in style_names():
             raise FsckitError(
-                f"unknown recipe '{part}'; there are the recipes {', '.join(RECIPES)} and the "
-                f"styles {', '.join(style_names())} (shuffle as shuffle-1 … shuffle-5)"
+                f"unknown recipe '{part}'; choose a recipe ({', '.join(RECIPES)}) or a style "
+                f"({', '.join(style_names())}, where shuffle is shuffle-1 … shuffle-5)"
             )
         names += RECIPES.get(part, [part])
     if not names:
-        raise FsckitError("--recipe names nothing; 'fsc-clip' is the usual one")
+        raise FsckitError("`recipe` is empty; try 'fsc-clip'")
     return [create_style(name) for name in dict.fromkeys(names)]

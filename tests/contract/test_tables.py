@@ -20,8 +20,8 @@ from fscdata.contract import (
     samples_path,
     styles_present,
 )
+from fscdata.steps.expected import Settings
 from fscdata.steps.negatives import make_negatives
-from fscdata.steps.plan import Settings
 from support.captions import TEMPLATES
 from support.tars import write_shards
 

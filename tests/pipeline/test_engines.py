@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from fscdata.base.paths import data_path
+from fscdata.steps.expected import Settings
 from fscdata.steps.negatives import make_negatives
-from fscdata.steps.plan import Settings
 from support.captions import ODD, TEMPLATES
 from support.s3_server import s3_server
 from support.tars import write_shards

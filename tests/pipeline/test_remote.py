@@ -28,8 +28,8 @@ from fscdata.contract import (
 )
 from fscdata.explore import connect, inspect, print_query, write_database
 from fscdata.explore.views import duckdb_errors
+from fscdata.steps.expected import Settings
 from fscdata.steps.negatives import make_negatives
-from fscdata.steps.plan import Settings
 from support.captions import TEMPLATES
 from support.s3_server import S3Server, s3_server
 from support.tars import img2dataset_sample, write_shards, write_tar

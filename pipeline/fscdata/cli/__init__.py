@@ -1,4 +1,4 @@
-"""The command `fscdata`: each subcommand parses, calls one function and prints what it returns."""
+"""The command `fscdata`: each subcommand parses, calls one function and prints its result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fscdata.base.shell import LazyGroup, run_command
 
 
 class Commands(LazyGroup):
-    """In the order in which a data set is made."""
+    """The subcommands, in the order in which a data set is made."""
 
     lazy: ClassVar = {
         "datasets": ("fscdata.cli.download:datasets", "List the data sets that can be downloaded."),
@@ -56,7 +56,9 @@ def _print_version(wanted: bool) -> None:
 def fscdata(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="print the version"),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="print the version and exit"
+        ),
     ] = False,
 ) -> None:
     pass

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.filesize import decimal
 
 from fscdata.base.text import printable
+from fscdata.lexicon import PACKAGED, build_lexicon, check_lexicon
 
 app = typer.Typer(help="Build or check the WordNet table.", no_args_is_help=True)
 WordNet = Annotated[
@@ -18,13 +20,12 @@ WordNet = Annotated[
 @app.command("build")
 def build(
     wordnet: WordNet,
-    out: Annotated[Path | None, typer.Option(help="default: the package's own file")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="file to write  [default: the package's own]", show_default=False),
+    ] = None,
 ) -> None:
-    """Compile WordNet to one Arrow file."""
-    from rich.filesize import decimal
-
-    from fscdata.lexicon import PACKAGED, build_lexicon
-
+    """Compile WordNet into one Arrow file."""
     path = build_lexicon(wordnet, out or PACKAGED)
     typer.echo(f"{path}: {decimal(path.stat().st_size)}")
 
@@ -32,12 +33,10 @@ def build(
 @app.command("check")
 def check(
     wordnet: WordNet,
-    words: Annotated[int, typer.Option(min=1, help="words of each part of speech")] = 1000,
-    seed: Annotated[int, typer.Option(help="of the choice of words")] = 0,
+    words: Annotated[int, typer.Option(min=1, help="words per part of speech")] = 1000,
+    seed: Annotated[int, typer.Option(help="random seed for choosing the words")] = 0,
 ) -> None:
     """Compare the packaged table with nltk, word by word."""
-    from fscdata.lexicon import check_lexicon
-
     report = check_lexicon(wordnet, words, seed)
     for line in report.differences:
         typer.echo(printable(line))

@@ -1,35 +1,31 @@
-"""fscdata make-negatives: its options, its progress and its closing table."""
+"""fscdata make-negatives."""
 
 from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
 
+from fscdata.base.display import display
 from fscdata.base.errors import FsckitError
 from fscdata.base.paths import data_path
 from fscdata.base.shell import resumable
 from fscdata.base.text import printable
 from fscdata.cli.options import Data
 from fscdata.contract import CaptionSource
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from fscdata.steps.estimate import Estimate
-    from fscdata.steps.negatives import Progress, Report
-
-_LINE_EVERY = 10.0  # seconds, where there is no terminal for a bar
+from fscdata.executors import create_executor, usable_cpus
+from fscdata.steps import negatives
+from fscdata.steps.estimate import Estimate, estimate
+from fscdata.steps.expected import Settings
 
 
 class ExecutorName(StrEnum):
@@ -43,78 +39,75 @@ def make_negatives(
     recipe: Annotated[
         str,
         typer.Option(
-            help="fsc-clip, or styles by comma: negclip, replace, shuffle-1 … shuffle-5, svlc, "
-            "imported"
+            help="fsc-clip, or comma-separated styles: negclip, replace, shuffle-1 … shuffle-5, "
+            "svlc, imported"
         ),
     ],
-    variants: Annotated[int, typer.Option(help="different negatives a caption and style")] = 1,
-    seed: Annotated[int, typer.Option(help="of the draws")] = 0,
+    variants: Annotated[int, typer.Option(help="negatives per caption and style")] = 1,
+    seed: Annotated[int, typer.Option(help="random seed")] = 0,
     tokenizer: Annotated[
-        str, typer.Option(help="the open_clip model whose token ids to store, or none")
+        str, typer.Option(help="open_clip model whose token ids to store, or none")
     ] = "ViT-B-32",
     caption_key: Annotated[
         str | None,
-        typer.Option(help="json field of the captions; default: captions, caption, else the .txt"),
+        typer.Option(
+            help="json field with the captions  [default: captions, else caption, else the .txt]",
+            show_default=False,
+        ),
     ] = None,
     captions_dir: Annotated[
-        Path | None, typer.Option(help="folder of <key>.txt files, a caption a line")
+        Path | None, typer.Option(help="folder of <key>.txt files with one caption per line")
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="make tables again that were made otherwise")
+        bool, typer.Option("--overwrite", help="remake tables that were made with other settings")
     ] = False,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="make this many shards at most; the same again goes on"),
+        typer.Option(min=1, help="most shards to make; rerun the command for the next ones"),
     ] = None,
-    executor: Annotated[
-        ExecutorName, typer.Option(help="where the shards are made")
-    ] = ExecutorName.LOCAL,
+    executor: Annotated[ExecutorName, typer.Option(help="where to run")] = ExecutorName.LOCAL,
     workers: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="shards at work at once; default: one a core. 0: in this process (local)",
+            help="shards to make in parallel; 0 runs in this process (local)  "
+            "[default: one per core]",
+            show_default=False,
         ),
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(help="of a cluster that runs: HOST:PORT of Ray's head, spark://HOST:PORT"),
+        typer.Option(help="a running cluster: HOST:PORT of Ray's head, or spark://HOST:PORT"),
     ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
             "--dry-run",
-            help="say what would be made (tars judged by their size) and how long it would take",
+            help="print what would be made, and how long it would take, without making it",
         ),
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="print nothing but errors, and what --json asks for")
+        bool, typer.Option("--quiet", help="print only errors, and the output of --json")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="print one JSON object instead of the table")
     ] = False,
 ) -> None:
     """Make the samples and negatives tables of a data set."""
-    from fscdata.executors import create_executor, usable_cpus
-    from fscdata.steps.estimate import estimate
-    from fscdata.steps.negatives import make_negatives as make
-    from fscdata.steps.plan import Settings
-
     if caption_key and captions_dir:
-        raise FsckitError("--caption-key and --captions-dir exclude one another; give one")
+        raise FsckitError("--caption-key and --captions-dir are mutually exclusive; give one")
     place = data_path(data)
-    source = CaptionSource(caption_key, captions_dir)
-    settings = Settings(recipe, variants, seed, tokenizer, source)
+    settings = Settings(recipe, variants, seed, tokenizer, CaptionSource(caption_key, captions_dir))
     engine = create_executor(executor.value, workers, address)
     if dry_run:
-        with _reading(quiet or as_json) as show:
-            found = estimate(place, settings, overwrite, limit, show)
+        with display(quiet or as_json) as reporter:
+            found = estimate(place, settings, overwrite, limit, reporter)
         if as_json or not quiet:
             _print_estimate(found, usable_cpus() if workers is None else workers, as_json)
         _exit_if_failed(found.failed)
         return
-    with resumable("make what is missing"), _display(quiet or as_json) as show:
-        report = make(place, settings, overwrite, limit, engine, show)
+    with resumable("make what is missing"), display(quiet or as_json) as reporter:
+        report = negatives.make_negatives(place, settings, overwrite, limit, engine, reporter)
     if as_json:
         typer.echo(json.dumps(report.record()))
     elif not quiet:
@@ -122,72 +115,8 @@ def make_negatives(
     _exit_if_failed(report.failed)
 
 
-@contextmanager
-def _display(silent: bool) -> Iterator[Callable[[Progress], None]]:
-    """Shows progress: a bar in a terminal, a line now and then elsewhere."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    stderr = Console(stderr=True)
-    if silent:
-        yield lambda progress: None
-    elif not stderr.is_terminal:
-        yield _Lines()
-    else:
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("shards, {task.description}"))
-        with Bar(*columns, console=stderr, transient=True) as bar:
-            task = bar.add_task("starting", total=None)
-            yield lambda progress: bar.update(
-                task,
-                total=progress.shards,
-                completed=progress.ended,
-                description=_describe(progress),
-            )
-
-
-@contextmanager
-def _reading(silent: bool) -> Iterator[Callable[[int, int], None]]:
-    """Shows how many of the tars have been read."""
-    from rich.progress import Progress as Bar
-
-    stderr = Console(stderr=True)
-    with Bar(console=stderr, disable=silent or not stderr.is_terminal, transient=True) as bar:
-        task = bar.add_task("reading tars", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-class _Lines:
-    """Prints how far a run is, once in a while."""
-
-    def __init__(self) -> None:
-        self._next = time.monotonic() + _LINE_EVERY
-
-    def __call__(self, progress: Progress) -> None:
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + _LINE_EVERY
-            sys.stderr.write(
-                f"{progress.ended:,} of {progress.shards:,} shards, {_describe(progress)}\n"
-            )
-
-
-def _describe(progress: Progress) -> str:
-    report = progress.report
-    left = progress.seconds_left
-    parts = [
-        f"{progress.captions:,} captions",
-        f"{progress.per_second:,.0f}/s",
-        f"{report.without.total():,} without a negative",
-        f"{report.left_out.total():,} left out",
-    ]
-    if report.failed:
-        parts.append(f"{len(report.failed):,} shards failed")
-    if left is not None:
-        parts.append(f"{timedelta(seconds=round(left))} left")
-    return ", ".join(parts)
-
-
 def _exit_if_failed(failed: dict[str, str]) -> None:
-    """Name the shards that failed."""
+    """Print why each shard failed, and exit with 1 if any did."""
     for tar, reason in ((printable(key), printable(value)) for key, value in failed.items()):
         sys.stderr.write(f"fscdata: {reason if tar in reason else f'{tar}: {reason}'}\n")
     if failed:
@@ -195,34 +124,30 @@ def _exit_if_failed(failed: dict[str, str]) -> None:
 
 
 def _print_estimate(estimate: Estimate, workers: int, as_json: bool) -> None:
-    """What --dry-run found."""
     rate, captions = estimate.per_second, estimate.captions
     if as_json:
         record = asdict(estimate) | {"workers": workers}
         typer.echo(json.dumps(record))
         return
     typer.echo(
-        f"{estimate.shards:,} shards to make, {estimate.skipped:,} there; of each: "
+        f"{estimate.shards:,} shards to make, {estimate.skipped:,} complete; tables of each: "
         f"{', '.join(estimate.tables)}"
     )
     if rate is None:
         typer.echo("no captions")
         return
     core = timedelta(seconds=round(captions / rate))
-    line = f"{captions:,} captions at {rate:,.0f} a second and core: {core}"
+    line = f"{captions:,} captions at {rate:,.0f}/s per core: {core}"
     processes = min(workers, estimate.shards)
     if processes > 1:
         line += f", or {timedelta(seconds=round(captions / rate / processes))} with {processes}"
     typer.echo(line)
 
 
-def _print_report(report: Report) -> None:
-    """What was made: a row a style, then one line."""
-    from rich.filesize import decimal
-    from rich.table import Table
-
+def _print_report(report: negatives.NegativesReport) -> None:
+    """Print a row per style, then one line with the totals."""
     if report.negatives or report.without:
-        table = Table("style", "negatives", "captions without, by reason")
+        table = Table("style", "negatives", "captions without a negative, by reason")
         styles = dict.fromkeys([*report.negatives, *(style for style, _ in report.without)])
         for style in styles:
             reasons = [f"{r}: {n:,}" for (s, r), n in report.without.most_common() if s == style]
@@ -232,6 +157,6 @@ def _print_report(report: Report) -> None:
     typer.echo(
         f"{report.captions:,} captions of {report.shards:,} shards in {report.seconds:.1f} s "
         f"({report.per_second:,.0f} captions/s), {decimal(report.written)} written, "
-        f"{report.skipped:,} shards were there, {report.retried:,} tried twice, "
+        f"{report.skipped:,} shards skipped, {report.retried:,} retried, "
         f"{len(report.failed):,} failed; left out: {left_out or 'nothing'}"
     )

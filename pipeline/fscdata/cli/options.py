@@ -1,4 +1,4 @@
-"""Arguments that several subcommands take."""
+"""Arguments shared by subcommands."""
 
 from __future__ import annotations
 
@@ -6,6 +6,4 @@ from typing import Annotated
 
 import typer
 
-Data = Annotated[
-    str, typer.Argument(help="the data set's folder, or its URL (s3://…)", metavar="DATA")
-]
+Data = Annotated[str, typer.Argument(help="the data set's folder or URL (s3://…)", metavar="DATA")]

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.filesize import decimal
 
+from fscdata.base.display import display
 from fscdata.base.text import printable
+from fscdata.steps import pack as step
 
 
 def pack(
-    dest: Annotated[Path, typer.Argument(help="the data set's folder, to be made")],
-    images: Annotated[Path, typer.Option(help="the folder of images")],
+    dest: Annotated[Path, typer.Argument(help="the data set's folder, which is created")],
+    images: Annotated[Path, typer.Option(help="folder of images")],
     captions: Annotated[
         Path,
         typer.Option(
@@ -22,32 +24,19 @@ def pack(
             "NegCLIP's TSV"
         ),
     ],
-    samples_per_shard: Annotated[int, typer.Option(min=1, help="images a tar")] = 10_000,
+    samples_per_shard: Annotated[int, typer.Option(min=1, help="images per tar")] = step.PER_SHARD,
 ) -> None:
     """Pack local images and captions into webdataset tars.
 
-    Of an image the header alone is read; a picture damaged further on is left out in training.
+    Only the images' headers are decoded; training skips images that are damaged further on.
     """
-    from rich.filesize import decimal
-    from rich.progress import Progress
-
-    from fscdata.steps import pack as step
-
-    stderr = Console(stderr=True)
-    with Progress(console=stderr, disable=not stderr.is_terminal, transient=True) as bar:
-        task = bar.add_task("packing", total=None)
-        report = step.pack(
-            dest,
-            images,
-            captions,
-            samples_per_shard,
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with display() as reporter:
+        report = step.pack(dest, images, captions, samples_per_shard, reporter)
     line = (
         f"{dest}: {report.samples:,} samples, {report.captions:,} captions, "
         f"{report.published_negatives:,} published negatives, {report.shards:,} shards, "
-        f"{decimal(report.bytes)}; images that no caption names: {report.unnamed_images:,}; "
-        f"skipped: "
+        f"{decimal(report.bytes)}; images without a row in the caption file: "
+        f"{report.unnamed_images:,}; skipped: "
     )
     reasons = [f"{reason}: {count:,}" for reason, count in report.skipped.most_common()]
     typer.echo(printable(line + (", ".join(reasons) or "nothing")))

@@ -1,93 +1,77 @@
-"""fscdata verify: its options and the table of what it found."""
+"""fscdata verify."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from fscdata.base.display import display
 from fscdata.base.paths import data_path
 from fscdata.base.text import printable
 from fscdata.cli.options import Data
+from fscdata.executors import create_executor
+from fscdata.steps import verify as step
 
-if TYPE_CHECKING:
-    from fscdata.steps.verify import Report
-
-_LONGEST = 500  # characters of a cell: a stranger may have written much into a file
+_LONGEST = 500  # characters of a cell; footers may contain untrusted text of any length
 
 
 def verify(
     data: Data,
-    repair: Annotated[bool, typer.Option("--repair", help="make again what is broken")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="remake the broken tables")] = False,
     captions_dir: Annotated[
-        Path | None, typer.Option(help="folder of <key>.txt files, where captions came from one")
+        Path | None,
+        typer.Option(help="folder of <key>.txt files, if the captions came from one"),
     ] = None,
 ) -> None:
     """Check every table against its tar.
 
-    Exit code 0 if all is well, else 1.
+    The exit code is 0 if there are no faults, else 1.
 
-    Pictures are not read; a damaged one is left out in training.
+    Images are not decoded; training skips damaged ones.
     """
-    from fscdata.executors import create_executor
-    from fscdata.steps import verify as step
-
     place = data_path(data)
-    with _display() as show:
-        report = step.verify(place, captions_dir, progress=show)
+    with display() as reporter:
+        report = step.verify(place, captions_dir, reporter=reporter)
         if repair:
-            report = step.repair(place, report, captions_dir, create_executor("local"), show)
-    print_report(data, report, Console())
+            executor = create_executor("local")
+            report = step.repair(place, report, captions_dir, executor, reporter)
+    _print_report(data, report, Console())
     if report.faults:
         raise typer.Exit(1)
 
 
-@contextmanager
-def _display() -> Iterator[Callable[[str, int, int], None]]:
-    from rich.progress import Progress
-
-    stderr = Console(stderr=True)
-    with Progress(console=stderr, disable=not stderr.is_terminal, transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda stage, done, total: bar.update(
-            task, description=f"{stage} shards", completed=done, total=total
-        )
-
-
-def print_report(data: str, report: Report, console: Console) -> None:
-    """A table of the findings, then one line with their counts."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
+def _print_report(data: str, report: step.VerifyReport, console: Console) -> None:
+    """Print a table of the findings, then one line with their counts."""
     if report.findings:
         table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
         table.add_column("file", overflow="fold")
-        table.add_column("what is wrong", overflow="fold")
+        table.add_column("problem", overflow="fold")
         table.add_column("repairable", no_wrap=True)
         for finding in report.findings:
             name = str(finding.path).removeprefix(f"{data}/")
-            cells = (name, finding.problem, finding.mend.value)
+            cells = (name, finding.problem, finding.repair.value)
             table.add_row(*(Text(printable(cell[:_LONGEST])) for cell in cells))
         console.print(table)
-    console.print(Text(printable(_closing(data, report))), soft_wrap=True)
+    console.print(Text(printable(_summary(data, report))), soft_wrap=True)
 
 
-def _closing(data: str, report: Report) -> str:
+def _summary(data: str, report: step.VerifyReport) -> str:
     line = f"{data}: {len(report.survey.tars):,} tars, {report.tables:,} tables"
-    if report.mended:
-        line += f", {len(report.mended):,} tables made again"
+    if report.repaired:
+        line += f", {len(report.repaired):,} tables repaired"
     faults = report.faults
     if not faults:
-        return f"{line}; all is well"
+        return f"{line}; no faults"
     files = len({fault.path for fault in faults})
     line += f"; {_counted(len(faults), 'fault')} in {_counted(files, 'file')}"
     if repairable := len(report.repairable):
-        line += f", {repairable:,} of them repairable: 'fscdata verify {data} --repair'"
+        line += f", {repairable:,} repairable: run 'fscdata verify {data} --repair'"
     return line
 
 

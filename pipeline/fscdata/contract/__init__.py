@@ -1,7 +1,6 @@
-"""What the pipeline writes and the trainer reads: tars, tables, their metadata, their checks.
+"""The contract between pipeline and trainer: tars, tables, their metadata and checks.
 
-Both packages hold to it; the trainer imports this package and `fscdata.base`, nothing else of
-`fscdata`.
+The trainer imports this package and `fscdata.base`, and nothing else of `fscdata`.
 """
 
 from fscdata.contract.dataset import (
@@ -17,6 +16,7 @@ from fscdata.contract.dataset import (
 )
 from fscdata.contract.schema import (
     CLIP_BPE,
+    SAMPLES,
     SCHEMA_VERSION,
     Provenance,
     ShardRecord,
@@ -33,6 +33,7 @@ from fscdata.contract.tables import (
     samples_path,
     shard_paths,
     styles_present,
+    table_path,
     write_metadata,
 )
 from fscdata.contract.tar import (
@@ -51,6 +52,7 @@ __all__ = [
     "CLIP_BPE",
     "IMAGE_EXTENSIONS",
     "MAX_CAPTIONS",
+    "SAMPLES",
     "SCHEMA_VERSION",
     "CaptionSource",
     "Dataset",
@@ -81,6 +83,7 @@ __all__ = [
     "shard_paths",
     "split_member",
     "styles_present",
+    "table_path",
     "temporary_files",
     "write_metadata",
     "write_parquet",

@@ -1,4 +1,4 @@
-"""A data set's tables together: they agree with one another and with their tars."""
+"""All tables of a data set, checked against each other and against their tars."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from fscdata.contract.tar import CaptionSource, TarIndex, index_tar
 
 @dataclass(frozen=True)
 class Dataset(Generic[PathT]):
-    """A data set whose tables agree with one another and with its tars.
+    """A data set whose tables match each other and its tars.
 
-    `samples` and each of `negatives` have one table a shard, in the order of `tars`; a negative
-    belongs to the sample row with its (key, caption_index).
+    `samples` and each of `negatives` hold one table per shard, in the order of `tars`. A negative
+    belongs to the samples row with its (key, caption_index).
     """
 
     tars: list[PathT]
@@ -45,7 +45,7 @@ class Dataset(Generic[PathT]):
 
 @dataclass(frozen=True)
 class Footers(Generic[PathT]):
-    """What the tables of a data set say of themselves, by their files, in the order of `tars`."""
+    """The metadata of a data set's tables by path, in the order of `tars`."""
 
     tars: list[PathT]
     samples: dict[PathT, Metadata]
@@ -53,20 +53,19 @@ class Footers(Generic[PathT]):
 
 
 def open_footers(data: PathT, styles: list[str]) -> Footers[PathT]:
-    """Read the footers of a data set's tables, and check what can be without their rows and tars.
+    """Read and check the footers of a data set's tables; rows and tars are not read.
 
     Raises:
-        FsckitError: a table is missing or unreadable, of another schema version or of mixed
-            provenance; negatives were made from other samples.
+        FsckitError: a table is missing, unreadable, of another schema version or of mixed
+            provenance, or its negatives were made from other samples.
     """
     tars = shard_paths(data)
     present = styles_present(data)
     for style in styles:
         if style not in present:
             raise FsckitError(
-                f"{data}: no negatives of style '{style}' (there are: "
-                f"{', '.join(present) or 'none'}); make them with "
-                f"'fscdata make-negatives {data} --recipe {style}'"
+                f"{data}: no negatives of style '{style}' (found: {', '.join(present) or 'none'}); "
+                f"make them with 'fscdata make-negatives {data} --recipe {style}'"
             )
     samples = read_footers([samples_path(data, tar.stem) for tar in tars])
     refuse_mixed(samples)
@@ -74,21 +73,19 @@ def open_footers(data: PathT, styles: list[str]) -> Footers[PathT]:
     for style in styles:
         footers = read_footers([negatives_path(data, style, tar.stem) for tar in tars])
         refuse_mixed(footers)
-        for (path, ours), (samples_file, theirs) in zip(
-            footers.items(), samples.items(), strict=True
-        ):
-            refuse_stale(path, ours, samples_file, theirs)
+        for negatives_footer, samples_footer in zip(footers.items(), samples.items(), strict=True):
+            refuse_stale(*negatives_footer, *samples_footer)
         negatives[style] = footers
     return Footers(tars, samples, negatives)
 
 
 def open_dataset(data: PathT, styles: list[str]) -> Dataset[PathT]:
-    """Read the tables of a data set and check all that the contract promises of them.
+    """Read the tables of a data set and check everything the contract promises.
 
-    Its tars are read too, those of an object store from end to end.
+    The tars' headers and captions are read too; in an object store that reads whole tars.
 
     Raises:
-        FsckitError: as `open_footers`; a tar changed since; a key or a caption hash does not match.
+        FsckitError: as `open_footers`; a tar has changed; a key or caption hash does not match.
     """
     footers = open_footers(data, styles)
     samples = [
@@ -106,33 +103,36 @@ def open_dataset(data: PathT, styles: list[str]) -> Dataset[PathT]:
 
 
 def refuse_orphans(data: DataPath) -> None:
-    """Raises FsckitError where a table belongs to no tar, unless all tars are elsewhere."""
+    """Raise FsckitError if a table belongs to no tar; a data set without any tars passes."""
     shards = {tar.stem for tar in tars_of(data)}
     folders = [data / "samples", *entries(data / "negatives", "")]
-    lost = [p for folder in folders for p in entries(folder, ".parquet") if p.stem not in shards]
-    if shards and lost:
+    orphans = [p for folder in folders for p in entries(folder, ".parquet") if p.stem not in shards]
+    if shards and orphans:
         raise FsckitError(
-            f"{lost[0]}: belongs to no tar of {data} ({len(lost):,} tables do not); bring the tars "
-            f"back, or delete the tables"
+            f"{orphans[0]}: belongs to no tar of {data} ({len(orphans):,} such tables); restore "
+            f"the tars or delete the tables"
         )
 
 
 def _difference(
     ours: Provenance, theirs: Provenance, other: DataPath, fields: Iterable[str]
 ) -> str | None:
-    """What of these fields differs between two provenances, as a clause; `other` has `theirs`."""
+    """The first of the fields in which two provenances differ, as a clause.
+
+    `theirs` is the provenance of `other`.
+    """
     for field in fields:
         if getattr(ours, field) != getattr(theirs, field):
             return (
-                f"its {field} is {getattr(ours, field)!r}, that of {other} is "
+                f"its {field} is {getattr(ours, field)!r}, but {other} has "
                 f"{getattr(theirs, field)!r}"
             )
     return None
 
 
 def refuse_stale(path: DataPath, ours: Metadata, samples_file: DataPath, theirs: Metadata) -> None:
-    """Raises FsckitError where negatives (`ours`) were made from other captions than their samples
-    (`theirs`) have."""
+    """Raise FsckitError if negatives (`ours`) were made from other captions than their samples
+    (`theirs`); otherwise a missing negative would look like a caption that has none."""
     difference = _difference(
         ours.provenance, theirs.provenance, samples_file, ("caption_source", "tokenizer")
     )
@@ -146,17 +146,17 @@ def refuse_stale(path: DataPath, ours: Metadata, samples_file: DataPath, theirs:
 
 
 def refuse_changed(path: DataPath, metadata: Metadata, tar: DataPath) -> None:
-    """Raises FsckitError where a samples table was made from a tar of another name or size."""
+    """Raise FsckitError if a samples table was made from a tar of another name or size."""
     shard, size = metadata.shard, size_of(tar)
     if (shard.tar, shard.tar_size) != (tar.name, size):
         raise FsckitError(
-            f"{path}: made from a {shard.tar} of {shard.tar_size} bytes, but {tar} has {size}: the "
-            f"tar changed since; run {command_for(path)}"
+            f"{path}: made from {shard.tar} with {shard.tar_size} bytes, but {tar} has {size}: the "
+            f"tar has changed; run {command_for(path)}"
         )
 
 
 def refuse_mixed(footers: Mapping[PathT, Metadata]) -> None:
-    """Raises FsckitError where the shards of one table were made in different ways."""
+    """Raise FsckitError if the shards of one table were made with different settings."""
     fields = [field.name for field in dataclasses.fields(Provenance)]
     (first, theirs), *others = footers.items()
     for path, ours in others:
@@ -164,60 +164,60 @@ def refuse_mixed(footers: Mapping[PathT, Metadata]) -> None:
         if difference is not None:
             raise FsckitError(
                 f"{path}: shards of mixed provenance: {difference}; run "
-                f"{command_for(path, ' --overwrite')} to make them alike"
+                f"{command_for(path, ' --overwrite')} to remake them alike"
             )
 
 
 def _checked_samples(path: DataPath, tar: DataPath) -> pa.Table:
-    """The samples of a tar, which has not changed since."""
+    """A samples table, checked against its tar."""
     metadata, table = read_both(path)
     shard = metadata.shard
     refuse_changed(path, metadata, tar)
     source = CaptionSource.inside_tar(metadata.provenance.caption_source)
     index = index_tar(tar, source or CaptionSource())
     if index.digest != shard.tar_digest:
-        raise FsckitError(f"{path}: {tar} was written again since; run {command_for(path)}")
+        raise FsckitError(f"{path}: {tar} has been rewritten; run {command_for(path)}")
     if source is not None and index.captions_digest != shard.captions_digest:
         _name_changed_caption(path, table, tar, index)
     return table
 
 
 def _name_changed_caption(path: DataPath, table: pa.Table, tar: DataPath, index: TarIndex) -> None:
-    """Raises FsckitError with the first sample whose caption is not the table's."""
-    there = {
+    """Raise FsckitError that names the first sample whose caption differs from the table's."""
+    actual = {
         (sample.key, i): caption_hash(caption)
         for sample in index.samples
         for i, caption in sample.captions
     }
     columns = (table[name].to_pylist() for name in ("key", "caption_index", "caption_hash"))
-    changed = (key for key, i, hash_ in zip(*columns, strict=True) if there.get((key, i)) != hash_)
+    changed = (key for key, i, hash_ in zip(*columns, strict=True) if actual.get((key, i)) != hash_)
     raise FsckitError(
         f"{path}: the caption hash of sample '{printable(next(changed, '?'))}' does not match "
-        f"{tar}: the tar changed since; run {command_for(path)}"
+        f"{tar}: the tar has changed; run {command_for(path)}"
     )
 
 
 def _checked_negatives(path: DataPath, samples: pa.Table) -> pa.Table:
-    """The negatives of a shard, each of which belongs to a sample of the same caption."""
+    """A shard's negatives, each checked to belong to a samples row with the same caption."""
     negatives = read_table(path)
     keys = ["key", "caption_index", "caption_hash"]
     orphans = negatives.select(keys).join(samples.select(keys), keys=keys, join_type="left anti")
     if orphans.num_rows:
         key = printable(orphans["key"][0].as_py())
         raise FsckitError(
-            f"{path}: the negatives of sample '{key}' were made from another caption than the "
-            f"samples table has; run {command_for(path, ' --overwrite')}"
+            f"{path}: the negatives of sample '{key}' were made from a caption that is not in the "
+            f"samples table; run {command_for(path, ' --overwrite')}"
         )
     return negatives
 
 
 def check_unique(data: DataPath, samples: list[pa.Table]) -> None:
-    """Raises FsckitError where a (key, caption_index) comes twice in the whole data set."""
+    """Raise FsckitError if a (key, caption_index) occurs twice in the data set."""
     rows = pa.concat_tables([t.select(["key", "caption_index"]) for t in samples])
     counts = rows.group_by(["key", "caption_index"]).aggregate([([], "count_all")])
     twice = counts.filter(pc.greater(counts["count_all"], 1))
     if twice.num_rows:
         key = printable(twice["key"][0].as_py())
         raise FsckitError(
-            f"{data}: the key '{key}' comes in two of its tars; keys must be unique, pack again"
+            f"{data}: the key '{key}' occurs in two tars; keys must be unique, so pack them again"
         )

@@ -1,4 +1,4 @@
-"""Arrow schemas of the tables and the provenance that each Parquet file carries."""
+"""The tables' Arrow schemas, and the provenance in each Parquet footer."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any, Literal
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
-CLIP_BPE = "clip-bpe"  # the tokenizer whose ids the tables hold
+SAMPLES = "samples"  # a table is named SAMPLES, or by the style of its negatives
+CLIP_BPE = "clip-bpe"  # the only tokenizer whose ids are stored
 
+# Ids include the start and end token and are never truncated: the trainer truncates them to its
+# context length as open_clip does, so the tables do not depend on a model's context length.
 TOKEN_IDS = pa.list_(pa.uint16())
 EDITS = pa.list_(
     pa.struct(
@@ -25,12 +28,15 @@ EDITS = pa.list_(
 
 
 def caption_hash(caption: str) -> int:
-    """The caption's identity, uint64: BLAKE2b-64 of its UTF-8 bytes, little-endian."""
+    """A caption's identity as uint64: BLAKE2b-64 of its UTF-8 bytes, little-endian."""
     return int.from_bytes(hashlib.blake2b(caption.encode(), digest_size=8).digest(), "little")
 
 
 def samples_schema() -> pa.Schema:
-    """One row a caption, in the order of the tar; `image_*` is the byte range inside the tar."""
+    """One row per caption, in tar order.
+
+    `image_offset` and `image_size` are the image's byte range inside the tar.
+    """
     return pa.schema(
         [
             pa.field("key", pa.string(), nullable=False),
@@ -46,10 +52,10 @@ def samples_schema() -> pa.Schema:
 
 
 def negatives_schema() -> pa.Schema:
-    """One row a negative, in the order of the tar, then caption_index, then variant.
+    """One row per negative, sorted by tar order, caption_index and variant.
 
-    `edits` are replacements of caption[start:end] (characters) by `new`, left to right; applied
-    together they turn the caption into the negative.
+    `edits` replace caption[start:end] (in characters, reading `old`) with `new`, left to right.
+    Applied together they turn the caption into the negative.
     """
     return pa.schema(
         [
@@ -68,7 +74,7 @@ def negatives_schema() -> pa.Schema:
 
 @dataclass(frozen=True)
 class Provenance:
-    """How a table was made: what must be equal in all of its shards."""
+    """How a table was made; equal in all shards of a table."""
 
     table: Literal["samples", "negatives"]
     caption_source: str
@@ -88,10 +94,14 @@ class Provenance:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What one shard of a table holds and which tar it belongs to.
+    """Which tar one shard of a table belongs to, and what the shard holds.
 
-    `without` counts captions that got no negative (a negatives table) or items of the tar that
-    got no row (the samples table), by named reason.
+    Two digests identify the tar: `tar_digest` covers its members' names, offsets and sizes,
+    `captions_digest` its captions. Neither covers pixels, which would cost a pass over the whole
+    tar; the trainer checks each image's 512-byte header when it reads the image.
+
+    `without` counts, by reason, the captions that have no negative (in a negatives table) or the
+    samples and captions that have no row (in the samples table).
     """
 
     tar: str

@@ -1,4 +1,4 @@
-"""Where the tables lie, and readers that refuse what they cannot vouch for."""
+"""Paths of the tables, and readers that reject files which break the contract."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from fscdata.base.parallel import parallel_map
 from fscdata.base.paths import DataPath, PathT, access, entries, open_binary
 from fscdata.base.text import printable
 from fscdata.contract.schema import (
+    SAMPLES,
     SCHEMA_VERSION,
     Provenance,
     ShardRecord,
@@ -30,17 +31,21 @@ METADATA_KEY = b"fsckit"
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a Parquet file says of itself."""
+    """The contents of a Parquet footer.
+
+    A table needs no separate "done" marker: Parquet writes the footer last, and the file gets its
+    name when it is complete. A table is done if it exists and its footer matches its tar.
+    """
 
     provenance: Provenance
     shard: ShardRecord
 
 
 def shard_paths(data: PathT) -> list[PathT]:
-    """The tars of a data set, by name: in `DATA/shards`, or in `DATA` itself (img2dataset).
+    """The tars of a data set, sorted by name: in `DATA/shards`, else in `DATA` (img2dataset).
 
     Raises:
-        FsckitError: there is no such folder, or it cannot be read, or no tar is in it.
+        FsckitError: the folder is missing, cannot be read or holds no tar.
     """
     with access(data, "read"):
         if not data.is_dir():
@@ -48,12 +53,14 @@ def shard_paths(data: PathT) -> list[PathT]:
     tars = tars_of(data)
     if tars:
         return tars
-    pack = f"'fscdata pack {data}'" if isinstance(data, Path) else "'fscdata pack', copy them there"
-    raise FsckitError(f"{data}: no .tar in it nor in its folder 'shards'; make some with {pack}")
+    fix = f"create them with 'fscdata pack {data}'"
+    if not isinstance(data, Path):
+        fix = "create them with 'fscdata pack' and upload them"
+    raise FsckitError(f"{data}: no .tar file here or in its folder 'shards'; {fix}")
 
 
 def tars_of(data: PathT) -> list[PathT]:
-    """As `shard_paths`, but none where there is none."""
+    """As `shard_paths`, but empty if the data set has no tars."""
     return entries(data / "shards", ".tar") or entries(data, ".tar")
 
 
@@ -65,8 +72,13 @@ def negatives_path(data: PathT, style: str, shard: str) -> PathT:
     return data / "negatives" / style / f"{shard}.parquet"
 
 
+def table_path(data: PathT, table: str, shard: str) -> PathT:
+    """The path of a shard of a table, which is `SAMPLES` or a style's negatives."""
+    return samples_path(data, shard) if table == SAMPLES else negatives_path(data, table, shard)
+
+
 def styles_present(data: DataPath) -> list[str]:
-    """The styles whose negatives a data set has, by name."""
+    """The styles whose negatives a data set has, sorted by name."""
     folders = entries(data / "negatives", "")
     return [folder.name for folder in folders if entries(folder, ".parquet")]
 
@@ -84,14 +96,15 @@ def read_metadata(path: DataPath) -> Metadata:
     """The metadata of a table's file.
 
     Raises:
-        FsckitError: not a Parquet file, not one of ours, or of another schema version.
+        FsckitError: the file is missing, not Parquet, not one of ours, or of another schema
+            version.
     """
     with _parquet(path) as file:
         return _metadata(path, file.schema_arrow)
 
 
 def read_footers(paths: list[PathT]) -> dict[PathT, Metadata]:
-    """The metadata of tables, no rows read; what the footers promise is checked.
+    """The metadata of tables; no rows are read, but the columns and row counts are checked.
 
     Raises:
         FsckitError: as `read_table`.
@@ -105,75 +118,77 @@ def _read_footer(path: DataPath) -> Metadata:
 
 
 def read_table(path: DataPath, columns: list[str] | None = None) -> pa.Table:
-    """A table's rows, its metadata and schema checked first.
+    """A table's rows, after its metadata and schema are checked.
 
     Raises:
-        FsckitError: as `read_metadata`, or the columns are not those of the contract.
+        FsckitError: as `read_metadata`, or the columns or row count break the contract.
     """
     _, table = read_both(path, columns)
     return table
 
 
 def read_both(path: DataPath, columns: list[str] | None = None) -> tuple[Metadata, pa.Table]:
-    """A table's metadata and rows, as `read_metadata` and `read_table` at once."""
+    """A table's metadata and rows, as `read_metadata` and `read_table`."""
     with _parquet(path) as file:
         metadata = _metadata(path, file.schema_arrow)
-        wanted = samples_schema() if metadata.provenance.table == "samples" else negatives_schema()
-        if not file.schema_arrow.remove_metadata().equals(wanted):
+        expected = samples_schema() if metadata.provenance.table == SAMPLES else negatives_schema()
+        if not file.schema_arrow.remove_metadata().equals(expected):
             raise FsckitError(
-                f"{path}: its columns are not those of schema {SCHEMA_VERSION}: "
-                f"{_first_difference(wanted, file.schema_arrow)}; {_again(path)}"
+                f"{path}: its columns do not match schema version {SCHEMA_VERSION}: "
+                f"{_first_difference(expected, file.schema_arrow)}; {_remake(path)}"
             )
         with _intact(path, "damaged"):
             table = file.read(columns)
     if table.num_rows != metadata.shard.rows:
         raise FsckitError(
-            f"{path}: {table.num_rows} rows, where its metadata says {metadata.shard.rows}; "
-            f"{_again(path)}"
+            f"{path}: has {table.num_rows} rows, but its metadata says {metadata.shard.rows}; "
+            f"{_remake(path)}"
         )
     return metadata, table
 
 
-def _first_difference(wanted: pa.Schema, there: pa.Schema) -> str:
-    """The first column that is not as it should be."""
-    for field in wanted:
-        found = there.field(field.name) if there.names.count(field.name) == 1 else None
-        if found is None:
-            times = there.names.count(field.name)
-            return f"{field.name} ({field.type}) is wanted, and is there {times} times"
+def _first_difference(expected: pa.Schema, actual: pa.Schema) -> str:
+    """The first column that does not match."""
+    for field in expected:
+        count = actual.names.count(field.name)
+        if count != 1:
+            return f"expected one column {field.name} ({field.type}), found {count}"
+        found = actual.field(field.name)
         if not found.equals(field):
             null = "" if field.nullable else " without nulls"
-            return f"{field.name} is wanted as {field.type}{null}, and is {printable(str(found))}"
-    names = ", ".join(wanted.names)
-    return f"{names} are wanted in this order, and there are {printable(', '.join(there.names))}"
+            return f"expected {field.name} as {field.type}{null}, found {printable(str(found))}"
+    return (
+        f"expected the columns {', '.join(expected.names)}, "
+        f"found {printable(', '.join(actual.names))}"
+    )
 
 
 @contextmanager
 def _parquet(path: DataPath) -> Iterator[pq.ParquetFile]:
-    """A table's file, its footer read."""
+    """A table's file with its footer read."""
     with ExitStack() as stack:
         with _intact(path, "not a Parquet file"):
             try:
-                # Arrow reads a local file faster than it is handed one.
+                # Arrow opens a local file itself faster than it reads from a Python file object.
                 local = isinstance(path, Path)
                 source = path if local else stack.enter_context(open_binary(path))
                 file = stack.enter_context(
                     pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
                 )
-                _ = file.schema_arrow.names  # decoded, or found not to be text
+                _ = file.schema_arrow.names  # raises if a name is not UTF-8
             except FileNotFoundError:
-                raise FsckitError(f"{path}: missing; run {_command_to_bring_back(path)}") from None
+                raise FsckitError(f"{path}: missing; run {_restore_command(path)}") from None
         yield file
 
 
 @contextmanager
-def _intact(path: DataPath, otherwise: str) -> Iterator[None]:
-    """Arrow's errors in the block say what the file is otherwise."""
+def _intact(path: DataPath, problem: str) -> Iterator[None]:
+    """Turn Arrow's errors in the block into a sentence about `problem`."""
     try:
         with access(path, "read"):
             yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise FsckitError(f"{path}: {otherwise} ({first_line(error)}); {_again(path)}") from None
+        raise FsckitError(f"{path}: {problem} ({first_line(error)}); {_remake(path)}") from None
 
 
 def command_for(path: DataPath, options: str = "") -> str:
@@ -182,8 +197,11 @@ def command_for(path: DataPath, options: str = "") -> str:
     return f"'fscdata make-negatives {_data_of(path)} --recipe {style}{options}'"
 
 
-def _command_to_bring_back(path: DataPath) -> str:
-    """In quotes too; the tables of other shards know how this one was made."""
+def _restore_command(path: DataPath) -> str:
+    """The command that makes a missing table, in quotes.
+
+    `verify --repair` takes the settings from the table's other shards, if it has any.
+    """
     if any(path.parent.glob("*.parquet")):
         return f"'fscdata verify {_data_of(path)} --repair'"
     return command_for(path)
@@ -193,24 +211,24 @@ def _data_of(path: DataPath) -> DataPath:
     return path.parents[1] if path.parent.name == "samples" else path.parents[2]
 
 
-def _again(path: DataPath) -> str:
+def _remake(path: DataPath) -> str:
     return f"delete it and run {command_for(path)}"
 
 
 def _metadata(path: DataPath, schema: pa.Schema) -> Metadata:
     raw = (schema.metadata or {}).get(METADATA_KEY)
     if raw is None:
-        raise FsckitError(f"{path}: a Parquet file that fscdata did not write")
+        raise FsckitError(f"{path}: this Parquet file was not written by fscdata; move it away")
     try:
         record: dict[str, Any] = json.loads(raw)
         version = record["provenance"].get("schema_version")
         if version != SCHEMA_VERSION:
             raise FsckitError(
-                f"{path}: schema version {printable(str(version))}, where this fsckit reads "
-                f"{SCHEMA_VERSION}; {_again(path)}"
+                f"{path}: schema version {printable(str(version))}, but this fsckit reads version "
+                f"{SCHEMA_VERSION}; {_remake(path)}"
             )
         return Metadata(Provenance(**record["provenance"]), ShardRecord(**record["shard"]))
     except FsckitError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise FsckitError(f"{path}: its metadata cannot be read; {_again(path)}") from None
+        raise FsckitError(f"{path}: its metadata is unreadable; {_remake(path)}") from None

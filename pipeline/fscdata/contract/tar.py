@@ -1,4 +1,4 @@
-"""Where things lie in a webdataset tar: the images' byte ranges and the captions."""
+"""The samples of a webdataset tar: the images' byte ranges and the captions."""
 
 from __future__ import annotations
 
@@ -16,38 +16,46 @@ from fscdata.base.paths import DataPath, access, open_binary
 from fscdata.base.text import is_unicode, printable
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
-MAX_TEXT_BYTES = 16 * 2**20  # a json or txt larger than this holds no captions
-MAX_CAPTIONS = 1000  # of one sample
+MAX_TEXT_BYTES = 16 * 2**20  # a larger json or txt is not a caption file
+MAX_CAPTIONS = 1000  # per sample
 
 
 @dataclass(frozen=True)
 class CaptionSource:
-    """Where captions are taken from.
+    """Where a sample's captions come from.
 
-    By default: `captions` (a list) of the sample's json, else its `caption`, else its `.txt`.
-    With `json_key` that field of the json alone, a string or a list of strings; with `folder` the
-    lines of `<folder>/<key>.txt`.
+    By default: the list `captions` of its json, else the json's `caption`, else its `.txt`.
+    `json_key` names another field of the json, a string or a list of strings. With `folder`,
+    captions are the lines of `<folder>/<key>.txt`.
     """
 
     json_key: str | None = None
     folder: Path | None = None
 
     def __str__(self) -> str:
-        # Of a folder its name alone: where it lies is not how a table was made.
+        # A folder is recorded by its name, not its path: its location does not affect the tables,
+        # and a training machine need not have it.
         if self.folder is not None:
             return f"folder:{self.folder.resolve().name}"
         return f"json:{self.json_key}" if self.json_key else "default"
 
     @classmethod
     def inside_tar(cls, text: str) -> CaptionSource | None:
-        """The source that `str()` gave, or None where the captions did not come from the tar."""
+        """The source that `str()` described; None if the captions came from a folder."""
         kind, _, value = text.partition(":")
         return None if kind == "folder" else cls(json_key=value or None)
 
 
 @dataclass(frozen=True, slots=True)
 class TarSample:
-    """One sample: `captions` pairs each caption with its index in the source's list."""
+    """One sample.
+
+    Attributes:
+        key: the members' common name.
+        image_ext, image_offset, image_size: the image's extension and byte range.
+        captions: (index in the source's list, caption); an unusable caption leaves a gap.
+        published: negatives that came with the data, by caption index.
+    """
 
     key: str
     image_ext: str
@@ -59,10 +67,10 @@ class TarSample:
 
 @dataclass(frozen=True)
 class TarIndex:
-    """A tar's samples in its order, and what was left out by reason.
+    """A tar's samples in tar order.
 
-    `digest` covers the members' names, places and sizes, `captions_digest` the captions
-    and their published negatives.
+    `without` counts by reason the samples and captions left out. `digest` covers the members'
+    names, offsets and sizes, `captions_digest` the captions and their published negatives.
     """
 
     samples: list[TarSample]
@@ -73,54 +81,66 @@ class TarIndex:
 
 @dataclass
 class _Group:
+    """The members of one sample."""
+
     image: tuple[str, int, int] | None = None
     json: bytes | None = None
     text: bytes | None = None
     oversized: bool = False
 
 
+@dataclass(frozen=True)
+class _Captions:
+    """The captions of one sample, as in `TarSample`, and by reason those left out."""
+
+    captions: list[tuple[int, str]]
+    published: dict[int, list[str]]
+    without: Counter[str]
+
+
 def index_tar(path: DataPath, source: CaptionSource = CaptionSource()) -> TarIndex:
-    """Read a tar's headers and captions; a local tar's images are never read.
+    """Read a tar's headers and captions; the images of a local tar are not read.
 
     Raises:
-        FsckitError: the tar cannot be read or is damaged, a key has a dot or is not UTF-8, or
-            comes twice.
+        FsckitError: the tar cannot be read or is damaged; a key has a dot, is not UTF-8 or occurs
+            twice.
     """
-    groups: dict[str, _Group] = {}
-    digest = hashlib.blake2b(digest_size=16)
     try:
         with (
             access(path, "read"),
             open_binary(path) as file,
             tarfile.open(fileobj=file, mode="r:") as tar,
         ):
-            _read_members(tar, path, groups, digest)
+            groups, digest = _read_members(tar, path)
             _check_end(tar)
+    except FsckitError:  # a ValueError too
+        raise
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
-        raise FsckitError(f"{path}: the tar is damaged ({error}); fetch or pack it again") from None
+        raise FsckitError(
+            f"{path}: the tar is damaged ({error}); download or pack it again"
+        ) from None
 
     without: Counter[str] = Counter()
     samples = []
-    of_captions = hashlib.blake2b(digest_size=16)
+    captions_digest = hashlib.blake2b(digest_size=16)
     for key, group in groups.items():
         if group.image is None:
             without["sample: no image"] += 1
             continue
-        captions, published, problems = _captions(key, group, source)
-        without.update(problems)
-        for index, caption in captions:
-            for text in (caption, *published.get(index, ())):
-                of_captions.update(b"%s\0%d\0%s\0" % (key.encode(), index, text.encode()))
-        if captions:
-            samples.append(TarSample(key, *group.image, captions, published))
-    return TarIndex(
-        samples, dict(sorted(without.items())), digest.hexdigest(), of_captions.hexdigest()
-    )
+        found = _captions(key, group, source)
+        without.update(found.without)
+        for index, caption in found.captions:
+            for text in (caption, *found.published.get(index, ())):
+                captions_digest.update(b"%s\0%d\0%s\0" % (key.encode(), index, text.encode()))
+        if found.captions:
+            samples.append(TarSample(key, *group.image, found.captions, found.published))
+    return TarIndex(samples, dict(sorted(without.items())), digest, captions_digest.hexdigest())
 
 
-def _read_members(
-    tar: tarfile.TarFile, path: DataPath, groups: dict[str, _Group], digest: hashlib.blake2b
-) -> None:
+def _read_members(tar: tarfile.TarFile, path: DataPath) -> tuple[dict[str, _Group], str]:
+    """The members of each sample by key, and the digest of their names, offsets and sizes."""
+    groups: dict[str, _Group] = {}
+    digest = hashlib.blake2b(digest_size=16)
     previous = None
     for member in tar:
         name = member.name
@@ -136,17 +156,18 @@ def _read_members(
             if extension.rpartition(".")[2] in (*IMAGE_EXTENSIONS, "json", "txt"):
                 raise FsckitError(
                     f"{path}: member '{printable(name)}' has a dot in its key, where webdataset "
-                    f"cuts names; rename it and pack the tar again"
+                    f"splits names; rename it and pack the tar again"
                 )
             continue
+        # A sample's members must be adjacent: webdataset starts a new sample when the key changes.
         if key != previous and key in groups:
-            raise FsckitError(f"{path}: the key '{printable(key)}' comes twice in this tar")
+            raise _duplicate(path, key)
         previous = key
         group = groups.setdefault(key, _Group())
         digest.update(b"%s\0%d\0%d\0" % (name.encode(), member.offset_data, member.size))
         if extension in IMAGE_EXTENSIONS:
             if group.image is not None:
-                raise FsckitError(f"{path}: the key '{printable(key)}' comes twice in this tar")
+                raise _duplicate(path, key)
             group.image = (extension, member.offset_data, member.size)
         elif extension in ("json", "txt") and member.size > MAX_TEXT_BYTES:
             group.oversized = True
@@ -157,11 +178,20 @@ def _read_members(
                 group.json = data
             else:
                 group.text = data
+    return groups, digest.hexdigest()
+
+
+def _duplicate(path: DataPath, key: str) -> FsckitError:
+    return FsckitError(
+        f"{path}: the key '{printable(key)}' occurs twice in this tar; rename one and pack again"
+    )
 
 
 def split_member(name: str) -> tuple[str, str]:
-    """A member's key and its extension in lower case, cut where webdataset cuts; the key is empty
-    where a file belongs to no sample."""
+    """A member's key and lower-case extension, split where webdataset splits.
+
+    The key is empty if the file belongs to no sample.
+    """
     folder, slash, base = name.rpartition("/")
     stem, _, extension = base.partition(".")
     return folder + slash + stem if stem else "", extension.lower()
@@ -170,14 +200,14 @@ def split_member(name: str) -> tuple[str, str]:
 def captions_inside(
     key: str, members: Mapping[str, bytes], source: CaptionSource
 ) -> dict[int, str]:
-    """A sample's captions by their indices, from its members by extension."""
+    """A sample's captions by index, from its members by extension."""
     small = {name: c for name, c in members.items() if len(c) <= MAX_TEXT_BYTES}
     group = _Group(json=small.get("json"), text=small.get("txt"))
-    return dict(_captions(key, group, source)[0])
+    return dict(_captions(key, group, source).captions)
 
 
 def _check_end(tar: tarfile.TarFile) -> None:
-    """A tar ends with zeros; tarfile takes a missing end or garbage between members for it."""
+    """Check for the zeros that end a tar: tarfile also stops silently at garbage or a cut."""
     file = tar.fileobj
     assert file is not None
     file.seek(tar.offset)
@@ -186,41 +216,38 @@ def _check_end(tar: tarfile.TarFile) -> None:
         raise tarfile.ReadError(f"no member and no end at byte {tar.offset}")
 
 
-def _captions(
-    key: str, group: _Group, source: CaptionSource
-) -> tuple[list[tuple[int, str]], dict[int, list[str]], Counter[str]]:
-    """The sample's captions with their indices, its published negatives, and what was wrong."""
-    problems: Counter[str] = Counter()
+def _captions(key: str, group: _Group, source: CaptionSource) -> _Captions:
+    without: Counter[str] = Counter()
     record: Any = None
     if group.json is not None:
         try:
             record = json.loads(group.json)
         except (ValueError, RecursionError):
-            problems["sample: unreadable json"] += 1
+            without["sample: unreadable json"] += 1
     record = record if isinstance(record, dict) else {}
     raw = _raw_captions(key, group, record, source)
     captions = []
     if len(raw) > MAX_CAPTIONS:
-        problems[f"caption: beyond {MAX_CAPTIONS} of one sample"] += len(raw) - MAX_CAPTIONS
+        without[f"caption: beyond {MAX_CAPTIONS} of one sample"] += len(raw) - MAX_CAPTIONS
     for index, item in enumerate(raw[:MAX_CAPTIONS]):
-        caption, problem = _clean(item)
+        caption, reason = _clean(item)
         if caption is None:
-            problems[f"caption: {problem}"] += 1
+            without[f"caption: {reason}"] += 1
         else:
             captions.append((index, caption))
     if not raw:
         large = f"sample: json or txt larger than {MAX_TEXT_BYTES >> 20} MB"
-        problems[large if group.oversized else "sample: no caption"] += 1
-    return captions, _published(record), problems
+        without[large if group.oversized else "sample: no caption"] += 1
+    return _Captions(captions, _published(record), without)
 
 
 def _raw_captions(
     key: str, group: _Group, record: dict[str, Any], source: CaptionSource
 ) -> list[Any]:
-    """What stands where the captions should, whatever it is."""
+    """The values at the captions' place, of any type."""
     if source.folder is not None:
         file = source.folder / f"{key}.txt"
-        # A key is a stranger's word: it may not lead out of the folder.
+        # Keys are untrusted: one with ".." must not read a file outside the folder.
         inside = file.resolve().is_relative_to(source.folder.resolve())
         return _lines(file.read_bytes()) if inside and file.is_file() else []
     for name in [source.json_key] if source.json_key else ["captions", "caption"]:
@@ -231,7 +258,7 @@ def _raw_captions(
 
 
 def _published(record: dict[str, Any]) -> dict[int, list[str]]:
-    """Negatives that came with the captions, by the index of the caption."""
+    """Negatives that came with the data, by caption index."""
     lists = record.get("published_negatives")
     return {
         index: [text for text in item if isinstance(text, str) and is_unicode(text)]
@@ -245,7 +272,7 @@ def _lines(data: bytes) -> list[bytes]:
 
 
 def _clean(item: object) -> tuple[str | None, str]:
-    """A caption stripped of white space at its ends, or the reason why it is none."""
+    """A caption without surrounding white space, or None and the reason it is unusable."""
     if isinstance(item, bytes):
         try:
             item = item.decode()

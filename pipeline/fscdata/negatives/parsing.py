@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
-from fscdata.negatives.fast_parse import CHECKED, FastParse, fingerprint
+from fscdata.negatives.fast.parser import CHECKED, FastParser, fingerprint
 from fscdata.negatives.model import installed_model, without_torch
 from fscdata.negatives.parse import Parse
 
@@ -52,9 +52,9 @@ class Parser:
             )
 
     def _speed_up(self) -> bool:
-        """Parse with `FastParse`, where the parses stay what they are."""
+        """Parse with `FastParser`, where the parses stay what they are."""
         expected = self._plain_parses(_CHECK)
-        fast = FastParse(self._nlp)
+        fast = FastParser(self._nlp)
         same = fast(_CHECK) == expected
         if same:
             self._parses = fast

@@ -1,6 +1,6 @@
-"""What is wrong with a table of one shard: its footer, its rows, against the tar they came from.
+"""Checks one shard of a table: its footer and rows, against its tar.
 
-Every function gives short sentences, one for each kind of fault, with a count and the first key.
+Each function returns short sentences, one per kind of problem, with a count and the first key.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fscdata.base.paths import DataPath, size_of
-from fscdata.contract import CLIP_BPE, Metadata, Provenance, ShardRecord, TarIndex
+from fscdata.contract import CLIP_BPE, SAMPLES, Metadata, Provenance, ShardRecord, TarIndex
 from fscdata.negatives.style import Edit, apply_edits
-from fscdata.steps.tables import token_ids
+from fscdata.steps.to_arrow import token_ids
 from fscdata.tokenizer import ClipTokenizer
 
-_ROWS = 65_536  # as Python objects at a time
-_OPERATOR = {"negclip": "swap"}  # of the other styles the operator begins with the style's name
+_ROWS = 65_536  # converted to Python objects at a time, to bound memory
+_OPERATOR = {"negclip": "swap"}  # other styles' operators start with the style's name
 
 
 def is_well_formed(metadata: Metadata) -> bool:
-    """Whether the values have the types that the contract gives them: they are JSON of anyone."""
+    """Whether the values have the contract's types; the JSON may come from anyone."""
     made, shard = metadata.provenance, metadata.shard
     if not isinstance(shard.without, dict) or not isinstance(made.options, dict):
         return False
@@ -40,71 +40,77 @@ def is_well_formed(metadata: Metadata) -> bool:
     )
 
 
-def belongs(metadata: Metadata, style: str | None) -> bool:
-    """Whether a table in the folder of a style (None: of the samples) says that it is one."""
+def is_table(metadata: Metadata, name: str) -> bool:
+    """Whether the metadata is that of a shard of the named table."""
     made = metadata.provenance
-    return (made.table, made.style) == ("samples" if style is None else "negatives", style)
+    expected = (SAMPLES, None) if name == SAMPLES else ("negatives", name)
+    return (made.table, made.style) == expected
 
 
 def metadata_problem(
     metadata: Metadata,
-    style: str | None,
+    name: str,
     tar: DataPath,
     index: TarIndex | None,
     reference: Provenance,
 ) -> str | None:
-    """What is wrong with a table's footer; `reference` is how most of its siblings were made.
+    """The first problem of a table's footer.
 
-    With no `index` (the tar cannot be read) nothing is said of the tar's content.
+    Args:
+        metadata: the footer's.
+        name: the table's name.
+        tar: the shard's tar.
+        index: the tar's content; without it (the tar is unreadable) only the footer is checked.
+        reference: the provenance of most shards of the table.
     """
     made, shard = metadata.provenance, metadata.shard
-    if not belongs(metadata, style):
-        return f"its metadata is that of a table of {made.style or made.table}"
+    if not is_table(metadata, name):
+        return f"its metadata belongs to table {made.style or made.table}"
     if shard.tar != tar.name:
-        return f"its metadata is that of {shard.tar}"
+        return f"its metadata belongs to {shard.tar}"
     for field, value in vars(reference).items():
         if getattr(made, field) != value:
-            return f"made with {field} {getattr(made, field)!r}, other shards of it with {value!r}"
+            return f"made with {field} {getattr(made, field)!r}, but other shards with {value!r}"
     if index is None:
         return None
     if (shard.tar_size, shard.tar_digest) != (size_of(tar), index.digest):
-        return "the tar changed since"
+        return "the tar has changed"
     if shard.captions_digest != index.captions_digest:
-        return "the captions changed since"
+        return "the captions have changed"
     return None
 
 
 def samples_problems(
     table: pa.Table, shard: ShardRecord, index: TarIndex, expected: pa.Table
 ) -> Iterator[str]:
-    """What differs between a samples table and the one that its tar gives."""
+    """The differences between a samples table and the table expected from its tar."""
     if table.num_rows != expected.num_rows:
-        yield f"{table.num_rows:,} rows, where its tar has {expected.num_rows:,} captions"
+        yield f"{table.num_rows:,} rows, but its tar has {expected.num_rows:,} captions"
         return
     for name in table.column_names:
         rows = _differing(table[name], expected[name])
-        whose = "the tokenizer's" if name == "token_ids" else "the tar's"
-        yield from _fault(rows, expected["key"], f"{name} other than {whose}")
+        source = "tokenizer" if name == "token_ids" else "tar"
+        yield from _fault(rows, expected["key"], f"{name} differs from the {source}")
     if (shard.captions, shard.without) != (expected.num_rows, index.without):
-        yield "its metadata does not count what is in the tar"
+        yield "the counts in its metadata differ from the tar"
 
 
 def negatives_problems(
     table: pa.Table, metadata: Metadata, samples: pa.Table, tokenizer: ClipTokenizer | None
 ) -> Iterator[str]:
-    """What is wrong with the negatives of a style; `samples` [S] are those that the tar gives."""
+    """The problems of a style's negatives; `samples` is the table expected from the tar."""
     keys = table["key"]
     place = _places(table, samples)
     strays = np.flatnonzero(place < 0)
-    yield from _fault(strays, keys, "of no caption that the tar has")
+    yield from _fault(strays, keys, "its caption is not in the tar")
     if strays.size:
-        return  # the other checks need a caption a row
+        return  # the other checks need a caption for each row
     made, shard = metadata.provenance, metadata.shard
     hashes = samples["caption_hash"].to_numpy()[place]
     yield from _fault(
         np.flatnonzero(table["caption_hash"].to_numpy() != hashes),
         keys,
-        "caption_hash other than the caption's",
+        "caption_hash differs from the caption's",
     )
     yield from _order_problems(table, place, made.variants or 0)
     yield from _text_problems(table, place, samples["caption"], tokenizer)
@@ -113,13 +119,13 @@ def negatives_problems(
     without = sum(shard.without.values())
     if shard.captions != samples.num_rows or having + without != shard.captions:
         yield (
-            f"{having:,} captions with negatives and {without:,} without by its metadata, where "
+            f"{having:,} captions with negatives and {without:,} without (by its metadata), but "
             f"its tar has {samples.num_rows:,}"
         )
 
 
 def _places(table: pa.Table, samples: pa.Table) -> NDArray[np.int64]:
-    """The row of each negative's caption in the samples, -1 where there is none: [N]."""
+    """[N] the samples row of each negative's caption, or -1."""
     names, known = (
         pc.binary_join_element_wise(t["key"], pc.cast(t["caption_index"], pa.string()), "\0")
         for t in (table, samples)
@@ -131,16 +137,16 @@ def _places(table: pa.Table, samples: pa.Table) -> NDArray[np.int64]:
 
 
 def _order_problems(table: pa.Table, place: NDArray[np.int64], most: int) -> Iterator[str]:
-    """Rows lie as the tar does, and the variants of each caption are 0, 1, 2, …"""
+    """Rows must follow tar order, and each caption's variants must be 0, 1, 2, …"""
     keys = table["key"]
     earlier = np.flatnonzero(place[1:] < place[:-1]) + 1
-    yield from _fault(earlier, keys, "not in the order of the tar")
+    yield from _fault(earlier, keys, "not in tar order")
     row = np.arange(len(place))
-    begins = np.append(True, place[1:] != place[:-1])[: len(place)]
-    first = np.maximum.accumulate(np.where(begins, row, 0))
+    starts = np.append(True, place[1:] != place[:-1])[: len(place)]
+    first = np.maximum.accumulate(np.where(starts, row, 0))  # [N] of the row's caption
     variant = table["variant"].to_numpy()
     rows = np.flatnonzero(variant != row - first)
-    yield from _fault(rows, keys, "variants of a caption are not 0, 1, 2, …")
+    yield from _fault(rows, keys, "the caption's variants are not 0, 1, 2, …")
     yield from _fault(np.flatnonzero(variant >= most), keys, f"more than {most} variants")
 
 
@@ -150,15 +156,16 @@ def _text_problems(
     captions: pa.ChunkedArray,
     tokenizer: ClipTokenizer | None,
 ) -> Iterator[str]:
-    """Each negative is new, what its edits make of the caption, and has the ids of its text."""
+    """A negative must differ from its caption and from other variants, and match its edits and
+    token ids."""
     keys, negatives = table["key"], table["negative"]
     same = pc.equal(negatives, captions.take(pa.array(place))).to_numpy()
-    yield from _fault(np.flatnonzero(same), keys, "the negative is the caption")
+    yield from _fault(np.flatnonzero(same), keys, "the negative equals the caption")
     codes = negatives.combine_chunks().dictionary_encode().indices.to_numpy()
     pairs = place * (len(codes) + 1) + codes
     _, first = np.unique(pairs, return_index=True)
-    again = np.setdiff1d(np.arange(len(pairs)), first)
-    yield from _fault(again, keys, "the negative is that of another variant")
+    repeated = np.setdiff1d(np.arange(len(pairs)), first)
+    yield from _fault(repeated, keys, "the negative repeats another variant")
     texts = captions.to_pylist()
     edits, ids = [], []
     for start in range(0, table.num_rows, _ROWS):
@@ -168,11 +175,11 @@ def _text_problems(
         expected = pa.chunked_array([token_ids(part["negative"].to_pylist(), tokenizer)])
         ids += [start + row for row in _differing(part["token_ids"], expected)]
     yield from _fault(edits, keys, "the edits do not turn the caption into the negative")
-    yield from _fault(ids, keys, "token_ids other than the tokenizer's")
+    yield from _fault(ids, keys, "token_ids differs from the tokenizer")
 
 
 def _wrong_edits(table: pa.Table, captions: list[str]) -> list[int]:
-    """The rows whose edits do not fit their caption or do not make the negative of it."""
+    """The rows whose edits do not apply to the caption or do not yield the negative."""
     lists = table["edits"].combine_chunks()
     columns = (lists.flatten().field(name).to_pylist() for name in Edit._fields)
     edits = (Edit(*values) for values in zip(*columns, strict=True))
@@ -187,7 +194,7 @@ def _wrong_edits(table: pa.Table, captions: list[str]) -> list[int]:
 
 
 def _fit(caption: str, edits: list[Edit]) -> bool:
-    """Whether the edits stand in order, do not overlap, and name what the caption reads there."""
+    """Whether the edits are in order, do not overlap, and `old` is the caption's text there."""
     position = 0
     for edit in edits:
         if not position <= edit.start <= edit.end <= len(caption):
@@ -199,18 +206,21 @@ def _fit(caption: str, edits: list[Edit]) -> bool:
 
 
 def _operator_problems(table: pa.Table, style: str) -> Iterator[str]:
+    """Operators must start with the style's own: "swap:noun", "shuffle:2"."""
     name, _, argument = style.partition("-")
-    begin = _OPERATOR.get(name, name) + (f":{argument}" if argument else "")
+    prefix = _OPERATOR.get(name, name) + (f":{argument}" if argument else "")
     operators = table["operator"]
     foreign = [
-        o for o in pc.unique(operators).to_pylist() if o != begin and not o.startswith(f"{begin}:")
+        operator
+        for operator in pc.unique(operators).to_pylist()
+        if operator != prefix and not operator.startswith(f"{prefix}:")
     ]
     rows = np.flatnonzero(pc.is_in(operators, pa.array(foreign, pa.string())).to_numpy())
-    yield from _fault(rows, table["key"], f"an operator that is not '{begin}', as of its style")
+    yield from _fault(rows, table["key"], f"the operator is not '{prefix}', its style's")
 
 
 def _differing(column: pa.ChunkedArray, expected: pa.ChunkedArray) -> list[int]:
-    """The rows where two columns of one length differ."""
+    """The rows in which two columns of equal length differ."""
     if column.equals(expected):
         return []
     pairs = zip(column.to_pylist(), expected.to_pylist(), strict=True)
@@ -220,8 +230,8 @@ def _differing(column: pa.ChunkedArray, expected: pa.ChunkedArray) -> list[int]:
 def _fault(
     rows: Sequence[int] | NDArray[np.int64], keys: pa.ChunkedArray, what: str
 ) -> Iterable[str]:
-    """The sentence about these rows, or nothing where there are none."""
+    """The sentence about these rows; none if there are no rows."""
     if len(rows) == 0:
         return []
     key = keys[int(rows[0])].as_py()
-    return [f"{what}: {len(rows):,} of {len(keys):,} rows, first of key '{key}'"]
+    return [f"{what}: {len(rows):,} of {len(keys):,} rows, first key '{key}'"]

@@ -1,35 +1,41 @@
-"""What make-negatives would do, and how long it would take here; nothing is written."""
+"""A dry run of make-negatives: what it would make and how long that would take here."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fscdata.base.errors import FsckitError
 from fscdata.base.paths import DataPath
+from fscdata.base.progress import SILENT, Reporter
 from fscdata.contract import index_tar, shard_paths
 from fscdata.executors import create_executor
-from fscdata.steps.plan import Plan, Settings
+from fscdata.steps.expected import ExpectedTables, Settings
 from fscdata.steps.shard import Item, chunks, items
 
 SAMPLE_SECONDS = 1.0
-_WARM_UP = 256  # captions; the first of them load the model and fill the caches
+_WARM_UP = 256  # captions to load the model and fill the caches before the clock starts
 _STEP = 64
+_MAX_TRIED = 20_000  # captions
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is to be made, and the rate of one process on this machine in captions a second.
+    """What a run would make.
 
-    `per_second` is None where there is no caption to try.
+    Attributes:
+        shards, skipped: shards to make, and shards whose tables exist.
+        captions: in the shards to make.
+        tables: of each shard.
+        per_second: captions per second of one process on this machine; None without captions.
+        failed: the reason for each tar that cannot be read.
     """
 
     shards: int
     skipped: int
     captions: int
-    tables: list[str]  # of each shard
+    tables: list[str]
     per_second: float | None
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -39,37 +45,38 @@ def estimate(
     settings: Settings,
     overwrite: bool = False,
     limit: int | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    reporter: Reporter = SILENT,
 ) -> Estimate:
-    """Count the captions of the shards to make, and try the first of them for a second.
+    """Count the captions of the shards to make, and time the first of them; writes nothing.
 
     Raises:
         FsckitError: as `make_negatives`.
     """
-    plan = Plan(data, settings)
+    expected = ExpectedTables(data, settings)
     tars = shard_paths(data)
-    footers = plan.footers(tars)
-    plan.refuse_others(footers, overwrite)
-    unfinished = plan.unfinished(tars, footers)
-    wanted = unfinished[:limit]
+    footers = expected.footers(tars)
+    expected.refuse_conflicts(footers, overwrite)
+    unfinished = expected.unfinished(tars, footers)
+    to_make = unfinished[:limit]
+    progress = reporter.counter("reading tars", "tars")
     captions = 0
     failed: dict[str, str] = {}
     tried: list[Item] = []
-    for done, tar in enumerate(wanted):
-        progress(done, len(wanted))
+    for done, tar in enumerate(to_make):
+        progress(done, len(to_make))
         try:
             samples = index_tar(tar, settings.captions).samples
         except FsckitError as error:
             failed[tar.name] = str(error)
             continue
         captions += sum(len(sample.captions) for sample in samples)
-        if len(tried) < 20_000:
+        if len(tried) < _MAX_TRIED:
             tried += items(samples)
     return Estimate(
-        shards=len(wanted) - len(failed),
+        shards=len(to_make) - len(failed),
         skipped=len(tars) - len(unfinished),
         captions=captions,
-        tables=["samples", *(f"negatives/{name}" for name in plan.styles)],
+        tables=["samples", *(f"negatives/{name}" for name in expected.styles)],
         per_second=_rate(MeasureRate(data, settings, tried)) if tried else None,
         failed=failed,
     )
@@ -77,31 +84,31 @@ def estimate(
 
 @dataclass(frozen=True)
 class MeasureRate:
-    """A step that tells how many captions a second its process makes."""
+    """A step that measures how many captions per second its process makes."""
 
     data: DataPath
     settings: Settings
     captions: list[Item]
 
     def __call__(self, seconds: float, tick: Callable[[int, int], None]) -> float:
-        """The captions are tried as many times over as `seconds` need."""
-        plan = Plan(self.data, self.settings)
-        styles = list(plan.styles.values())
-        list(chunks(plan, styles, self.captions[:_WARM_UP], Counter()))
+        """Make the captions' negatives, repeatedly if needed, for `seconds`."""
+        expected = ExpectedTables(self.data, self.settings)
+        styles = list(expected.styles.values())
+        list(chunks(expected, styles, self.captions[:_WARM_UP]))
         start = time.perf_counter()
         done = 0
         while True:
             rest = self.captions[_WARM_UP:] or self.captions
-            for chunk in chunks(plan, styles, rest, Counter(), _STEP):
+            for chunk in chunks(expected, styles, rest, _STEP):
                 done += chunk.captions
-                spent = time.perf_counter() - start
-                if spent >= seconds:
-                    return done / spent
+                elapsed = time.perf_counter() - start
+                if elapsed >= seconds:
+                    return done / elapsed
 
 
 def _rate(step: MeasureRate) -> float | None:
-    """In a worker of its own, which has one thread for its sums as those of a run have."""
+    """Measure in a worker, which is limited to one thread like the workers of a run."""
     (outcome,) = create_executor("local", 1).run(step, [SAMPLE_SECONDS])
     if outcome.reason is not None:
-        raise FsckitError(f"the captions cannot be tried: {outcome.reason}")
+        raise FsckitError(f"the time cannot be estimated: {outcome.reason}")
     return outcome.result

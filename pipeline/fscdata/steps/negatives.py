@@ -1,10 +1,9 @@
-"""make-negatives: the samples and negatives tables of every shard, on any executor."""
+"""make-negatives: the samples and negatives tables of all shards, on any executor."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,22 +15,33 @@ from numpy.typing import NDArray
 from fscdata.base.errors import FsckitError
 from fscdata.base.locks import folder_lock
 from fscdata.base.paths import DataPath
+from fscdata.base.progress import SILENT, Progress, Reporter
 from fscdata.contract import check_unique, read_table, remove_temporary, samples_path, shard_paths
 from fscdata.executors import Executor, Outcome, create_executor
-from fscdata.steps.plan import Plan, Settings
+from fscdata.steps.expected import ExpectedTables, Settings
 from fscdata.steps.shard import MakeShard, ShardReport
 
 
 @dataclass
-class Report:
-    """What a run did; `failed` names the shards that could not be made, and why."""
+class NegativesReport:
+    """What a run did.
 
-    shards: int = 0  # made
-    skipped: int = 0  # there already
-    retried: int = 0  # made or skipped at a second attempt
+    Attributes:
+        shards, skipped: shards made, and shards whose tables existed already.
+        retried: shards of either kind that succeeded at the second attempt.
+        captions, negatives: how many were made, negatives by style.
+        without: captions without a negative by (style, reason).
+        left_out: samples and captions left out of the samples tables by reason.
+        written: bytes.
+        failed: the reason for each shard that could not be made.
+    """
+
+    shards: int = 0
+    skipped: int = 0
+    retried: int = 0
     captions: int = 0
     negatives: Counter[str] = field(default_factory=Counter)
-    without: Counter[tuple[str, str]] = field(default_factory=Counter)  # by style and reason
+    without: Counter[tuple[str, str]] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     written: int = 0
     seconds: float = 0.0
@@ -39,11 +49,11 @@ class Report:
 
     @property
     def per_second(self) -> float:
-        """Captions a second."""
+        """Captions per second."""
         return self.captions / self.seconds if self.seconds else 0.0
 
     def add(self, shard: ShardReport) -> None:
-        """Count a shard in."""
+        """Add the counts of a shard."""
         self.shards += shard.made
         self.skipped += not shard.made
         self.captions += shard.captions
@@ -53,39 +63,11 @@ class Report:
         self.written += shard.written
 
     def record(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The report as a JSON object."""
         without: dict[str, dict[str, int]] = {}
         for (style, reason), count in self.without.items():
             without.setdefault(style, {})[reason] = count
         return vars(self) | {"without": without, "captions_per_second": self.per_second}
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: shards in all and ended, and what the ended and the running ones count."""
-
-    shards: int
-    report: Report
-    running: float  # shards in the works, as the sum of their parts done
-    captions: int  # made, those of the running shards with them
-    seconds: float
-
-    @property
-    def ended(self) -> int:
-        """Shards made, skipped and failed."""
-        return self.report.shards + self.report.skipped + len(self.report.failed)
-
-    @property
-    def per_second(self) -> float:
-        """Captions a second."""
-        return self.captions / self.seconds if self.seconds else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """By the shards made so far; None while there is nothing to go by."""
-        made = self.report.shards + self.running
-        left = self.shards - self.ended - self.running
-        return self.seconds * left / made if made else None
 
 
 def make_negatives(
@@ -94,41 +76,49 @@ def make_negatives(
     overwrite: bool = False,
     limit: int | None = None,
     executor: Executor | None = None,
-    progress: Callable[[Progress], None] = lambda progress: None,
-) -> Report:
-    """Make the tables that a data set lacks, of at most `limit` shards.
+    reporter: Reporter = SILENT,
+) -> NegativesReport:
+    """Make the tables that a data set lacks.
 
-    Tables made from a tar that has changed since are made again; with `overwrite` those that were
-    made otherwise, too. A shard that fails is reported and the others are made; so is one with a
-    key of another. Without an executor the work is done in this process.
+    Tables of a tar that has changed are remade. A shard that fails, or that shares a key with
+    another shard, is reported as failed; the other shards are made.
+
+    Args:
+        data: the data set's folder.
+        settings: what to make.
+        overwrite: also remake tables that were made with other settings.
+        limit: the most shards to make. A limit in captions would leave tables that cover a part of
+            their tar, which every reader would have to tell from complete ones.
+        executor: where to run; by default in this process.
+        reporter: receives the progress.
 
     Raises:
-        FsckitError: no such recipe, no shards, tables of another provenance without `overwrite`,
-            tables that belong to no tar, or another run at work on the folder.
+        FsckitError: unknown recipe, no shards, tables of another provenance without `overwrite`,
+            tables that belong to no tar, or another process uses the folder.
     """
-    data, settings = _from_root(data, settings)
-    plan = Plan(data, settings)
+    data, settings = _absolute(data, settings)
+    expected = ExpectedTables(data, settings)
     tars = shard_paths(data)
     executor = executor or create_executor("local", workers=0)
     with folder_lock(data):
         remove_temporary(data)
-        footers = plan.footers(tars)
-        plan.refuse_others(footers, overwrite)
+        footers = expected.footers(tars)
+        expected.refuse_conflicts(footers, overwrite)
         if limit is not None:
-            tars = plan.unfinished(tars, footers)
-        run = _Run(tars, limit, progress)
-        step = MakeShard(data, settings, plan.provenances)
-        while to_make := run.next_tars():
-            with closing(executor.run(step, to_make, run.tick)) as outcomes:
+            tars = expected.unfinished(tars, footers)
+        run = _Run(tars, limit, reporter)
+        step = MakeShard(data, settings, expected.provenances)
+        while batch := run.next_tars():
+            with closing(executor.run(step, batch, run.tick)) as outcomes:
                 for outcome in outcomes:
-                    run.end(outcome)
-        remove_temporary(data)  # of a worker that was killed
-        run.find_keys_twice(data)
+                    run.add(outcome)
+        remove_temporary(data)  # a worker that was killed leaves its unfinished file
+        run.find_shared_keys(data)
     return run.report
 
 
-def _from_root(data: DataPath, settings: Settings) -> tuple[DataPath, Settings]:
-    """Local folders as absolute paths: a cluster's workers run in other folders."""
+def _absolute(data: DataPath, settings: Settings) -> tuple[DataPath, Settings]:
+    """Make local paths absolute: a cluster's workers have other working directories."""
     source = settings.captions
     if source.folder is not None:
         source = replace(source, folder=source.folder.absolute())
@@ -136,73 +126,83 @@ def _from_root(data: DataPath, settings: Settings) -> tuple[DataPath, Settings]:
 
 
 class _Run:
-    """Keeps count of a run and tells of it."""
+    """Counts the shards of a run and reports its progress."""
 
-    def __init__(
-        self,
-        tars: list[DataPath],
-        limit: int | None,
-        progress: Callable[[Progress], None],
-    ) -> None:
-        self.report = Report()
+    def __init__(self, tars: list[DataPath], limit: int | None, reporter: Reporter) -> None:
+        self.report = NegativesReport()
         self._tars = tars
         self._limit = len(tars) if limit is None else limit
-        self._offset = self._handed_out = 0  # of the tars at work, and behind them
-        self._progress = progress
+        self._offset = self._end = 0  # the current batch is tars[offset:end]
+        self._reporter = reporter
         self._start = time.perf_counter()
         self._running: dict[int, tuple[int, int]] = {}  # shard → captions done, captions in all
         self._key_hashes: dict[int, NDArray[np.uint64]] = {}
-        self._tell()
+        self._report_progress()
 
     def next_tars(self) -> list[DataPath]:
-        """The tars to make next: once all, or as many as the limit leaves; failed ones are not
-        counted."""
-        self._offset = self._handed_out
-        self._handed_out = self._offset + max(0, self._limit - self.report.shards)
-        return self._tars[self._offset : self._handed_out]
+        """The next batch: all tars, or as many as the limit still allows.
+
+        Failed shards do not count towards the limit, so another batch may follow.
+        """
+        self._offset = self._end
+        self._end = self._offset + max(0, self._limit - self.report.shards)
+        return self._tars[self._offset : self._end]
 
     def tick(self, index: int, done: int, of: int) -> None:
-        """A shard in the works is so far."""
+        """Note how many captions of a running shard are done."""
         self._running[index] = (done, of)
-        self._tell()
+        self._report_progress()
 
-    def end(self, outcome: Outcome[ShardReport]) -> None:
-        """A shard is made, or it failed for a reason."""
+    def add(self, outcome: Outcome[ShardReport]) -> None:
+        """Count a shard that was made or failed."""
         self._running.pop(outcome.index, None)
         index = self._offset + outcome.index
         if outcome.result is None:
-            self.report.failed[self._tars[index].name] = outcome.reason or "no reason given"
+            self.report.failed[self._tars[index].name] = outcome.reason or "unknown reason"
         else:
             self.report.add(outcome.result)
             self.report.retried += outcome.attempts > 1
             self._key_hashes[index] = outcome.result.key_hashes
-        self._tell()
+        self._report_progress()
 
-    def find_keys_twice(self, data: DataPath) -> None:
-        """Report the last of the tars that share a key as failed."""
+    def find_shared_keys(self, data: DataPath) -> None:
+        """If tars share a key, report the last of them as failed."""
         if not self._key_hashes:
             return
         hashes = np.concatenate(list(self._key_hashes.values()))
         hashes.sort()
-        twice = hashes[1:][hashes[1:] == hashes[:-1]]
-        if not len(twice):
+        repeated = hashes[1:][hashes[1:] == hashes[:-1]]
+        if not len(repeated):
             return
-        # Two keys may share a hash; the tables tell.
-        suspects = [i for i, own in sorted(self._key_hashes.items()) if np.isin(own, twice).any()]
+        # Two keys may share a hash, so the tables decide.
+        suspects = [
+            index for index, own in sorted(self._key_hashes.items()) if np.isin(own, repeated).any()
+        ]
         paths = [samples_path(data, self._tars[i].stem) for i in suspects]
         try:
             check_unique(data, [read_table(path, ["key", "caption_index"]) for path in paths])
         except FsckitError as error:
             self.report.failed[self._tars[suspects[-1]].name] = str(error)
 
-    def _tell(self) -> None:
-        self.report.seconds = time.perf_counter() - self._start
-        self._progress(
-            Progress(
-                shards=min(self._limit + len(self.report.failed), len(self._tars)),
-                report=self.report,
-                running=sum(done / of for done, of in self._running.values() if of),
-                captions=self.report.captions + sum(done for done, _ in self._running.values()),
-                seconds=self.report.seconds,
-            )
+    def _report_progress(self) -> None:
+        report = self.report
+        report.seconds = time.perf_counter() - self._start
+        shards = min(self._limit + len(report.failed), len(self._tars))
+        ended = report.shards + report.skipped + len(report.failed)
+        running = sum(done / of for done, of in self._running.values() if of)
+        captions = report.captions + sum(done for done, _ in self._running.values())
+        per_second = captions / report.seconds if report.seconds else 0.0
+        detail = [
+            f"{captions:,} captions",
+            f"{per_second:,.0f}/s",
+            f"{report.without.total():,} without a negative",
+            f"{report.left_out.total():,} left out",
+        ]
+        if report.failed:
+            detail.append(f"{len(report.failed):,} shards failed")
+        # Skipped shards take no time, so the pace is that of the shards made.
+        made = report.shards + running
+        seconds_left = report.seconds * (shards - ended - running) / made if made else None
+        self._reporter.progress(
+            Progress("making negatives", ended, shards, "shards", ", ".join(detail), seconds_left)
         )

@@ -1,4 +1,4 @@
-"""Pictures and captions → webdataset shards, one sample an image with all its captions."""
+"""Packs images and captions into webdataset shards, one sample per image with all its captions."""
 
 from __future__ import annotations
 
@@ -6,32 +6,38 @@ import json
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, islice
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Generic
+
+from PIL import Image
 
 from fscdata.base.errors import FsckitError
 from fscdata.base.files import atomic_file
 from fscdata.base.locks import folder_lock
+from fscdata.base.progress import SILENT, Reporter
 from fscdata.captions import read_captions
-from fscdata.steps.pictures import Key, PictureFolder, Pictures
+from fscdata.steps.images import ImageFolder, Images, Key
 
-# PIL's formats and the extension that each has in a shard; MPO is the JPEG of many cameras.
+if TYPE_CHECKING:
+    from webdataset import TarWriter
+
+# PIL's formats and their extensions in a shard; MPO is the JPEG of many cameras.
 FORMATS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
 PER_SHARD = 10_000  # samples
-STAGING = ".packing"  # the folder that becomes `shards` once all of it is written
+# The shards are written here, and the folder is renamed to `shards` when all are complete: a tar
+# looks complete even if the data set is not, and make-negatives and the trainer would take a part
+# of the data set for all of it.
+STAGING = ".packing"
 
 Captions = dict[str, list[str]]  # caption → its published negatives
-Found = dict[Key, tuple[str, Captions]]  # picture → (its name in the caption file, captions)
-Progress = Callable[[int, int], None]
 
 
 @dataclass
 class PackReport:
-    """What `pack` wrote, and by reason what it left out."""
+    """What `pack` wrote; `skipped` counts by reason what it left out."""
 
     samples: int = 0
     captions: int = 0
@@ -47,82 +53,88 @@ def pack(
     images: Path,
     captions: Path,
     samples_per_shard: int = PER_SHARD,
-    progress: Progress = lambda done, total: None,
+    reporter: Reporter = SILENT,
 ) -> PackReport:
     """Write `DEST/shards/00000.tar …` in the order of the caption file.
 
-    The bytes are a function of the images, the caption file and `samples_per_shard` alone. The
-    shards get their folder's name together, when all are written. `progress` is told how many
-    images of how many are done.
+    The bytes depend only on the images, the caption file and `samples_per_shard`.
 
     Raises:
-        FsckitError: `dest` holds shards already, there is no picture or no caption, or no
-            picture has both.
+        FsckitError: `dest` already holds shards, there are no images or no captions, or no image
+            has a caption.
     """
     if samples_per_shard < 1:
-        raise FsckitError(f"samples per shard: {samples_per_shard} is not a positive number")
+        raise FsckitError(f"`samples_per_shard` {samples_per_shard}: must be at least 1")
     if any(dest.glob("*.tar")) or any((dest / "shards").glob("*")):
         raise FsckitError(
-            f"{dest}: there are shards in it; pack into another folder, or delete them first"
+            f"{dest}: already contains shards; choose another folder, or delete them first"
         )
-    report = PackReport()
-    pictures = PictureFolder(images)
-    found = _find(pictures, captions, report)
+    folder = ImageFolder(images)
+    matches = _match(folder, captions)
     dest.mkdir(parents=True, exist_ok=True)
     with folder_lock(dest):
-        _pack(dest, pictures, found, captions, samples_per_shard, report, progress)
-    return report
+        return _pack(dest, folder, matches, captions, samples_per_shard, reporter)
 
 
-def pack_pictures(
-    dest: Path,
-    pictures: Pictures[Key],
-    captions: Path,
-    progress: Progress = lambda done, total: None,
+def pack_images(
+    dest: Path, images: Images[Key], captions: Path, reporter: Reporter = SILENT
 ) -> PackReport:
-    """As `pack`, of pictures that lie anywhere, for a caller who holds the lock of the data set."""
-    report = PackReport()
-    found = _find(pictures, captions, report)
-    _pack(dest, pictures, found, captions, PER_SHARD, report, progress)
-    return report
+    """As `pack`, with images from anywhere; the caller holds the data set's lock."""
+    return _pack(dest, images, _match(images, captions), captions, PER_SHARD, reporter)
 
 
-def _find(pictures: Pictures[Key], captions: Path, report: PackReport) -> Found[Key]:
-    """The picture of each name in the caption file."""
+@dataclass(frozen=True)
+class _Matches(Generic[Key]):
+    """The images that the caption file names.
+
+    Attributes:
+        images: image → its name in the caption file, and its captions.
+        skipped: rows of the caption file left out by reason.
+        unnamed: images that the caption file does not name.
+    """
+
+    images: dict[Key, tuple[str, Captions]]
+    skipped: Counter[str]
+    unnamed: int
+
+
+def _match(images: Images[Key], captions: Path) -> _Matches[Key]:
     file = read_captions(captions)
-    report.skipped.update(file.skipped)
-    found: Found[Key] = {}
+    skipped = file.skipped
+    matches: dict[Key, tuple[str, Captions]] = {}
     for name, own in file.images.items():
-        picture = pictures.resolve(name)
-        if isinstance(picture, str):
-            report.skipped[picture] += 1
+        image = images.resolve(name)
+        if isinstance(image, str):
+            skipped[image] += 1
             continue
-        _, theirs = found.setdefault(picture, (name, {}))  # two names may mean one picture
-        if twice := own.keys() & theirs.keys():
-            report.skipped["duplicate row"] += len(twice)
-        theirs.update(own)
-    report.unnamed_images = len(pictures.pictures - found.keys())
-    return found
+        _, others = matches.setdefault(image, (name, {}))  # two names may mean one image
+        if repeated := own.keys() & others.keys():
+            skipped["duplicate row"] += len(repeated)
+        others.update(own)
+    return _Matches(matches, skipped, len(images.files - matches.keys()))
 
 
 def _pack(
     dest: Path,
-    pictures: Pictures[Key],
-    found: Found[Key],
+    images: Images[Key],
+    matches: _Matches[Key],
     captions: Path,
     per_shard: int,
-    report: PackReport,
-    progress: Progress,
-) -> None:
+    reporter: Reporter,
+) -> PackReport:
     with _staging(dest) as staging:
-        samples = _samples(pictures, found, report, progress)
-        _write_shards(staging, samples, per_shard, len(found), report)
+        samples = _samples(images, matches, f"packing {captions.name}", reporter)
+        report = _write_shards(staging, samples, per_shard, len(matches.images))
+        report.unnamed_images = matches.unnamed
+        report.skipped = matches.skipped + report.skipped
         if not report.samples:
             reasons = ", ".join(f"{reason} {n}" for reason, n in report.skipped.items())
             raise FsckitError(
-                f"{captions}: nothing to pack with the pictures of {pictures.place}: {reasons}"
+                f"{captions}: no caption matches an image of {images.place} ({reasons}); check "
+                f"the names in both"
             )
         staging.rename(dest / "shards")
+    return report
 
 
 @dataclass(frozen=True)
@@ -134,27 +146,25 @@ class _Sample:
 
 
 def _samples(
-    pictures: Pictures[Key], found: Found[Key], report: PackReport, progress: Progress
-) -> Iterator[_Sample]:
-    """The images that can be packed, in order; the others are counted by reason."""
-    wanted = [picture for picture, (_, captions) in found.items() if captions]
-    without = len(found) - len(wanted)
-    if without:
-        report.skipped["no caption"] += without
-    for done, (picture, file) in enumerate(pictures.read(wanted), without + 1):
-        read = _read_image(file)
-        if isinstance(read, str):
-            report.skipped[read] += 1
+    images: Images[Key], matches: _Matches[Key], stage: str, reporter: Reporter
+) -> Iterator[_Sample | str]:
+    """For each image its sample, or the reason it is skipped."""
+    progress, total = reporter.counter(stage, "images"), len(matches.images)
+    with_captions = [image for image, (_, captions) in matches.images.items() if captions]
+    without = total - len(with_captions)
+    yield from ["no caption"] * without
+    for done, (image, file) in enumerate(images.read(with_captions), without + 1):
+        content = _read_image(file)
+        if isinstance(content, str):
+            yield content
         else:
-            name, captions = found[picture]
-            yield _Sample(name, *read, captions)
-        progress(done, len(found))
+            name, captions = matches.images[image]
+            yield _Sample(name, *content, captions)
+        progress(done, total)
 
 
 def _read_image(file: IO[bytes]) -> tuple[str, bytes] | str:
-    """The extension and the bytes of a picture, of which only the header is looked into."""
-    from PIL import Image  # noqa: PLC0415
-
+    """An image's extension and bytes, or the reason it is skipped; only its header is decoded."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -162,40 +172,53 @@ def _read_image(file: IO[bytes]) -> tuple[str, bytes] | str:
     except Image.DecompressionBombError:  # PIL's limit, 179 million pixels
         return "image of too many pixels"
     except Exception:
-        # PIL's parsers raise errors of any kind on a stranger's bytes; all mean the same.
+        # PIL's parsers raise errors of any type on untrusted bytes; all mean the same here.
         return "unreadable image"
     file.seek(0)
     return extension, file.read()
 
 
 def _write_shards(
-    folder: Path, samples: Iterator[_Sample], per_shard: int, at_most: int, report: PackReport
-) -> None:
-    from webdataset import TarWriter  # noqa: PLC0415 (it imports torch where there is one)
-
+    folder: Path, samples: Iterator[_Sample | str], per_shard: int, at_most: int
+) -> PackReport:
+    """Write the samples to shards; names are wide enough for `at_most` samples."""
     shard_width = max(5, len(str((at_most - 1) // per_shard)))
     index_width = max(4, len(str(per_shard - 1)))
-    first = next(samples, None)
-    while first is not None:
-        shard = f"{report.shards:0{shard_width}d}"
-        path = folder / f"{shard}.tar"
-        with (
-            atomic_file(path) as file,
-            # Names and times fixed, so that equal input gives equal bytes.
-            TarWriter(file, user="", group="", mode=0o444, mtime=0, encoder=False) as tar,
-        ):
-            for index, sample in enumerate(chain([first], islice(samples, per_shard - 1))):
-                tar.write(_members(f"{shard}{index:0{index_width}d}", sample))
-                report.samples += 1
-                report.captions += len(sample.captions)
-                report.published_negatives += sum(map(len, sample.captions.values()))
-        report.shards += 1
-        report.bytes += path.stat().st_size
-        first = next(samples, None)
+    report = PackReport()
+    with ExitStack() as open_shard:
+        for sample in samples:
+            if isinstance(sample, str):
+                report.skipped[sample] += 1
+                continue
+            index = report.samples % per_shard
+            if index == 0:
+                open_shard.close()
+                shard = f"{report.shards:0{shard_width}d}"
+                tar = open_shard.enter_context(_tar_writer(folder / f"{shard}.tar"))
+                report.shards += 1
+            tar.write(_members(f"{shard}{index:0{index_width}d}", sample))
+            report.samples += 1
+            report.captions += len(sample.captions)
+            report.published_negatives += sum(map(len, sample.captions.values()))
+    report.bytes = sum(path.stat().st_size for path in folder.iterdir())
+    return report
+
+
+@contextmanager
+def _tar_writer(path: Path) -> Iterator[TarWriter]:
+    # webdataset imports torch if it is installed, which takes 2 s; only packing needs it.
+    from webdataset import TarWriter  # noqa: PLC0415
+
+    with (
+        atomic_file(path) as file,
+        # Fixed owners and times, so that equal input gives equal bytes.
+        TarWriter(file, user="", group="", mode=0o444, mtime=0, encoder=False) as tar,
+    ):
+        yield tar
 
 
 def _members(key: str, sample: _Sample) -> dict[str, str | bytes]:
-    """A sample as webdataset writes it; the .txt is what open_clip's own loader reads."""
+    """A sample as webdataset writes it; open_clip's own loader reads the .txt."""
     captions = list(sample.captions)
     record: dict[str, object] = {"key": key, "captions": captions, "file": sample.name}
     if any(sample.captions.values()):
@@ -210,9 +233,9 @@ def _members(key: str, sample: _Sample) -> dict[str, str | bytes]:
 
 @contextmanager
 def _staging(dest: Path) -> Iterator[Path]:
-    """A folder to write in, which is gone when the block ends unless it was renamed."""
+    """A folder to write in; it is removed when the block ends, unless it was renamed."""
     folder = dest / STAGING
-    shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
+    shutil.rmtree(folder, ignore_errors=True)  # left by a killed run
     folder.mkdir(parents=True)
     try:
         yield folder

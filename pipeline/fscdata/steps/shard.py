@@ -1,8 +1,4 @@
-"""One shard: from a tar to its samples and negatives tables. This is what runs in a worker.
-
-A table's metadata lies in its footer, which is written last, and the file gets its name when it is
-whole; so a table is its own record of being done.
-"""
+"""Makes the samples and negatives tables of one shard; this code runs in the workers."""
 
 from __future__ import annotations
 
@@ -20,6 +16,7 @@ from numpy.typing import NDArray
 from fscdata.base.errors import FsckitError
 from fscdata.base.paths import DataPath, size_of
 from fscdata.contract import (
+    SAMPLES,
     Metadata,
     Provenance,
     ShardRecord,
@@ -33,22 +30,31 @@ from fscdata.negatives.draw import draws
 from fscdata.negatives.model import MAX_CHARACTERS
 from fscdata.negatives.parse import Parse
 from fscdata.negatives.style import Caption, Negative, Style, seed_key
-from fscdata.steps.plan import Plan, Settings
-from fscdata.steps.tables import Row, negatives_table, samples_table
+from fscdata.steps.expected import ExpectedTables, Settings
+from fscdata.steps.to_arrow import Row, negatives_table, samples_table
 from fscdata.tokenizer import ClipTokenizer, tokenizer_of
 
 Item = tuple[str, int, str, list[str]]  # key, caption_index, caption, its published negatives
-CHUNK = 2048  # captions whose negatives are Python objects before they are Arrow's
+CHUNK = 2048  # captions converted to Arrow at a time: bounds the negatives held as Python objects
 
 
 @dataclass
 class ShardReport:
-    """What was made of one shard; `key_hashes` [samples] uint64 are there to find a key twice."""
+    """What was made of one shard.
+
+    Attributes:
+        made: False if all tables existed already.
+        captions, negatives: how many were made, negatives by style.
+        without: captions without a negative by (style, reason).
+        left_out: samples and captions left out of the samples table by reason.
+        written: bytes.
+        key_hashes: [samples] hashes of the keys, to find keys that two shards share.
+    """
 
     made: bool = False
     captions: int = 0
     negatives: Counter[str] = field(default_factory=Counter)
-    without: Counter[tuple[str, str]] = field(default_factory=Counter)  # by style and reason
+    without: Counter[tuple[str, str]] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     written: int = 0
     key_hashes: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
@@ -56,74 +62,80 @@ class ShardReport:
 
 @dataclass(frozen=True)
 class MakeShard:
-    """The step: makes the tables of one shard that are missing, made otherwise or older than its
-    tar. `provenances` are the driver's, which a worker elsewhere has to share."""
+    """The step of make-negatives: makes the missing and outdated tables of one shard.
+
+    `provenances` are the driver's; a worker on another machine must arrive at the same.
+    """
 
     data: DataPath
     settings: Settings
-    provenances: dict[str | None, Provenance]
+    provenances: dict[str, Provenance]
 
     def __call__(self, tar: DataPath, tick: Callable[[int, int], None]) -> ShardReport:
-        """`tick` hears of captions done and captions in all.
+        """Make the tables of a tar; `tick` is called with (captions done, captions in all).
 
         Raises:
-            FsckitError: the tar cannot be read, a table not be written, or this worker would make
-                the tables otherwise than the driver.
+            FsckitError: the tar cannot be read, a table cannot be written, or this worker's
+                provenances differ from the driver's.
         """
-        plan = Plan(self.data, self.settings)
-        if plan.provenances != self.provenances:
+        expected = ExpectedTables(self.data, self.settings)
+        if expected.provenances != self.provenances:
             raise FsckitError(
-                "a worker has other versions of fsckit, its libraries or model than the driver; "
-                "install the same on every machine"
+                "a worker has other versions of fsckit, its libraries or its model than the "
+                "driver; install the same versions on every machine"
             )
         index = index_tar(tar, self.settings.captions)
-        report = ShardReport(key_hashes=_key_hashes(index))
-        if missing := plan.missing(tar, index):
-            report.made = True
-            report.left_out.update(index.without)
-            with _collector_at_rest():
-                _make(plan, tar, index, missing, report, tick)
-        return report
+        missing = expected.missing(tar, index)
+        if not missing:
+            return ShardReport(key_hashes=_key_hashes(index))
+        with _garbage_collection_paused():
+            return _make(expected, tar, index, missing, tick)
 
 
 def _make(
-    plan: Plan,
+    expected: ExpectedTables,
     tar: DataPath,
     index: TarIndex,
-    missing: list[str | None],
-    report: ShardReport,
+    missing: list[str],
     tick: Callable[[int, int], None],
-) -> None:
+) -> ShardReport:
     captions = items(index.samples)
-    report.captions = len(captions)
+    report = ShardReport(
+        made=True,
+        captions=len(captions),
+        left_out=Counter(index.without),
+        key_hashes=_key_hashes(index),
+    )
     record = ShardRecord(
         tar.name, size_of(tar), index.digest, index.captions_digest, 0, len(captions)
     )
-    files = plan.tables(tar.stem)
-    styles = [plan.styles[name] for name in missing if name is not None]
+    paths = expected.paths(tar.stem)
+    styles = [expected.styles[name] for name in missing if name != SAMPLES]
     parts: dict[str, list[pa.Table]] = {style.name: [] for style in styles}
     done = 0
-    for chunk in chunks(plan, styles, captions, report.without):
+    for chunk in chunks(expected, styles, captions):
         done += chunk.captions
         tick(done, len(captions))
+        report.without.update(chunk.without)
         for name, table in chunk.tables.items():
             parts[name].append(table)
     for style in styles:
         table = pa.concat_tables(parts.pop(style.name))
         without = {r: n for (name, r), n in sorted(report.without.items()) if name == style.name}
         shard = replace(record, rows=table.num_rows, without=without)
-        metadata = Metadata(plan.provenances[style.name], shard)
-        report.written += write_parquet(files[style.name], table, metadata)
+        metadata = Metadata(expected.provenances[style.name], shard)
+        report.written += write_parquet(paths[style.name], table, metadata)
         report.negatives[style.name] = table.num_rows
-    if None in missing:
-        table = samples_table(index, _tokenizer(plan))
+    if SAMPLES in missing:
+        table = samples_table(index, _tokenizer(expected))
         shard = replace(record, rows=table.num_rows, without=index.without)
-        metadata = Metadata(plan.provenances[None], shard)
-        report.written += write_parquet(files[None], table, metadata)
+        metadata = Metadata(expected.provenances[SAMPLES], shard)
+        report.written += write_parquet(paths[SAMPLES], table, metadata)
+    return report
 
 
 def items(samples: list[TarSample]) -> list[Item]:
-    """The captions of samples, in the order of the tar."""
+    """The captions of samples in tar order."""
     return [
         (sample.key, caption_index, text, sample.published.get(caption_index, []))
         for sample in samples
@@ -133,49 +145,49 @@ def items(samples: list[TarSample]) -> list[Item]:
 
 @dataclass
 class Chunk:
-    """The negatives of some captions, by style."""
+    """The negatives of some captions.
+
+    Attributes:
+        captions: how many.
+        tables: their negatives by style.
+        without: captions without a negative by (style, reason).
+    """
 
     captions: int
-    tables: dict[str, pa.Table]
+    tables: dict[str, pa.Table] = field(default_factory=dict)
+    without: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 def chunks(
-    plan: Plan,
-    styles: list[Style],
-    captions: list[Item],
-    without: Counter[tuple[str, str]],
-    size: int = CHUNK,
+    expected: ExpectedTables, styles: list[Style], captions: list[Item], size: int = CHUNK
 ) -> Iterator[Chunk]:
-    """The negatives of the captions, `size` captions at a time; at least one chunk.
-
-    Captions without any are counted in `without` by style and reason.
-    """
+    """The negatives of the captions, `size` captions at a time; at least one chunk."""
     parses = _parses(styles, [text for _, _, text, _ in captions])
-    tokenizer = _tokenizer(plan)
+    tokenizer = _tokenizer(expected)
     for start in range(0, max(1, len(captions)), size):
-        chunk = captions[start : start + size]
+        part = captions[start : start + size]
         given = [
             Caption(text, parse, published)
-            for (_, _, text, published), parse in zip(chunk, parses, strict=False)
+            for (_, _, text, published), parse in zip(part, parses, strict=False)
         ]
-        places = [(key, index, caption_hash(text)) for key, index, text, _ in chunk]
-        tables = {}
+        places = [(key, index, caption_hash(text)) for key, index, text, _ in part]
+        chunk = Chunk(len(part))
         for style in styles:
             rows: list[Row] = []
-            found = _negatives(style, given, plan.settings)
-            for place, negatives in zip(places, found, strict=True):
+            results = _negatives(style, given, expected.settings)
+            for place, negatives in zip(places, results, strict=True):
                 if isinstance(negatives, str):
-                    without[style.name, negatives] += 1
+                    chunk.without[style.name, negatives] += 1
                 else:
                     rows += [(*place, variant, n) for variant, n in enumerate(negatives)]
-            tables[style.name] = negatives_table(rows, tokenizer)
-        yield Chunk(len(chunk), tables)
+            chunk.tables[style.name] = negatives_table(rows, tokenizer)
+        yield chunk
 
 
 def _negatives(
     style: Style, captions: list[Caption], settings: Settings
 ) -> Iterator[list[Negative] | str]:
-    """Of each caption its negatives, or the reason why it has none."""
+    """For each caption its negatives, or the reason it has none."""
     common = seed_key(settings.seed, style)
     keys = []
     for caption in captions:
@@ -189,11 +201,12 @@ def _negatives(
 
 
 def _parses(styles: list[Style], texts: list[str]) -> Iterator[Parse | None]:
-    """One parse a text, None where the text is too long or no style needs parses."""
+    """One parse per text; None if the text is too long or no style needs parses."""
     if not any(style.uses_parse for style in styles):
         yield from (None for _ in texts)
         return
-    from fscdata.negatives.parsing import load_parser  # noqa: PLC0415 (spaCy takes a second)
+    # spaCy takes a second to import; the driver and styles without parses do not need it.
+    from fscdata.negatives.parsing import load_parser  # noqa: PLC0415
 
     parses = load_parser().parse(text for text in texts if len(text) <= MAX_CHARACTERS)
     for text in texts:
@@ -205,19 +218,19 @@ def _clip_tokenizer() -> ClipTokenizer:
     return ClipTokenizer()
 
 
-def _tokenizer(plan: Plan) -> ClipTokenizer | None:
-    return _clip_tokenizer() if tokenizer_of(plan.settings.tokenizer) else None
+def _tokenizer(expected: ExpectedTables) -> ClipTokenizer | None:
+    return _clip_tokenizer() if tokenizer_of(expected.settings.tokenizer) else None
 
 
 def _key_hashes(index: TarIndex) -> NDArray[np.uint64]:
-    """The same hash as a caption's, of the samples' keys."""
+    """The samples' keys, hashed like captions."""
     return np.fromiter((caption_hash(s.key) for s in index.samples), np.uint64)
 
 
 @contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """No garbage collection: in search of circles it would go through every negative again and
-    again, a tenth of the time, and there are none."""
+def _garbage_collection_paused() -> Iterator[None]:
+    """Pause Python's cycle collector: negatives contain no cycles, and visiting all of them again
+    and again takes a tenth of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:

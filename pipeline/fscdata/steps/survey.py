@@ -1,4 +1,4 @@
-"""Which tables a data set has, how they were made, and whether they could be made so again."""
+"""The state of a data set's tables: which exist, how they were made, what can be remade here."""
 
 from __future__ import annotations
 
@@ -9,50 +9,65 @@ from pathlib import Path
 
 from fscdata.base.errors import FsckitError
 from fscdata.base.paths import DataPath, entries
-from fscdata.contract import CaptionSource, Provenance, read_metadata, shard_paths, styles_present
+from fscdata.contract import (
+    SAMPLES,
+    CaptionSource,
+    Provenance,
+    read_metadata,
+    shard_paths,
+    styles_present,
+    table_path,
+)
 from fscdata.negatives.style import create_style
-from fscdata.steps.checks import belongs, is_well_formed
-from fscdata.steps.plan import Plan, Settings, table_path
+from fscdata.steps.checks import is_table, is_well_formed
+from fscdata.steps.expected import ExpectedTables, Settings
 
 
-class Mend(StrEnum):
-    """Who can mend what was found."""
+class Repair(StrEnum):
+    """Whether a finding can be repaired."""
 
-    REPAIR = "yes"
-    BY_HAND = "no"
-    HARMLESS = "harmless"
+    AUTOMATIC = "yes"  # by `repair`
+    MANUAL = "no"
+    HARMLESS = "harmless"  # not a fault
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A fault of one file or folder, or a note where `mend` is HARMLESS."""
+    """A fault of a file or folder, or a note if `repair` is HARMLESS."""
 
     path: DataPath
     problem: str
-    mend: Mend
+    repair: Repair
 
 
 @dataclass
 class Survey:
-    """What the tables' footers say; a table is named by its style, the samples table by None.
+    """What the footers say about the tables, by name: `SAMPLES` or a style.
 
-    `shards` are those that have the table, `references` how most of its shards were made,
-    `refusals` the tables that cannot be made again alike, `unlike` the styles of other captions
-    or tokens than the samples have.
+    Attributes:
+        tars: the data set's tars.
+        shards: the shards that have the table.
+        references: the provenance of most shards of the table.
+        refusals: the tables that cannot be remade identically here.
+        unlike: the styles whose captions or tokens are not those of the samples.
+        findings: faults and notes.
     """
 
     tars: list[DataPath]
-    shards: dict[str | None, set[str]]
-    references: dict[str | None, Provenance] = field(default_factory=dict)
-    refusals: set[str | None] = field(default_factory=set)
-    unlike: set[str | None] = field(default_factory=set)
+    shards: dict[str, set[str]]
+    references: dict[str, Provenance] = field(default_factory=dict)
+    refusals: set[str] = field(default_factory=set)
+    unlike: set[str] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
 
 
-def settings_of(styles: list[str], made: Provenance, captions: Path | None) -> Settings:
-    """The settings that make tables of such provenance; `captions` is the folder of a `folder:`."""
+def settings_of(styles: list[str], made: Provenance, captions_dir: Path | None) -> Settings:
+    """The settings that produce the provenance `made`.
+
+    `captions_dir` is the folder of the captions if they came from one; provenance holds its name.
+    """
     if made.caption_source.startswith("folder:"):
-        source = CaptionSource(folder=captions)
+        source = CaptionSource(folder=captions_dir)
     else:
         source = CaptionSource.inside_tar(made.caption_source) or CaptionSource()
     return Settings(
@@ -64,56 +79,61 @@ def settings_of(styles: list[str], made: Provenance, captions: Path | None) -> S
     )
 
 
-def take_survey(data: DataPath, captions: Path | None) -> Survey:
+def take_survey(data: DataPath, captions_dir: Path | None) -> Survey:
     """Read every footer.
 
     Raises:
-        FsckitError: no such folder, no tar, no table, or the captions lie in a folder that
-            `captions` is not.
+        FsckitError: no such folder, no tar, no table, or `captions_dir` is not the folder that the
+            captions came from.
     """
     tars = shard_paths(data)
     shards = {
         name: {path.stem for path in entries(table_path(data, name, "").parent, ".parquet")}
-        for name in (None, *styles_present(data))
+        for name in (SAMPLES, *styles_present(data))
     }
     if not any(shards.values()):
         raise FsckitError(
-            f"{data}: no table to verify; make some with 'fscdata make-negatives {data} --recipe "
+            f"{data}: no tables to verify; make some with 'fscdata make-negatives {data} --recipe "
             f"RECIPE'"
         )
     survey = Survey(tars, shards)
     _find_orphans(data, survey)
     for name in shards:
         _find_reference(data, survey, name)
-    _agree_on_captions(data, survey, captions)
+    _compare_captions(data, survey, captions_dir)
     for name in shards:
-        if name is not None and name in survey.references:
-            _compare_with_here(data, survey, name, captions)
-    if survey.refusals >= survey.shards.keys() - {None}:
-        survey.refusals.add(None)  # samples are made along with some style's negatives
+        if name != SAMPLES and name in survey.references:
+            _compare_with_installed(data, survey, name, captions_dir)
+    if survey.refusals >= survey.shards.keys() - {SAMPLES}:
+        # make-negatives makes samples only along with some style's negatives.
+        survey.refusals.add(SAMPLES)
     return survey
 
 
 def _find_orphans(data: DataPath, survey: Survey) -> None:
+    """Note tables without a tar, and forget them."""
     stems = {tar.stem for tar in survey.tars}
     for name, shards in survey.shards.items():
-        if lost := sorted(shards - stems):
-            problem = f"belongs to no tar ({len(lost):,} in its folder); bring the tar back, or "
-            path = table_path(data, name, lost[0])
-            survey.findings.append(Finding(path, problem + "delete the table", Mend.BY_HAND))
-            shards -= set(lost)
+        if orphans := sorted(shards - stems):
+            problem = (
+                f"belongs to no tar ({len(orphans):,} such tables in its folder); restore the tar "
+                f"or delete the table"
+            )
+            path = table_path(data, name, orphans[0])
+            survey.findings.append(Finding(path, problem, Repair.MANUAL))
+            shards -= set(orphans)
 
 
-def _find_reference(data: DataPath, survey: Survey, name: str | None) -> None:
-    """How most shards of a table were made, by the footers that can be read."""
+def _find_reference(data: DataPath, survey: Survey, name: str) -> None:
+    """Find the provenance of most shards of a table; unreadable footers do not vote."""
     votes: Counter[str] = Counter()
     by_text: dict[str, Provenance] = {}
     for shard in sorted(survey.shards[name]):
         try:
             metadata = read_metadata(table_path(data, name, shard))
         except FsckitError:
-            continue  # a fault of that table, found where it is checked
-        if is_well_formed(metadata) and belongs(metadata, name):
+            continue  # reported when that shard is checked
+        if is_well_formed(metadata) and is_table(metadata, name):
             text = repr(metadata.provenance)
             votes[text] += 1
             by_text[text] = metadata.provenance
@@ -122,79 +142,82 @@ def _find_reference(data: DataPath, survey: Survey, name: str | None) -> None:
     (first, most), *others = votes.most_common(2)
     survey.references[name] = by_text[first]
     if others and others[0][1] == most:
-        _refuse(data, survey, name, "its shards were made in two ways, and no way by most of them")
+        _refuse(data, survey, name, "its shards were made in two ways, equally often")
 
 
-def _agree_on_captions(data: DataPath, survey: Survey, captions: Path | None) -> None:
-    """All tables have their captions and tokens from the same source: that of the samples."""
+def _compare_captions(data: DataPath, survey: Survey, captions_dir: Path | None) -> None:
+    """Compare each style's caption source and tokenizer with those of the samples."""
     references = survey.references
     if not references:
         raise FsckitError(
-            f"{data}: none of its tables can be read; delete the folders samples and negatives, "
-            f"and make them again with 'fscdata make-negatives {data}'"
+            f"{data}: no table is readable; delete the folders samples and negatives, and run "
+            f"'fscdata make-negatives {data}' again"
         )
-    made = references.get(None) or next(iter(references.values()))
-    references.setdefault(None, Provenance("samples", made.caption_source, made.tokenizer))
+    made = references.get(SAMPLES) or next(iter(references.values()))
+    references.setdefault(SAMPLES, Provenance("samples", made.caption_source, made.tokenizer))
     source = made.caption_source
     if source.startswith("folder:") and (
-        captions is None or str(CaptionSource(folder=captions)) != source
+        captions_dir is None or str(CaptionSource(folder=captions_dir)) != source
     ):
         raise FsckitError(
-            f"{data}: its captions are from the folder '{source.partition(':')[2]}'; give that "
-            f"folder with --captions-dir"
+            f"{data}: its captions came from the folder '{source.partition(':')[2]}'; give that "
+            f"folder as `captions_dir`"
         )
     for name in survey.shards:
         if name not in references:
-            _refuse(data, survey, name, "no table of it says how it was made")
+            _refuse(data, survey, name, "none of its shards is readable")
         elif (references[name].caption_source, references[name].tokenizer) != (
             source,
             made.tokenizer,
         ):
-            _refuse(data, survey, name, "its captions or tokens are not those of the samples table")
+            _refuse(data, survey, name, "its captions or tokens differ from the samples table's")
             survey.unlike.add(name)
     if survey.unlike:
-        survey.refusals |= survey.shards.keys()  # nothing is made beside tables of other captions
+        # make-negatives refuses to work beside tables of other captions.
+        survey.refusals |= survey.shards.keys()
 
 
-def _refuse(data: DataPath, survey: Survey, name: str | None, why: str) -> None:
-    """Note a fault of a whole table, for which it must be made again."""
-    problem = f"{why}; {_again(data, survey, name)}"
+def _refuse(data: DataPath, survey: Survey, name: str, problem: str) -> None:
+    """Note a fault of a whole table, which must be remade by hand."""
     folder = table_path(data, name, "*").parent
-    survey.findings.append(Finding(folder, problem, Mend.BY_HAND))
+    sentence = f"{problem}; {_remake(data, survey, name)}"
+    survey.findings.append(Finding(folder, sentence, Repair.MANUAL))
     survey.refusals.add(name)
 
 
-def _again(data: DataPath, survey: Survey, name: str | None) -> str:
-    styles = [style for style in survey.shards if style] if name is None else [name]
-    recipe = ",".join(filter(None, styles)) or "RECIPE"
-    command = f"fscdata make-negatives {data} --recipe {recipe}"
+def _remake(data: DataPath, survey: Survey, name: str) -> str:
+    styles = [style for style in survey.shards if style != SAMPLES] if name == SAMPLES else [name]
+    command = f"fscdata make-negatives {data} --recipe {','.join(styles) or 'RECIPE'}"
     made = survey.references.get(name)
-    if made is not None and name is not None:
+    if made is not None and name != SAMPLES:
         command += f" --variants {made.variants} --seed {made.seed}"
-    return f"make it again with '{command} --overwrite'"
+    return f"remake it with '{command} --overwrite'"
 
 
-def _compare_with_here(data: DataPath, survey: Survey, name: str, captions: Path | None) -> None:
-    """Note what is another version here than where a style's tables were made."""
+def _compare_with_installed(
+    data: DataPath, survey: Survey, name: str, captions_dir: Path | None
+) -> None:
+    """Note if this installation would make a style's tables differently."""
     made = survey.references[name]
     folder = table_path(data, name, "*").parent
     try:
         style = create_style(name)
-        here = Plan(data, settings_of([name], made, captions)).provenances[style.name]
+        settings = settings_of([name], made, captions_dir)
+        installed = ExpectedTables(data, settings).provenances[style.name]
     except FsckitError as error:
-        note = f"its tables cannot be made again with this fsckit: {error}"
-        survey.findings.append(Finding(folder, note, Mend.HARMLESS))
+        note = f"this fsckit cannot remake its tables: {error}"
+        survey.findings.append(Finding(folder, note, Repair.HARMLESS))
         survey.refusals.add(name)
         return
     different = [
         f"{key} {getattr(made, key)!r}, here {value!r}"
-        for key, value in vars(here).items()
+        for key, value in vars(installed).items()
         if getattr(made, key) != value
     ]
     if different:
         note = (
-            f"made with {'; '.join(different)}: --repair would make broken shards otherwise; to "
-            f"mend one, {_again(data, survey, name)}"
+            f"made with {'; '.join(different)}: a repair would mix versions, so to repair a "
+            f"shard, {_remake(data, survey, name)}"
         )
-        survey.findings.append(Finding(folder, note, Mend.HARMLESS))
+        survey.findings.append(Finding(folder, note, Repair.HARMLESS))
         survey.refusals.add(name)

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from fscdata.cli.verify import verify
 from fscdata.contract import negatives_path
+from fscdata.steps.expected import Settings
 from fscdata.steps.negatives import make_negatives
-from fscdata.steps.plan import Settings
 from support.captions import TEMPLATES
 from support.tars import write_shards
 

@@ -14,7 +14,7 @@ from fscdata.base.progress import Progress, Reporter
 from fscdata.contract import CaptionSource, index_tar
 from fscdata.download.run import Options, download, is_complete, plan
 from fscdata.steps.negatives import make_negatives
-from fscdata.steps.plan import Settings
+from fscdata.steps.expected import Settings
 from support.captions import TEMPLATES
 from support.hub_server import HubRepository, HubServer
 from support.manifests import manifest, tree

@@ -15,7 +15,7 @@ from fscdata.base.progress import Reporter
 from fscdata.download.record import read_source
 from fscdata.download.run import Options, download, is_complete, plan, retry
 from fscdata.steps.negatives import make_negatives
-from fscdata.steps.plan import Settings
+from fscdata.steps.expected import Settings
 from support.captions import TEMPLATES
 from support.file_server import FileServer
 from support.image_server import TIMEOUT, ImageServer

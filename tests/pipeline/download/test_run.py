@@ -24,7 +24,7 @@ from fscdata.download.record import read_source
 from fscdata.download.run import Options, download, is_complete, plan
 from fscdata.download.session import bytes_on_disk
 from fscdata.steps.negatives import make_negatives
-from fscdata.steps.plan import Settings
+from fscdata.steps.expected import Settings
 from support import TESTS
 from support.captions import TEMPLATES
 from support.file_server import HTML, Answer, Drop, FileServer, Served

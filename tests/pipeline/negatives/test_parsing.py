@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fscdata.negatives import fast_parse, model, parsing
+from fscdata.negatives import model, parsing
+from fscdata.negatives.fast import parser as fast_parser
 from fscdata.negatives.parse import Parse, span_root
 from fscdata.negatives.parsing import Parser, load_parser
 
@@ -79,7 +80,7 @@ def test_does_not_depend_on_the_batch(captions: list[str]) -> None:
 
 def test_does_not_depend_on_what_was_parsed_before(monkeypatch, captions: list[str]) -> None:
     """The vocabulary is full after every few batches, and each time it starts over."""
-    monkeypatch.setattr(fast_parse, "_VOCABULARY", 800)
+    monkeypatch.setattr(fast_parser, "_VOCABULARY", 800)
     monkeypatch.setattr(parsing, "_BATCH", 8)
     parser = Parser()
     assert parser.fast
@@ -131,11 +132,11 @@ def test_falls_back_to_spacy(why: str, monkeypatch, caplog, captions: list[str])
     stock = spacy.load
     monkeypatch.setattr(parsing.spacy, "load", load)
     if why == "spaCy's version":
-        monkeypatch.setattr(fast_parse.spacy, "__version__", "3.9.0")
+        monkeypatch.setattr(fast_parser.spacy, "__version__", "3.9.0")
     if why == "thinc's version":
-        monkeypatch.setattr(fast_parse.thinc.about, "__version__", "9.0.0")
+        monkeypatch.setattr(fast_parser.thinc.about, "__version__", "9.0.0")
     if why == "the answers":
-        monkeypatch.setattr(fast_parse, "_BE", frozenset({"sign"}))
+        monkeypatch.setattr(fast_parser, "_BE", frozenset({"sign"}))
     parser = Parser()
     assert not parser.fast
     warnings = [r.getMessage() for r in caplog.records if r.name == "fscdata"]

@@ -26,8 +26,8 @@ from fscdata.contract import (
     samples_schema,
 )
 from fscdata.negatives.style import Edit, apply_edits
+from fscdata.steps.expected import Settings
 from fscdata.steps.negatives import make_negatives
-from fscdata.steps.plan import Settings
 from support.captions import ODD, TEMPLATES
 from support.tars import img2dataset_sample, sample, write_shards, write_tar
 

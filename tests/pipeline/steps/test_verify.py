@@ -17,8 +17,8 @@ import pytest
 from fscdata.base.errors import FsckitError
 from fscdata.base.locks import folder_lock
 from fscdata.contract import CaptionSource, negatives_path, read_table, samples_path
+from fscdata.steps.expected import Settings
 from fscdata.steps.negatives import make_negatives
-from fscdata.steps.plan import Settings
 from fscdata.steps.survey import Mend
 from fscdata.steps.verify import Report, repair, verify
 from fscdata.tokenizer import ClipTokenizer

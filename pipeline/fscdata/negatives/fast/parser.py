@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from fscdata.negatives.fast_tok2vec import FastTok2Vec, use_exact_features
+from fscdata.negatives.fast.tok2vec import FastTok2Vec, use_exact_features
 from fscdata.negatives.model import without_torch
 from fscdata.negatives.parse import Parse, span_root
 
@@ -67,7 +67,7 @@ def fingerprint(nlp: Language) -> tuple[str, str, str]:
     return spacy_minor, thinc_minor, digest.hexdigest()
 
 
-class FastParse:
+class FastParser:
     """Texts → parses; afterwards `nlp` itself can't be relied on."""
 
     def __init__(self, nlp: Language) -> None:

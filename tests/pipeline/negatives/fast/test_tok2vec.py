@@ -12,8 +12,8 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from fscdata.negatives import fast_tok2vec
-from fscdata.negatives.fast_tok2vec import FastTok2Vec, use_exact_features
+from fscdata.negatives.fast import tok2vec as module
+from fscdata.negatives.fast.tok2vec import FastTok2Vec, use_exact_features
 from fscdata.negatives.model import installed_model, without_torch
 
 with without_torch():
@@ -57,7 +57,7 @@ def test_same_alone_and_in_any_batch(nlp, tok2vec: FastTok2Vec, captions: list[s
 
 
 def test_same_after_forgetting(nlp, tok2vec, monkeypatch, captions: list[str]) -> None:
-    monkeypatch.setattr(fast_tok2vec, "_MEMO_WORDS", 40)
+    monkeypatch.setattr(module, "_MEMO_WORDS", 40)
     forgetful = FastTok2Vec(nlp.get_pipe("tok2vec").model)
     parts = [tensors(nlp, forgetful, captions[i : i + 5]) for i in range(0, len(captions), 5)]
     assert same(list(chain.from_iterable(parts)), tensors(nlp, tok2vec, captions))
@@ -77,7 +77,7 @@ def test_sums_are_exact(tok2vec: FastTok2Vec) -> None:
     inputs = draw.standard_normal((4, len(layer.weights)))
     longest = np.sqrt(3) * (tok2vec.longest - layer.longest)
     inputs *= longest / np.linalg.norm(inputs, axis=1, keepdims=True)
-    steps = np.rint(inputs * fast_tok2vec._STEPS)
+    steps = np.rint(inputs * module._STEPS)
     unit = 2.0**-60
     weights = layer.weights / unit
     assert np.array_equal(weights, np.rint(weights))
@@ -103,7 +103,7 @@ def test_parser_features(tok2vec: FastTok2Vec) -> None:
 
 DIGEST = """
 import hashlib, sys
-from fscdata.negatives.fast_tok2vec import FastTok2Vec
+from fscdata.negatives.fast.tok2vec import FastTok2Vec
 from fscdata.negatives.parsing import load_parser
 import spacy
 nlp = spacy.load(load_parser().info.model_name, exclude=["ner", "lemmatizer"])

@@ -7,8 +7,8 @@ import pytest
 
 from fscdata.base.errors import FsckitError
 from fscdata.contract import index_tar, shard_paths
-from fscdata.steps.pack import pack, pack_pictures
-from fscdata.steps.pictures import PictureArchives
+from fscdata.steps.images import ImageArchives
+from fscdata.steps.pack import pack, pack_images
 from support.tars import jpeg
 
 
@@ -39,8 +39,8 @@ def test_names_mean_members_of_any_archive(tmp_path: Path) -> None:
     names = ("b/z.jpg", "a/x.jpg", "coco/a/y.jpg", "x.jpg", "gone.jpg", "../a/y.jpg", "broken.jpg")
     captions = table(tmp_path / "c.tsv", *names, "a/notes.txt")
     seen: list[tuple[int, int]] = []
-    report = pack_pictures(
-        tmp_path / "data", PictureArchives([one, two]), captions, lambda *done: seen.append(done)
+    report = pack_images(
+        tmp_path / "data", ImageArchives([one, two]), captions, lambda *done: seen.append(done)
     )
     assert report.skipped == {
         "ambiguous image name": 1,
@@ -62,7 +62,7 @@ def test_an_archive_and_a_folder_of_the_same_give_the_same(tmp_path: Path) -> No
         file.extractall(tmp_path / "out")
     captions = table(tmp_path / "c.tsv", *names)
     (tmp_path / "one").mkdir()
-    pack_pictures(tmp_path / "one", PictureArchives([archive]), captions)
+    pack_images(tmp_path / "one", ImageArchives([archive]), captions)
     pack(tmp_path / "two", tmp_path / "out", captions)
     one, two = ([tar.read_bytes() for tar in shard_paths(tmp_path / n)] for n in ("one", "two"))
     assert one == two
@@ -77,4 +77,4 @@ def test_an_archive_and_a_folder_of_the_same_give_the_same(tmp_path: Path) -> No
 )
 def test_archives_of_no_use(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
     with pytest.raises(FsckitError, match=words):
-        PictureArchives([zipped(tmp_path / "a.zip", *names)])
+        ImageArchives([zipped(tmp_path / "a.zip", *names)])
