@@ -1,6 +1,6 @@
-"""Engines that run a step over items: processes of this machine, Ray, Spark.
+"""Executors run a step over items: in processes of this machine, on Ray or on Spark.
 
-A step knows nothing of its engine, and an engine nothing of its steps.
+Steps and executors know nothing of each other.
 """
 
 from __future__ import annotations
@@ -27,27 +27,28 @@ __all__ = [
 
 
 def create_executor(name: str, workers: int | None = None, address: str | None = None) -> Executor:
-    """The executor of that name; only its own module is imported, and nothing starts yet.
+    """The executor of that name; imports only its module, and starts nothing yet.
 
     Args:
         name: one of `EXECUTORS`.
-        workers: items at a time; by default the CPUs that this process may use, or all those of
-            the cluster at `address`. With `local`, 0 is this process and no other.
-        address: a cluster that runs already: `HOST:PORT` of Ray's head, `spark://HOST:PORT`.
+        workers: items to run in parallel; by default the CPUs that this process may use, or all
+            CPUs of the cluster at `address`. With `local`, 0 runs in this process.
+        address: a running cluster: `HOST:PORT` of Ray's head, or `spark://HOST:PORT`.
 
     Raises:
-        FsckitError: no such executor, its extra or Java is missing, or an option it cannot take.
+        FsckitError: unknown executor, a missing extra or Java, or an argument that the executor
+            does not accept.
     """
     if name not in EXECUTORS:
-        raise FsckitError(f"--executor {name}: there is none; there are {', '.join(EXECUTORS)}")
+        raise FsckitError(f"unknown executor '{name}'; choose local, ray or spark")
     least = 0 if name == "local" else 1
     if workers is not None and workers < least:
-        raise FsckitError(f"--workers {workers}: with --executor {name} it takes {least} or more")
+        raise FsckitError(f"`workers` {workers}: executor '{name}' needs at least {least}")
     if address is not None and name == "local":
-        raise FsckitError("--address: a cluster's; add --executor ray or --executor spark")
+        raise FsckitError("`address` needs a cluster; add `executor` ray or spark")
     with requires(name, f"executor '{name}'"):
         engine = importlib.import_module(f"{__name__}.{name}")
-    engine.refuse(address)
+    engine.check(address)
     if workers is None and address is None:
         workers = usable_cpus()
     return Executor(partial(engine.open_crew, workers=workers, address=address))

@@ -1,7 +1,7 @@
-"""What all engines share: the protocol, one attempt inside a worker, and the second attempt.
+"""The code that all executors share: items, attempts and outcomes.
 
-An engine is a module with `open_crew`, which gives a `Crew`: where attempts run. All that concerns
-items, attempts and outcomes is here, once.
+Each engine is a module with `check` and `open_crew`. A `Crew` only runs attempts; everything about
+retries and outcomes is here.
 """
 
 from __future__ import annotations
@@ -26,25 +26,27 @@ from fscdata.base.text import printable
 T = TypeVar("T")
 R = TypeVar("R")
 
-ATTEMPTS = 2  # of every item, whatever made the first one fail
-GRACE = 5.0  # seconds that a stopped worker has for its clean-ups
-REACH = 10.0  # seconds to wait for a cluster's head to answer
+# Per item, whatever the failure: retrying a damaged tar costs next to nothing, and a list of
+# transient errors would never be complete.
+ATTEMPTS = 2
+GRACE = 5.0  # seconds that a stopped worker has to clean up
+CONNECT_TIMEOUT = 10.0  # seconds for a cluster's head to answer
 REASON_CHARACTERS = 500
 DIED = "its worker was killed or crashed (out of memory?)"
-# One thread a worker: threads that wait for one another cost more than they give.
+# One thread per worker: there is a worker per core, and more threads only wait for each other.
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"), "1"
 )
 
-Tick = Callable[[int, int], None]  # (done, of) inside one item, said by the step
-Step = Callable[[T, Tick], R]  # picklable; T and R too
-ItemTick = Callable[[int, int, int], None]  # (index of the item, done, of), heard by the driver
-Reply = bytes | str  # what `attempt` gave, or how its worker ended
+Tick = Callable[[int, int], None]  # (done, of) within one item, called by the step
+Step = Callable[[T, Tick], R]  # picklable, as are T and R
+ItemTick = Callable[[int, int, int], None]  # (index of the item, done, of), called in the driver
+Reply = bytes | str  # the result of `attempt`, or how its worker ended
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[R]):
-    """What became of the item at `index`: its result, or the reason why there is none."""
+    """The result of the item at `index`, or the reason it failed."""
 
     index: int
     result: R | None
@@ -53,22 +55,22 @@ class Outcome(Generic[R]):
 
 
 class Crew(Protocol):
-    """Workers that are there until their context ends, which stops what still runs."""
+    """Workers that live until their context ends, which stops running attempts."""
 
     @property
     def window(self) -> int:
-        """How many items to have under way: enough to keep every worker busy."""
+        """How many items to submit at a time, so that every worker is busy."""
 
     def submit(self, index: int, item: bytes) -> None:
-        """Have `attempt` made of a pickled item."""
+        """Start `attempt` on a pickled item."""
 
     def replies(self) -> list[tuple[int, Reply]]:
-        """Wait for one reply or more, each with the index of its item."""
+        """Wait for one or more replies, each with the index of its item."""
 
 
 @dataclass(frozen=True)
 class Executor:
-    """Runs a step over items in the workers of an engine."""
+    """Runs a step over items in an engine's workers."""
 
     open_crew: Callable[[bytes, ItemTick], AbstractContextManager[Crew]]
 
@@ -78,12 +80,12 @@ class Executor:
         items: Sequence[T],
         tick: ItemTick = lambda index, done, of: None,
     ) -> Generator[Outcome[R], None, None]:
-        """One outcome an item, as they finish; an item that fails is tried once more.
+        """Yield one outcome per item as they finish; an item that fails is retried once.
 
-        A failure is an exception, a worker that is killed, a node that is lost: it never stops
-        the others. Closing the iterator stops the workers. Each worker unpickles the step once
-        and keeps it, so what the step loads when first called is loaded once a worker. Only
-        `local` carries ticks, a few a second.
+        A failure may be an exception, a killed worker or a lost node; it never stops the other
+        items. Closing the iterator stops the workers. Each worker unpickles the step once and
+        keeps it, so whatever the step loads is loaded once per worker. Only `local` forwards
+        ticks, a few per second.
 
         Raises:
             FsckitError: the engine cannot be started or reached.
@@ -91,13 +93,13 @@ class Executor:
         if not items:
             return
         fresh = ((index, 1) for index in range(len(items)))
-        again: deque[tuple[int, int]] = deque()
-        running: dict[int, int] = {}  # index → which attempt
+        retries: deque[tuple[int, int]] = deque()  # (index, attempt number), like fresh
+        running: dict[int, int] = {}  # index → attempt number
         with self.open_crew(pickle.dumps(step), tick) as crew:
             while True:
                 while len(running) < crew.window:
-                    # Failures come first, so that what ails every item is heard of at once.
-                    index, number = again.popleft() if again else next(fresh, (-1, 0))
+                    # Retries come first, so that an error of every item shows up at once.
+                    index, number = retries.popleft() if retries else next(fresh, (-1, 0))
                     if not number:
                         break
                     crew.submit(index, pickle.dumps(items[index]))
@@ -108,15 +110,16 @@ class Executor:
                     number = running.pop(index)
                     result, reason = _read(reply)
                     if reason is not None and number < ATTEMPTS:
-                        again.append((index, number + 1))
+                        retries.append((index, number + 1))
                     else:
                         yield Outcome(index, result, reason, number)
 
 
 def attempt(step: bytes, item: bytes, tick: Tick = lambda done, of: None) -> bytes:
-    """Inside a worker: the pickled (result, reason) of a pickled step and item, one being None.
+    """Run a pickled step on a pickled item; called in a worker.
 
-    Pickled here, so that a result that cannot be is a failure of its item in every engine.
+    Returns the pickled (result, None) or (None, reason). Pickling here makes an unpicklable result
+    a failure of its item in every engine.
     """
     try:
         return pickle.dumps((_step(step)(pickle.loads(item), tick), None))  # noqa: S301  (ours)
@@ -146,7 +149,7 @@ def _read(reply: Reply) -> tuple[Any, str | None]:
 
 
 def reason_of(error: BaseException) -> str:
-    """Why something failed, on one line; all but a user's mistake with the type of the error."""
+    """An error as one line, with its type unless it is a user's mistake."""
     text = printable(" ".join(str(error).split()))[:REASON_CHARACTERS]
     if isinstance(error, FsckitError):
         return text
@@ -154,7 +157,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def usable_cpus() -> int:
-    """The CPUs that this process may use: its affinity, and its container's quota (cgroup v2)."""
+    """The CPUs this process may use: its affinity, limited by its container's cgroup v2 quota."""
     affinity = getattr(os, "sched_getaffinity", None)
     cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
     try:
@@ -164,14 +167,14 @@ def usable_cpus() -> int:
     return cpus if quota == "max" else max(1, min(cpus, math.ceil(int(quota) / int(period))))
 
 
-def leave(number: int, frame: object) -> None:
-    """A worker's handler of the signal that stops it: an exception, so that clean-ups run."""
+def exit_on_signal(number: int, frame: object) -> None:
+    """A worker's signal handler: raises, so that `finally` blocks run."""
     raise SystemExit(128 + number)
 
 
 @contextmanager
 def environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set environment variables for the processes that are started inside the block."""
+    """Set environment variables for processes started inside the block."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -185,32 +188,35 @@ def environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def signals_held() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back while an engine starts, and keep the driver's handlers.
+def signals_deferred() -> Iterator[None]:
+    """Defer SIGINT and SIGTERM while an engine starts, and restore the driver's handlers.
 
-    A start that breaks off leaves processes behind that nobody knows; and an engine puts handlers
-    of its own in the place of the driver's.
+    An interrupted start would leave processes behind that nobody can find, and engines replace the
+    driver's handlers with their own.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    held: list[int] = []
+    received: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda number, _: held.append(number)) for number in numbers]
+    before = [
+        signal.signal(number, lambda number, _: received.append(number)) for number in numbers
+    ]
     try:
         yield
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
-        if held:
-            signal.raise_signal(held[0])
+        if received:
+            signal.raise_signal(received[0])
 
 
 def refuse_unreachable(address: str, host: str, port: int) -> None:
-    """Raises FsckitError where nothing listens: the engines themselves wait for minutes."""
+    """Raise FsckitError if nothing listens there; the engines themselves would wait for minutes."""
     try:
-        socket.create_connection((host, port), timeout=REACH).close()
+        socket.create_connection((host, port), timeout=CONNECT_TIMEOUT).close()
     except OSError as error:
         raise FsckitError(
-            f"--address {address}: cannot be reached ({error.strerror or error}); is it up?"
+            f"`address` {address}: cannot be reached ({error.strerror or error}); check that the "
+            f"cluster is running"
         ) from None

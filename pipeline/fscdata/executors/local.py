@@ -1,4 +1,9 @@
-"""Processes of this machine, one pipe each: a killed worker can block no other."""
+"""Processes of this machine, each with its own pipe.
+
+Workers are spawned: forking is a second faster, but Arrow's threads and s3fs do not survive it.
+Pipes are not shared, because a worker killed while it holds the lock of a shared queue would stop
+all others.
+"""
 
 from __future__ import annotations
 
@@ -25,19 +30,19 @@ from fscdata.executors.base import (
     Tick,
     attempt,
     environment,
-    leave,
+    exit_on_signal,
 )
 
-TICK_SECONDS = 0.2  # between two ticks of a worker
+TICK_SECONDS = 0.2  # the least time between two ticks of a worker
 
 
-def refuse(address: str | None) -> None:
-    """Nothing that a local run could lack."""
+def check(address: str | None) -> None:
+    """A local run has no requirements."""
 
 
 @contextmanager
 def open_crew(step: bytes, tick: ItemTick, workers: int, address: str | None) -> Iterator[Crew]:
-    """Up to `workers` processes, started as they are needed; 0 stands for this process."""
+    """Up to `workers` processes, started when needed; 0 means this process."""
     if not workers:
         yield InProcess(step, tick)
         return
@@ -49,7 +54,7 @@ def open_crew(step: bytes, tick: ItemTick, workers: int, address: str | None) ->
 
 
 class InProcess:
-    """No worker at all: for a few items, debuggers and profilers. A crash is the driver's own."""
+    """Runs in the driver: for few items, debuggers and profilers. A crash ends the driver."""
 
     window = 1
 
@@ -68,7 +73,7 @@ class InProcess:
 
 @dataclass(eq=False)
 class Worker:
-    """A process, our end of its pipe, and the item it works on."""
+    """A process, our end of its pipe, and the index of its item."""
 
     process: SpawnProcess
     pipe: connection.Connection
@@ -76,7 +81,7 @@ class Worker:
 
 
 class LocalCrew:
-    """The processes; one that dies is replaced when it is next needed."""
+    """The processes; a dead one is replaced when it is next needed."""
 
     def __init__(self, step: bytes, tick: ItemTick, workers: int) -> None:
         self.window = workers
@@ -89,8 +94,8 @@ class LocalCrew:
         worker = idle or self._start()
         try:
             worker.pipe.send_bytes(item)
-        except OSError:  # it died while idle, and so took nothing with it
-            self._bury(worker)
+        except OSError:  # it died while idle, so no item is lost
+            self._remove(worker)
             worker = self._start()
             worker.pipe.send_bytes(item)
         worker.index = index
@@ -101,15 +106,15 @@ class LocalCrew:
             sources: dict[Any, Worker] = {w.pipe: w for w in self._workers}
             sources |= {w.process.sentinel: w for w in self._workers}
             for worker in {sources[source] for source in connection.wait(list(sources))}:
-                index, reply = worker.index, self._hear(worker)
+                index, reply = worker.index, self._receive(worker)
                 if index is not None and reply is not None:
                     worker.index = None
                     replies.append((index, reply))
         return replies
 
-    def _hear(self, worker: Worker) -> Reply | None:
-        """What a worker has to say; None where it has not finished."""
-        alive = worker.process.is_alive()  # asked first: what it said before it died still counts
+    def _receive(self, worker: Worker) -> Reply | None:
+        """Forward a worker's ticks; returns its reply, or None if it has not finished."""
+        alive = worker.process.is_alive()  # before reading: a reply sent before it died counts
         try:
             while worker.pipe.poll():
                 message = worker.pipe.recv()
@@ -119,22 +124,22 @@ class LocalCrew:
                     self._tick(worker.index, *message)
         except (EOFError, OSError):
             alive = False
-        return None if alive else self._bury(worker)
+        return None if alive else self._remove(worker)
 
     def _start(self) -> Worker:
         ours, theirs = multiprocessing.Pipe()
         process = multiprocessing.get_context("spawn").Process(
             target=_work, args=(theirs, self._step), daemon=True
         )
-        with environment(ONE_THREAD), _interrupts_held():
+        with environment(ONE_THREAD), _interrupts_blocked():
             process.start()
         theirs.close()
         worker = Worker(process, ours)
         self._workers.append(worker)
         return worker
 
-    def _bury(self, worker: Worker) -> str:
-        """Forget a worker that is dead or dying; returns how it ended."""
+    def _remove(self, worker: Worker) -> str:
+        """Remove a dead or dying worker; returns how it ended."""
         self._workers.remove(worker)
         worker.process.join(GRACE)
         worker.process.kill()
@@ -143,7 +148,7 @@ class LocalCrew:
         return _ending(worker.process.exitcode or 0)
 
     def stop(self) -> None:
-        """Stop all workers: the idle ones end by themselves, the others get SIGTERM."""
+        """Stop all workers: idle ones end when their pipe closes, the others get SIGTERM."""
         for worker in self._workers:
             if worker.index is None:
                 worker.pipe.close()
@@ -158,9 +163,9 @@ class LocalCrew:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Start workers deaf to Ctrl-C, from their first moment on: the driver decides."""
-    resource_tracker.ensure_running()  # would let the signal through, were it started inside
+def _interrupts_blocked() -> Iterator[None]:
+    """Start workers that ignore Ctrl-C from their first moment; the driver stops them."""
+    resource_tracker.ensure_running()  # it unblocks SIGINT if it starts inside the block
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -169,7 +174,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _ending(code: int) -> str:
-    """How a process ended, from its exit code: negative, or above 128, for a signal."""
+    """How a process ended; an exit code that is negative or above 128 means a signal."""
     try:
         name = signal.Signals(-code if code < 0 else code - 128).name
     except ValueError:
@@ -178,10 +183,10 @@ def _ending(code: int) -> str:
 
 
 def _work(pipe: connection.Connection, step: bytes) -> None:
-    """A worker's life: items come, replies go, until the pipe is closed."""
-    signal.signal(signal.SIGTERM, leave)
+    """A worker's loop: receive an item, send its reply, until the pipe is closed."""
+    signal.signal(signal.SIGTERM, exit_on_signal)
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    os.dup2(2, 1)  # what a step prints is not the command's output
+    os.dup2(2, 1)  # a step's prints must not mix with the command's output
     sys.meta_path.insert(0, NoPandas())
     tick = _limited(pipe)
     while True:
@@ -189,20 +194,21 @@ def _work(pipe: connection.Connection, step: bytes) -> None:
             item = pipe.recv_bytes()
         except (EOFError, OSError):
             sys.stdout.flush()
-            os._exit(0)  # to take Python down with all that it has loaded takes a while
+            os._exit(0)  # skip Python's teardown of all that was loaded, which takes a while
         pipe.send(attempt(step, item, tick))
 
 
 class NoPandas:
-    """Keeps pyarrow from importing pandas, where it is installed, at the first list that it is
-    given: half a second and 50 MB a worker, for nothing."""
+    """Hides pandas: pyarrow imports it, if installed, when it first converts a list, which costs
+    each worker half a second and 50 MB for nothing."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         if name == "pandas":
-            raise ModuleNotFoundError("workers do without pandas", name=name)
+            raise ModuleNotFoundError("pandas is hidden from workers", name=name)
 
 
 def _end_with_driver() -> None:
+    """End this process when the driver ends, even if the driver is killed."""
     driver = multiprocessing.parent_process()
     assert driver is not None
     driver.join()
@@ -210,6 +216,7 @@ def _end_with_driver() -> None:
 
 
 def _limited(pipe: connection.Connection) -> Tick:
+    """A tick that sends at most one message per TICK_SECONDS."""
     last = -TICK_SECONDS
 
     def tick(done: int, of: int) -> None:

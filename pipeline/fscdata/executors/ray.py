@@ -1,7 +1,7 @@
-"""Ray: a local one that lives as long as the run, or a cluster that is there.
+"""Ray: a local session that ends with the run, or a running cluster.
 
-A task is one attempt at one item. Ray's own retries are off: they do not cover exceptions and
-crashes alike, and the attempts are counted in `base`.
+Each task is one attempt at one item. Ray's own retries are off: they treat exceptions and crashes
+differently, and `base` counts the attempts.
 """
 
 from __future__ import annotations
@@ -13,33 +13,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from fscdata.base.errors import FsckitError
+from fscdata.base.errors import FsckitError, last_line
 from fscdata.executors.base import (
+    CONNECT_TIMEOUT,
     DIED,
     GRACE,
     ONE_THREAD,
-    REACH,
-    REASON_CHARACTERS,
     ItemTick,
     Reply,
     attempt,
     environment,
     reason_of,
     refuse_unreachable,
-    signals_held,
+    signals_deferred,
 )
 
-# Read at import: Ray prints notes on crashed workers to the driver's stdout whatever its
-# log_to_driver says; they are outcomes here.
+# Ray reads this at import. It prints messages about crashed workers to the driver's stdout even
+# with log_to_driver=False; here they are outcomes.
 with environment({"RAY_DEDUP_LOGS_SKIP_REGEX": "."}):
     import ray
 
-SETTLE = 1.0  # seconds before a task that runs is cancelled
+SETTLE = 1.0  # seconds for running tasks to end by themselves before they are cancelled
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
-def refuse(address: str | None) -> None:
-    """Raises FsckitError where an address is not that of a Ray head."""
+def check(address: str | None) -> None:
+    """Raise FsckitError if the address is not that of a Ray head."""
     if address is not None:
         _host_and_port(address)
 
@@ -47,7 +46,7 @@ def refuse(address: str | None) -> None:
 def _host_and_port(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     if not colon or not host or "/" in host or not port.isdigit():
-        raise FsckitError(f"--address {address}: Ray's head has an address such as 10.0.0.1:6379")
+        raise FsckitError(f"`address` {address}: expected Ray's head, such as 10.0.0.1:6379")
     return host, int(port)
 
 
@@ -55,14 +54,14 @@ def _host_and_port(address: str) -> tuple[str, int]:
 def open_crew(
     step: bytes, tick: ItemTick, workers: int | None, address: str | None
 ) -> Iterator[RayCrew]:
-    """Tasks of one CPU each; a session that the process has already is used, and left as it is.
+    """Tasks of one CPU each; an existing session of this process is used and left running.
 
-    On a cluster `workers` bounds the tasks at a time. Without it twice the CPUs that are there at
-    the start are asked for.
+    On a cluster, `workers` limits the tasks submitted at a time; by default they are twice the
+    cluster's CPUs at the start.
     """
     ours = not ray.is_initialized()
     if not ours and address is not None:
-        raise FsckitError(f"--address {address}: this process has a Ray session; end it first")
+        raise FsckitError(f"`address` {address}: this process has a Ray session; end it first")
     try:
         if ours:
             _connect(workers, address)
@@ -71,7 +70,7 @@ def open_crew(
         try:
             yield crew
         finally:
-            with suppress(ray.exceptions.RayError):  # it may have got the signal that stops us, too
+            with suppress(ray.exceptions.RayError):  # the signal that stops us may stop Ray too
                 crew.stop()
     finally:
         if ours:
@@ -82,35 +81,39 @@ def open_crew(
 def _connect(workers: int | None, address: str | None) -> None:
     options: dict[str, Any] = {"address": address}
     if address is None:
+        # Without an address Ray joins the cluster last started on this machine, or waits for one
+        # that is gone.
         options = {"address": "local", "num_cpus": workers, "include_dashboard": False}
     else:
         _refuse_dead(address)
     try:
-        with environment(QUIET | ONE_THREAD), signals_held():
+        with environment(QUIET | ONE_THREAD), signals_deferred():
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:  # of many types
         ray.shutdown()
-        where = "Ray could not be started here" if address is None else f"--address {address}"
+        where = "Ray cannot be started here" if address is None else f"`address` {address}"
         raise FsckitError(f"{where}: {reason_of(error)}") from None
 
 
 def _refuse_dead(address: str) -> None:
-    """Raises FsckitError where no Ray answers; `ray.init` itself would wait for ever."""
+    """Raise FsckitError if no Ray answers; `ray.init` would wait forever."""
     refuse_unreachable(address, *_host_and_port(address))
-    check = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
-        subprocess.run(check, check=True, capture_output=True, text=True, timeout=3 * REACH)
+        subprocess.run(
+            check, check=True, capture_output=True, text=True, timeout=3 * CONNECT_TIMEOUT
+        )
     except subprocess.SubprocessError as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
+        reason = last_line(getattr(error, "stderr", None) or str(error))
         raise FsckitError(
-            f"--address {address}: something listens there, but no Ray of version "
-            f"{ray.__version__} answers ({said[:REASON_CHARACTERS]}); give the address that 'ray "
-            f"start --head' printed, and where Ray wants a token, set RAY_AUTH_MODE=token"
+            f"`address` {address}: no Ray {ray.__version__} answers there ({reason}); give the "
+            f"address that 'ray start --head' printed, and set RAY_AUTH_MODE=token if the cluster "
+            f"requires a token"
         ) from None
 
 
 class RayCrew:
-    """Tasks under way, as many as keep the workers busy; never all of them at once."""
+    """The running tasks: as many as keep the workers busy, never all items at once."""
 
     def __init__(self, step: bytes, window: int) -> None:
         self.window = window
@@ -126,20 +129,20 @@ class RayCrew:
         return [(self._running.pop(ref), _reply(ref)) for ref in ready]
 
     def stop(self) -> None:
-        """Interrupt what runs, so that its clean-ups run; kill what has not ended in time.
+        """Interrupt running tasks, so that they clean up; kill those that do not end in time.
 
-        Ray aborts the whole driver where a task is cancelled in the moment in which it ends, so
-        what ends by itself in `SETTLE` seconds may.
+        Ray 2.60 aborts the whole driver if a task is cancelled at the moment it ends, so tasks get
+        `SETTLE` seconds to end by themselves.
         """
-        left = _wait_for(list(self._running), SETTLE)
-        for ref in reversed(left):  # those that wait for a worker first: they would get one
+        running = _wait_for(list(self._running), SETTLE)
+        for ref in reversed(running):  # queued tasks first: they would take the freed workers
             ray.cancel(ref)
-        for ref in _wait_for(left, GRACE):
+        for ref in _wait_for(running, GRACE):
             ray.cancel(ref, force=True)
 
 
 def _wait_for(refs: list[ray.ObjectRef[bytes]], seconds: float) -> list[ray.ObjectRef[bytes]]:
-    """Those that have not ended by then."""
+    """The tasks that have not ended by then."""
     return ray.wait(refs, num_returns=len(refs), timeout=seconds)[1] if refs else []
 
 
@@ -150,7 +153,7 @@ def _reply(ref: ray.ObjectRef[bytes]) -> Reply:
         return "killed by Ray (out of memory)"
     except ray.exceptions.WorkerCrashedError:
         return DIED
-    except ray.exceptions.RayTaskError as error:  # not of the step: fsckit is not there, say
+    except ray.exceptions.RayTaskError as error:  # outside the step, such as fsckit missing
         return reason_of(error.cause or error)
     except ray.exceptions.RayError as error:
         return reason_of(error)

@@ -1,7 +1,7 @@
-"""Spark: a local one that lives as long as the run, or a standalone cluster.
+"""Spark: a local context that ends with the run, or a standalone cluster.
 
-A job is one attempt at one item, so that one that fails sinks no other. Spark's own retries are
-off: the attempts are counted in `base`.
+Each job is one attempt at one item, so that a failure does not affect other items. Spark's own
+retries are off: `base` counts the attempts.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from fscdata.executors.base import (
     Reply,
     attempt,
     environment,
-    leave,
+    exit_on_signal,
     reason_of,
     refuse_unreachable,
-    signals_held,
+    signals_deferred,
 )
 
 JOB_GROUP = "fscdata"
@@ -42,12 +42,12 @@ LOGGING = Path(__file__).with_name("log4j2.properties").as_uri()
 ADDRESS = re.compile(r"spark://(?P<host>[^:/,]+):(?P<port>\d+)")
 
 
-def refuse(address: str | None) -> None:
-    """Raises FsckitError where Java is missing, or an address is not that of a Spark master."""
+def check(address: str | None) -> None:
+    """Raise FsckitError if Java is missing or the address is not that of a Spark master."""
     home = os.environ.get("JAVA_HOME")
     if shutil.which("java", path=f"{home}/bin" if home else None) is None:
         raise FsckitError(
-            "--executor spark: needs Java 17 or later; install it with: "
+            "executor 'spark' needs Java 17 or later, which is not installed; run: "
             "apt-get install default-jre-headless"
         )
     if address is not None:
@@ -58,7 +58,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
     match = ADDRESS.fullmatch(address)
     if match is None:
         raise FsckitError(
-            f"--address {address}: Spark's master has an address such as spark://10.0.0.1:7077"
+            f"`address` {address}: expected Spark's master, such as spark://10.0.0.1:7077"
         )
     return match["host"], int(match["port"])
 
@@ -67,10 +67,10 @@ def _host_and_port(address: str) -> tuple[str, int]:
 def open_crew(
     step: bytes, tick: ItemTick, workers: int | None, address: str | None
 ) -> Iterator[SparkCrew]:
-    """Jobs of one task each; a context that the process has already is used, and left as it is."""
+    """Jobs of one task each; an existing context of this process is used and left running."""
     theirs = SparkContext._active_spark_context
     if theirs is not None and address is not None:
-        raise FsckitError(f"--address {address}: this process has a Spark context; stop it first")
+        raise FsckitError(f"`address` {address}: this process has a Spark context; stop it first")
     crew = None
     try:
         crew = SparkCrew(step, theirs or _connect(workers, address))
@@ -87,7 +87,7 @@ def open_crew(
 def _connect(workers: int | None, address: str | None) -> SparkContext:
     conf = SparkConf().setAppName("fscdata").set("spark.task.maxFailures", "1")
     conf.set("spark.ui.enabled", "false").set("spark.ui.showConsoleProgress", "false")
-    # How long a worker that is told to stop may clean up before it is killed; 2 s of its own.
+    # How long a stopped worker may clean up before it is killed; Spark's default is 2 s.
     conf.set("spark.python.task.killTimeout", f"{GRACE:.0f}s")
     conf.set("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={LOGGING}")
     for name, value in ONE_THREAD.items():
@@ -102,26 +102,26 @@ def _connect(workers: int | None, address: str | None) -> SparkContext:
             conf.set("spark.cores.max", str(workers))
     python = {"PYSPARK_PYTHON": os.environ.get("PYSPARK_PYTHON", sys.executable)}
     try:
-        with environment(python), signals_held():
+        with environment(python), signals_deferred():
             return SparkContext(conf=conf)
     except (PySparkException, Py4JError) as error:
-        where = "Spark could not be started here" if address is None else f"--address {address}"
+        where = "Spark cannot be started here" if address is None else f"`address` {address}"
         raise FsckitError(f"{where}: {_reason(error)}") from None
 
 
 def _stop(context: SparkContext | None) -> None:
-    """End our context, if it was begun; a signal to the whole group may have ended its Java."""
+    """Stop our context, if it started; a signal to the process group may have ended Java."""
     if context is None:
         return
     if context._accumulatorServer is not None:
-        context._accumulatorServer.handle_error = lambda *_: None  # which prints tracebacks
+        context._accumulatorServer.handle_error = lambda *_: None  # it prints tracebacks
     with suppress(Py4JError, OSError), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         context.stop()
 
 
 class SparkCrew:
-    """One thread a job: submitting a job blocks until it has ended."""
+    """One thread per job, since submitting a job blocks until it ends."""
 
     def __init__(self, step: bytes, context: SparkContext) -> None:
         self._context = context
@@ -131,7 +131,7 @@ class SparkCrew:
 
     @property
     def window(self) -> int:
-        cores: int = self._context.defaultParallelism  # those that are there by now
+        cores: int = self._context.defaultParallelism  # grows as executors register
         return cores
 
     def submit(self, index: int, item: bytes) -> None:
@@ -145,12 +145,12 @@ class SparkCrew:
         return [(index, reply)]
 
     def cancel(self) -> None:
-        """Cancel the jobs that run; Spark kills their workers."""
+        """Cancel the running jobs; Spark kills their workers."""
         if self._running:
             self._context.cancelJobGroup(JOB_GROUP)
 
     def join(self) -> None:
-        """Wait for the jobs, which end when they are cancelled or their context is stopped."""
+        """Wait for the jobs, which end when cancelled or when their context stops."""
         for thread in self._running.values():
             thread.join(GRACE)
 
@@ -158,22 +158,22 @@ class SparkCrew:
         try:
             self._context.setJobGroup(JOB_GROUP, f"item {index}")
             reply: Reply = self._context.parallelize([item], 1).map(self._work).collect()[0]
-        except Exception as error:  # of many types, and a thread's are heard by nobody
+        except Exception as error:  # of many types; an exception in a thread would be lost
             reply = _reason(error)
         self._ended.put((index, reply))
 
 
 def _work(step: bytes, item: bytes) -> bytes:
-    """Inside a Spark worker, which is told to stop by SIGHUP when its context ends."""
-    signal.signal(signal.SIGHUP, leave)
+    """Runs in a Spark worker, which gets SIGHUP when its context ends."""
+    signal.signal(signal.SIGHUP, exit_on_signal)
     try:
         return attempt(step, item)
     finally:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a worker at rest has nothing to clean up
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # an idle worker has nothing to clean up
 
 
 def _reason(error: Exception) -> str:
-    """The one line of a Java exception that says what happened."""
+    """The line of a Java exception that says what happened."""
     if not isinstance(error, Py4JJavaError):
         return reason_of(error)
     try:
@@ -182,6 +182,7 @@ def _reason(error: Exception) -> str:
         return "Spark ended"
     if "Python worker exited unexpectedly" in text or "ExecutorLostFailure" in text:
         return DIED
-    # A Python traceback ends with what was raised; a Java one follows it, or the first line.
+    # A Python traceback ends with the error; a Java stack trace may follow. A Java exception
+    # starts with the error.
     text = text.partition("\n\tat ")[0].partition("\n SQLSTATE")[0]
     return reason_of(FsckitError(text.strip().splitlines()[-1]))
