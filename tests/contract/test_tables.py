@@ -54,9 +54,7 @@ def test_round_trip(data: Path) -> None:
 
 
 def test_missing_style(data: Path) -> None:
-    with pytest.raises(
-        FsckitError, match=r"no negatives of style 'svlc' \(there are: negclip, shu"
-    ):
+    with pytest.raises(FsckitError, match=r"no negatives of style 'svlc' \(found: negclip, shu"):
         open_dataset(data, ["svlc"])
 
 
@@ -78,14 +76,14 @@ def test_another_schema_version(data: Path, version: object) -> None:
 def test_mixed_provenance(data: Path) -> None:
     path = negatives_path(data, "negclip", "00001")
     rewrite(path, lambda r: r["provenance"].update(seed=5))
-    with pytest.raises(FsckitError, match=r"mixed provenance: its seed is 5, that of .*00000"):
+    with pytest.raises(FsckitError, match=r"mixed provenance: its seed is 5, but .*00000.* has 0;"):
         open_dataset(data, ["negclip"])
 
 
 def test_a_tar_of_another_size(data: Path) -> None:
     with (data / "shards" / "00001.tar").open("ab") as file:
         file.write(b"\0" * 1024)
-    with pytest.raises(FsckitError, match=r"00001\.parquet: made from .* the tar changed since"):
+    with pytest.raises(FsckitError, match=r"00001\.parquet: made from .* the tar has changed"):
         open_dataset(data, ["negclip"])
 
 
@@ -104,13 +102,13 @@ def test_negatives_of_another_caption(data: Path) -> None:
     table = pq.read_table(path)
     hashes = pa.array([h + 1 for h in table["caption_hash"].to_pylist()], pa.uint64())
     pq.write_table(table.set_column(2, table.schema.field(2), hashes), path)
-    with pytest.raises(FsckitError, match="were made from another caption"):
+    with pytest.raises(FsckitError, match="were made from a caption that is not in the"):
         open_dataset(data, ["negclip"])
 
 
 def test_a_key_in_two_tars(tmp_path: Path) -> None:
     write_shards(tmp_path, [[("same", [TEMPLATES[0]])], [("same", [TEMPLATES[1]])]])
-    sentence = "the key 'same' comes in two of its tars"
+    sentence = "the key 'same' occurs in two tars"
     report = make_negatives(tmp_path, Settings("negclip"))
     assert list(report.failed) == ["00001.tar"]
     assert sentence in report.failed["00001.tar"]
@@ -129,7 +127,7 @@ def test_negatives_of_captions_that_changed_since(data: Path) -> None:
 
 def test_tables_of_tars_that_are_gone(data: Path) -> None:
     (data / "shards" / "00001.tar").unlink()
-    message = r"00001\.parquet: belongs to no tar .*\(3 tables do not\)"
+    message = r"00001\.parquet: belongs to no tar .*\(tables without a tar: 3\)"
     with pytest.raises(FsckitError, match=message):
         refuse_orphans(data)
     with pytest.raises(FsckitError, match=message):
@@ -152,7 +150,7 @@ def test_captions_of_a_folder_that_is_elsewhere_now(tmp_path: Path) -> None:
 def test_files_that_are_not_ours(data: Path) -> None:
     path = samples_path(data, "00000")
     pq.write_table(pa.table({"a": [1]}), path)
-    with pytest.raises(FsckitError, match="that fscdata did not write"):
+    with pytest.raises(FsckitError, match="was not written by fscdata"):
         read_table(path)
     path.write_bytes(b"PAR1 garbage PAR1")
     with pytest.raises(FsckitError, match="not a Parquet file"):
@@ -166,7 +164,7 @@ def test_broken_metadata(data: Path, record: str) -> None:
     path = samples_path(data, "00000")
     table = pq.read_table(path).replace_schema_metadata({b"fsckit": record.encode()})
     pq.write_table(table, path)
-    with pytest.raises(FsckitError, match="its metadata cannot be read"):
+    with pytest.raises(FsckitError, match="its metadata is unreadable"):
         read_metadata(path)
 
 
@@ -174,12 +172,12 @@ def test_other_columns(data: Path) -> None:
     path = samples_path(data, "00000")
     table = pq.read_table(path)
     pq.write_table(table.drop_columns(["token_ids"]), path)
-    with pytest.raises(FsckitError, match="its columns are not those of schema 1"):
+    with pytest.raises(FsckitError, match="its columns do not match schema version 1"):
         read_table(path)
 
 
 def test_rows_that_were_lost(data: Path) -> None:
     path = samples_path(data, "00000")
     pq.write_table(pq.read_table(path).slice(0, 2), path)
-    with pytest.raises(FsckitError, match="2 rows, where its metadata says 4"):
+    with pytest.raises(FsckitError, match="has 2 rows, but its metadata says 4"):
         read_table(path)

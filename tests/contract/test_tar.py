@@ -83,8 +83,8 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     ("members", "message"),
     [
         ([("a.b.jpg", b"x")], "has a dot in its key"),
-        ([("a.jpg", b"x"), ("b.jpg", b"x"), ("a.txt", b"x")], "'a' comes twice"),
-        ([("a.jpg", b"x"), ("a.png", b"x")], "'a' comes twice"),
+        ([("a.jpg", b"x"), ("b.jpg", b"x"), ("a.txt", b"x")], "'a' occurs twice"),
+        ([("a.jpg", b"x"), ("a.png", b"x")], "'a' occurs twice"),
     ],
 )
 def test_bad_keys_are_refused(tmp_path: Path, members, message: str) -> None:

@@ -29,7 +29,7 @@ def pack(given: Path) -> list[object]:
     return ["pack", given / "data", "--images", given / "in", "--captions", given / "c.tsv"]
 
 
-def test_pack_closes_with_the_counts(
+def test_pack_prints_the_counts(
     given: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, *pack(given)) == 0
@@ -37,9 +37,10 @@ def test_pack_closes_with_the_counts(
     size = (given / "data" / "shards" / "00000.tar").stat().st_size
     assert output.out == (
         f"{given / 'data'}: 1 samples, 2 captions, 0 published negatives, 1 shards, "
-        f"{size / 1000:.1f} kB; images that no caption names: 1; skipped: missing image: 1\n"
+        f"{size / 1000:.1f} kB; images without a row in the caption file: 1; skipped: "
+        f"missing image: 1\n"
     )
-    assert output.err.strip() == ""  # no progress bar where there is no terminal
+    assert output.err == "packing c.tsv: 1 of 2 images\n"  # a line, since this is no terminal
 
 
 def test_a_mistake_is_one_sentence_and_exit_1(
@@ -48,7 +49,7 @@ def test_a_mistake_is_one_sentence_and_exit_1(
     run(monkeypatch, *pack(given))
     capsys.readouterr()
     for arguments, words in (
-        (pack(given), "there are shards in it"),
+        (pack(given), "already contains shards"),
         (["inspect", given / "data"], "no samples table"),
         (["sql", given / "data", "SELECT 1"], "no samples table"),
         (["db", given / "data"], "no samples table"),

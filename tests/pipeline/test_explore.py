@@ -288,7 +288,7 @@ def test_inspect_escapes_what_a_stranger_wrote(data: Path) -> None:
 
 
 def test_unknown_style_is_answered_with_the_list(data: Path) -> None:
-    with pytest.raises(FsckitError, match=r"no negatives of style 'nope' \(there are: negclip, re"):
+    with pytest.raises(FsckitError, match=r"no negatives of style 'nope' \(found: negclip, re"):
         shown(data, style="nope")
 
 

@@ -69,7 +69,7 @@ def put(local: Path, remote: DataPath, pattern: str) -> None:
 
 @pytest.fixture(params=["s3://bucket/set", "memory://bucket/of [cats]/set"], scope="module")
 def remote(request: pytest.FixtureRequest, server: S3Server, local: Path) -> DataPath:
-    """The same data set in a store, its tables made there."""
+    """The same data set in a store, with tables made there."""
     data = data_path(request.param)
     put(local, data, "*.tar")
     report = make_negatives(data, SETTINGS)
@@ -82,16 +82,16 @@ def test_tables_equal_the_local_ones_byte_for_byte(remote: DataPath, local: Path
     assert len(made) == 2 * (1 + len(STYLES))
     for name, table in made.items():
         assert (remote / name).read_bytes() == table.read_bytes()
-    there = {path.name for path in (remote / "negatives" / "negclip").iterdir()}
-    assert there == {"00000.parquet", "00001.parquet"}
+    names = {path.name for path in (remote / "negatives" / "negclip").iterdir()}
+    assert names == {"00000.parquet", "00001.parquet"}
 
 
-def test_a_second_run_finds_all_done(remote: DataPath) -> None:
+def test_a_second_run_skips_everything(remote: DataPath) -> None:
     report = make_negatives(remote, SETTINGS)
     assert (report.shards, report.skipped, report.written) == (0, 2, 0)
 
 
-def test_a_tar_that_changed_is_made_again(server: S3Server, local: Path) -> None:
+def test_tables_of_a_changed_tar_are_remade(server: S3Server, local: Path) -> None:
     data = data_path("s3://bucket/changing")
     put(local, data, "*.tar")
     make_negatives(data, SETTINGS)
@@ -119,7 +119,7 @@ def shown(function: Any, data: DataPath, *args: Any) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
-def test_inspect_and_sql_say_the_same_of_both(remote: DataPath, local: Path) -> None:
+def test_inspect_and_sql_agree_with_the_local_ones(remote: DataPath, local: Path) -> None:
     assert shown(inspect, remote).splitlines()[1:] == shown(inspect, local).splitlines()[1:]
     for sql in ("FROM coverage", "FROM negatives ORDER BY ALL", "FROM samples ORDER BY ALL"):
         rows = shown(print_query, remote, sql, "json")
@@ -127,7 +127,7 @@ def test_inspect_and_sql_say_the_same_of_both(remote: DataPath, local: Path) -> 
         assert rows == shown(print_query, local, sql, "json")
 
 
-def test_a_connection_sees_what_was_written_before_it(remote: DataPath, local: Path) -> None:
+def test_a_new_connection_sees_new_tables(remote: DataPath, local: Path) -> None:
     data = remote.parent / "growing [it's]"
     put(local, data, "00000.*")
     count = "SELECT count(*) FROM samples"
@@ -138,7 +138,7 @@ def test_a_connection_sees_what_was_written_before_it(remote: DataPath, local: P
         assert second.execute(count).fetchall() == [(16,)]
 
 
-def test_a_database_is_of_local_tables_alone(remote: DataPath, tmp_path: Path) -> None:
+def test_a_database_needs_local_tables(remote: DataPath, tmp_path: Path) -> None:
     with pytest.raises(FsckitError, match=r"local folder alone; ask with 'fscdata sql .*://bucket"):
         write_database(remote, tmp_path / "x.duckdb")
     assert not list(tmp_path.iterdir())
@@ -146,26 +146,25 @@ def test_a_database_is_of_local_tables_alone(remote: DataPath, tmp_path: Path) -
 
 @pytest.fixture(scope="module")
 def large(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DataPath]:
-    """A tar of 200 samples with images of 100 kB, here and there, and one with an image of
-    twice the block."""
+    """A local and a remote tar of 200 images of 100 kB and one of twice the block size."""
     members = []
     for i in range(200):
         (name, _), *texts = img2dataset_sample(f"{i:09d}", TEMPLATES[i % len(TEMPLATES)])
         members += [(name, os.urandom(100_000)), *texts]
     (name, _), *texts = img2dataset_sample("huge", "a dog")
     members += [(name, bytes(2 * BLOCK)), *texts]
-    here = write_tar(tmp_path_factory.mktemp("large") / "00000.tar", members)
-    there = data_path("s3://bucket/large/00000.tar")
-    there.write_bytes(here.read_bytes())
-    return here, there
+    local = write_tar(tmp_path_factory.mktemp("large") / "00000.tar", members)
+    remote = data_path("s3://bucket/large/00000.tar")
+    remote.write_bytes(local.read_bytes())
+    return local, remote
 
 
-def test_a_tar_comes_in_few_requests_and_no_byte_twice(
+def test_a_tar_needs_few_requests_and_no_byte_twice(
     server: S3Server, large: tuple[Path, DataPath]
 ) -> None:
-    here, there = large
+    local, remote = large
     server.requests.clear()
-    assert index_tar(there) == index_tar(here)
+    assert index_tar(remote) == index_tar(local)
     assert server.count("HEAD") == len(server.requests) - server.count("GET") == 1
     ranges = [
         tuple(map(int, r.removeprefix("bytes=").split("-"))) for _, _, r in server.requests[1:]
@@ -173,10 +172,10 @@ def test_a_tar_comes_in_few_requests_and_no_byte_twice(
     assert len(ranges) <= 4
     assert all(before[1] < after[0] for before, after in pairwise(ranges))
     read = sum(last - first + 1 for first, last in ranges)
-    assert read < here.stat().st_size - BLOCK // 2, "the huge image is jumped over"
+    assert read < local.stat().st_size - BLOCK // 2, "the huge image is skipped"
 
 
-def test_footers_and_queries_ask_little(server: S3Server, local: Path) -> None:
+def test_footers_and_queries_need_few_requests(server: S3Server, local: Path) -> None:
     data = data_path("s3://bucket/counted")
     put(local, data, "*.parquet")
     server.requests.clear()
@@ -189,14 +188,14 @@ def test_footers_and_queries_ask_little(server: S3Server, local: Path) -> None:
     assert server.count("GET", ".parquet") == len(server.requests) <= 4
 
 
-def test_what_is_not_there(server: S3Server, local: Path) -> None:
+def test_missing_data_sets_and_files(server: S3Server, local: Path) -> None:
     for url in ("s3://bucket/nothing", "s3://nobucket/set", "memory://nothing/set"):
         for use in (shard_paths, lambda data: make_negatives(data, SETTINGS), connect):
             with pytest.raises(FsckitError, match=f"{url}: no such folder"):
                 use(data_path(url))
     data = data_path("s3://bucket/missing")
     put(local, data, "00000.parquet")
-    with pytest.raises(FsckitError, match=r"no .tar in it .* 'fscdata pack', copy them there"):
+    with pytest.raises(FsckitError, match=r"no .tar file here .* 'fscdata pack' and upload them"):
         shard_paths(data)
     for table in data.glob("*/*.parquet"):
         table.unlink()
@@ -209,14 +208,14 @@ def test_what_is_not_there(server: S3Server, local: Path) -> None:
         open_dataset(data, STYLES)
 
 
-def test_what_is_damaged(server: S3Server, local: Path) -> None:
+def test_damaged_files(server: S3Server, local: Path) -> None:
     data = data_path("s3://bucket/damaged")
     put(local, data, "*.*")
     tar = data / "shards" / "00001.tar"
     tar.write_bytes(tar.read_bytes()[:5_000])
     with pytest.raises(FsckitError, match=r"s3://bucket/damaged/shards/00001.tar: the tar is dam"):
         index_tar(tar)
-    with pytest.raises(FsckitError, match=r"samples/00001.parquet: made from a 00001.tar of"):
+    with pytest.raises(FsckitError, match=r"samples/00001.parquet: made from 00001.tar with"):
         open_dataset(data, STYLES)
     report = make_negatives(data, SETTINGS)
     assert list(report.failed) == ["00001.tar"]
@@ -229,7 +228,7 @@ def test_what_is_damaged(server: S3Server, local: Path) -> None:
 
 def test_no_permission(server: S3Server, local: Path) -> None:
     data = data_path("s3://forbidden/set")
-    there = samples_path(local, "00000")
+    table = samples_path(local, "00000")
     for use in (
         lambda: shard_paths(data),
         lambda: connect(data),
@@ -239,13 +238,13 @@ def test_no_permission(server: S3Server, local: Path) -> None:
         with pytest.raises(FsckitError, match=r"s3://forbidden/.* cannot be read \((Access|Forb)"):
             use()
     with pytest.raises(FsckitError, match=r"00000.parquet: cannot be written \(Access Denied\); c"):
-        write_parquet(samples_path(data, "00000"), read_table(there), read_metadata(there))
+        write_parquet(samples_path(data, "00000"), read_table(table), read_metadata(table))
 
 
-def test_no_permission_any_more(
+def test_permission_lost_during_a_query(
     server: S3Server, local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the middle of a query DuckDB shows a traceback of Python's, which nobody should see."""
+    """DuckDB's error contains a Python traceback, which must not be shown."""
     data = data_path("s3://bucket/closing")
     put(local, data, "*.parquet")
     with connect(data) as connection:
@@ -257,7 +256,7 @@ def test_no_permission_any_more(
             connection.execute("SELECT caption FROM samples")
 
 
-def test_nobody_answers(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     data = UPath("s3://bucket/set", skip_instance_cache=True)

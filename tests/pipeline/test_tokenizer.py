@@ -66,6 +66,6 @@ def test_models_with_this_tokenizer_are_those_of_open_clip() -> None:
         if own:
             assert tokenizer_of(name) == CLIP_BPE
         else:
-            with pytest.raises(ValueError, match="--tokenizer none"):
+            with pytest.raises(ValueError, match="'none' to let the trainer tokenize"):
                 tokenizer_of(name)
     assert tokenizer_of("none") is None

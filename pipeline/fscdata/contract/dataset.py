@@ -109,8 +109,8 @@ def refuse_orphans(data: DataPath) -> None:
     orphans = [p for folder in folders for p in entries(folder, ".parquet") if p.stem not in shards]
     if shards and orphans:
         raise FsckitError(
-            f"{orphans[0]}: belongs to no tar of {data} ({len(orphans):,} such tables); restore "
-            f"the tars or delete the tables"
+            f"{orphans[0]}: belongs to no tar of {data} (tables without a tar: {len(orphans):,}); "
+            f"restore the tars or delete the tables"
         )
 
 

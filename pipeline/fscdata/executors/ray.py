@@ -101,7 +101,7 @@ def _refuse_dead(address: str) -> None:
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
         subprocess.run(
-            check, check=True, capture_output=True, text=True, timeout=3 * CONNECT_TIMEOUT
+            command, check=True, capture_output=True, text=True, timeout=3 * CONNECT_TIMEOUT
         )
     except subprocess.SubprocessError as error:
         reason = last_line(getattr(error, "stderr", None) or str(error))

@@ -116,8 +116,8 @@ def _find_orphans(data: DataPath, survey: Survey) -> None:
     for name, shards in survey.shards.items():
         if orphans := sorted(shards - stems):
             problem = (
-                f"belongs to no tar ({len(orphans):,} such tables in its folder); restore the tar "
-                f"or delete the table"
+                f"belongs to no tar (tables without a tar in its folder: {len(orphans):,}); "
+                f"restore the tar or delete the table"
             )
             path = table_path(data, name, orphans[0])
             survey.findings.append(Finding(path, problem, Repair.MANUAL))

@@ -109,6 +109,7 @@ def tokenizer_of(model: str) -> str | None:
     if model in known:
         return CLIP_BPE
     raise FsckitError(
-        f"--tokenizer {model}: not one of the {len(known)} open_clip models with CLIP's own "
-        f"tokenizer (ViT-B-32, ViT-B-16, ViT-L-14, …); with --tokenizer none the trainer tokenizes"
+        f"`tokenizer` {model}: not one of the {len(known)} open_clip models with CLIP's tokenizer "
+        f"(ViT-B-32, ViT-B-16, ViT-L-14, …); choose one of them, or 'none' to let the trainer "
+        f"tokenize"
     )

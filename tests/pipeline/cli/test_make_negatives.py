@@ -1,4 +1,4 @@
-"""What a person and a machine see of make-negatives, in real processes."""
+"""The output and exit codes of `fscdata make-negatives`, in real processes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def made(data: Path) -> list[str]:
     return sorted(str(path.relative_to(data)) for path in data.rglob("*.parquet"))
 
 
-def test_the_closing_table_counts_what_there_is(data: Path) -> None:
+def test_the_report_counts_the_tables(data: Path) -> None:
     done = run(data, "--workers", 2)
     assert done.returncode == 0
     assert "\x1b" not in done.stderr
@@ -54,12 +54,10 @@ def test_the_closing_table_counts_what_there_is(data: Path) -> None:
     assert "fewer than two entities: 1" in done.stdout
     last = done.stdout.splitlines()[-1]
     assert last.startswith("59 captions of 3 shards in ")
-    assert last.endswith(
-        "0 shards were there, 0 tried twice, 0 failed; left out: caption: empty: 1"
-    )
+    assert last.endswith("0 shards skipped, 0 retried, 0 failed; left out: caption: empty: 1")
 
 
-def test_json_is_one_object_of_the_same_counts(data: Path) -> None:
+def test_json_is_one_object_with_the_same_counts(data: Path) -> None:
     report = json.loads(run(data, "--json", "--workers", 1).stdout)
     assert (report["shards"], report["captions"], report["failed"]) == (3, 59, {})
     assert report["left_out"] == {"caption: empty": 1}
@@ -73,7 +71,7 @@ def test_json_is_one_object_of_the_same_counts(data: Path) -> None:
     assert again["negatives"] == {}
 
 
-def test_quiet_says_nothing_but_errors(data: Path) -> None:
+def test_quiet_prints_only_errors(data: Path) -> None:
     tar = data / "shards" / "00001.tar"
     tar.write_bytes(tar.read_bytes()[:5000])
     done = run(data, "--quiet", "--workers", 1)
@@ -84,7 +82,7 @@ def test_quiet_says_nothing_but_errors(data: Path) -> None:
     assert samples_path(data, "00002").exists()
 
 
-def test_limit_goes_on_where_it_stopped(data: Path) -> None:
+def test_a_rerun_with_limit_makes_the_next_shards(data: Path) -> None:
     for shards in (1, 2):
         assert run(data, "--limit", 1, "--workers", 0).returncode == 0
         assert len(made(data)) == shards * 4
@@ -93,7 +91,7 @@ def test_limit_goes_on_where_it_stopped(data: Path) -> None:
     assert len(made(data)) == 3 * 4
 
 
-def test_limit_passes_over_what_fails(data: Path) -> None:
+def test_failed_shards_do_not_count_towards_the_limit(data: Path) -> None:
     tar = data / "shards" / "00000.tar"
     tar.write_bytes(tar.read_bytes()[:5000])
     for shards in (1, 2):
@@ -103,7 +101,7 @@ def test_limit_passes_over_what_fails(data: Path) -> None:
         assert len(made(data)) == shards * 4
 
 
-def test_overwrite_makes_only_what_was_made_otherwise(data: Path) -> None:
+def test_overwrite_remakes_only_tables_of_other_settings(data: Path) -> None:
     assert run(data, "--workers", 0).returncode == 0
     for shards in (2, 1, 0):
         done = run(data, "--workers", 0, "--seed", 1, "--overwrite", "--limit", 2, "--json")
@@ -111,7 +109,7 @@ def test_overwrite_makes_only_what_was_made_otherwise(data: Path) -> None:
         assert json.loads(done.stdout)["shards"] == shards
 
 
-def test_a_relative_folder_is_the_one_of_the_command(data: Path) -> None:
+def test_a_relative_folder_is_relative_to_the_command(data: Path) -> None:
     options = [*RECIPE, "--workers", "1"]
     done = subprocess.run(
         command(Path(data.name), *options), cwd=data.parent, capture_output=True, check=False
@@ -130,21 +128,23 @@ def test_dry_run_counts_and_writes_nothing(data: Path) -> None:
     ]  # fmt: skip
     assert found["per_second"] > 0
     assert sorted(data.rglob("*")) == before
-    told = run(data, "--dry-run", "--workers", 2).stdout
-    assert told.startswith("3 shards to make, 0 there; of each: samples, negatives/negclip, ")
-    assert "59 captions at " in told
+    text = run(data, "--dry-run", "--workers", 2).stdout
+    assert text.startswith(
+        "3 shards to make, 0 complete; tables of each: samples, negatives/"
+    )
+    assert "59 captions at " in text
 
 
-def test_a_dry_run_names_the_tar_that_cannot_be_read(data: Path) -> None:
+def test_dry_run_names_an_unreadable_tar(data: Path) -> None:
     tar = data / "shards" / "00001.tar"
     tar.write_bytes(tar.read_bytes()[:5000])
     done = run(data, "--dry-run", "--workers", 1)
     assert done.returncode == 1
     assert "2 shards to make" in done.stdout
-    assert done.stderr.startswith(f"fscdata: {tar}: the tar is damaged")
+    assert done.stderr.splitlines()[-1].startswith(f"fscdata: {tar}: the tar is damaged")
 
 
-def test_a_terminal_gets_a_bar(data: Path) -> None:
+def test_a_terminal_shows_a_bar(data: Path) -> None:
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "200"}
     process = subprocess.Popen(
@@ -156,14 +156,14 @@ def test_a_terminal_gets_a_bar(data: Path) -> None:
     while True:
         try:
             block = os.read(ours, 4096)
-        except OSError:  # the other end is closed
+        except OSError:  # the process closed its end
             break
         if not block:
             break
         seen += block
     assert process.wait() == 0
     text = seen.decode()
-    assert "3/3" in text
+    assert "3 of 3 shards" in text
     assert "59 captions" in text
     assert "1 left out" in text
 
@@ -171,10 +171,16 @@ def test_a_terminal_gets_a_bar(data: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ((*RECIPE, "--address", "localhost:1"), "--address"),
-        ((*RECIPE, "--executor", "ray", "--workers", 0), "--workers 0"),
+        (
+            (*RECIPE, "--address", "localhost:1"),
+            "--address needs a cluster; add --executor ray",
+        ),
+        (
+            (*RECIPE, "--executor", "ray", "--workers", 0),
+            "--workers 0: executor 'ray' needs ",
+        ),
         (("--recipe", "negate"), "unknown recipe 'negate'"),
-        ((*RECIPE, "--variants", 200), "--variants 200: takes 1 to 127"),
+        ((*RECIPE, "--variants", 200), "--variants 200: choose 1 to 127"),
     ],
 )
 def test_a_mistake_is_one_sentence(data: Path, options: tuple[object, ...], words: str) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees of verify, and its exit code."""
+"""The output and exit codes of `fscdata verify`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def data(tmp_path: Path) -> Path:
 
 def run(data: Path, *options: str) -> tuple[int, str]:
     done = CliRunner().invoke(app, [str(data), *options], env={"COLUMNS": "300"})
-    return done.exit_code, done.output
+    return done.exit_code, done.stdout
 
 
 def put_into_metadata(path: Path, **shard: str) -> None:
@@ -41,12 +41,12 @@ def put_into_metadata(path: Path, **shard: str) -> None:
     pq.write_table(table.replace_schema_metadata({b"fsckit": json.dumps(record).encode()}), path)
 
 
-def test_all_is_well(data: Path) -> None:
-    assert run(data) == (0, f"{data}: 3 tars, 6 tables; all is well\n")
-    assert run(data, "--repair") == (0, f"{data}: 3 tars, 6 tables; all is well\n")
+def test_sound_tables_exit_0(data: Path) -> None:
+    assert run(data) == (0, f"{data}: 3 tars, 6 tables; no faults\n")
+    assert run(data, "--repair") == (0, f"{data}: 3 tars, 6 tables; no faults\n")
 
 
-def test_faults_are_printed_and_exit_1_until_they_are_mended(data: Path) -> None:
+def test_faults_are_printed_and_exit_1_until_repaired(data: Path) -> None:
     path = negatives_path(data, "shuffle-2", "00001")
     before = path.read_bytes()
     path.write_bytes(before[:-9])
@@ -58,17 +58,17 @@ def test_faults_are_printed_and_exit_1_until_they_are_mended(data: Path) -> None
     assert ["negatives/shuffle-2/00002.parquet", "missing", "yes"] in rows
     assert [row[-1] for row in rows if row[:1] == ["negatives/shuffle-2/00001.parquet"]] == ["yes"]
     assert [row[-1] for row in rows if "left" in row] == ["harmless"]
-    closing = f"{data}: 3 tars, 5 tables; 2 faults in 2 files, 2 of them repairable: "
+    closing = f"{data}: 3 tars, 5 tables; 2 faults in 2 files, 2 repairable: run "
     assert output.endswith(f"{closing}'fscdata verify {data} --repair'\n")
 
     assert run(data, "--repair") == (
-        0, f"{data}: 3 tars, 6 tables, 2 tables made again; all is well\n"
+        0, f"{data}: 3 tars, 6 tables, 2 tables repaired; no faults\n"
     )  # fmt: skip
     assert path.read_bytes() == before
     assert list(data.rglob("*.tmp")) == []
 
 
-def test_what_a_stranger_wrote_is_escaped(data: Path) -> None:
+def test_untrusted_text_is_escaped(data: Path) -> None:
     put_into_metadata(negatives_path(data, "shuffle-2", "00001"), tar="[red]\x1b[2J" + "x" * 9000)
     code, output = run(data)
     assert code == 1
@@ -77,7 +77,7 @@ def test_what_a_stranger_wrote_is_escaped(data: Path) -> None:
     assert len(output) < 5000
 
 
-def test_what_nobody_can_repair_stays_exit_1(data: Path) -> None:
+def test_unrepairable_faults_stay_exit_1(data: Path) -> None:
     (data / "shards" / "00002.tar").write_bytes(b"garbage")
     code, output = run(data, "--repair")
     assert code == 1

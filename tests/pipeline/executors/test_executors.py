@@ -310,7 +310,9 @@ def test_a_missing_extra_is_named() -> None:
         run = subprocess.run(
             [sys.executable, "-c", code], check=True, capture_output=True, text=True
         )
-        assert run.stdout.endswith(f"install it with: pip install 'fsckit[{name}]'\n"), run.stderr
+        assert run.stdout.endswith(
+            f"which is not installed; run: pip install 'fsckit[{name}]'\n"
+        ), run.stderr
         assert len(run.stdout.splitlines()) == 1
 
 
@@ -325,13 +327,16 @@ def test_a_missing_java_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("dask",), "--executor dask: there is none; there are local, ray, spark"),
-        (("local", -1), "--workers -1: with --executor local it takes 0 or more"),
-        (("ray", 0), "--workers 0: with --executor ray it takes 1 or more"),
-        (("local", 1, "10.0.0.1:6379"), "--address: a cluster's"),
-        (("ray", None, "10.0.0.1"), "--address 10.0.0.1: Ray's head has an address such as"),
-        (("ray", None, "ray://10.0.0.1:10001"), "--address ray://10.0.0.1:10001: Ray's head"),
-        (("spark", None, "10.0.0.1:7077"), "--address 10.0.0.1:7077: Spark's master has"),
+        (("dask",), "unknown executor 'dask'; choose local, ray or spark"),
+        (("local", -1), "`workers` -1: executor 'local' needs at least 0"),
+        (("ray", 0), "`workers` 0: executor 'ray' needs at least 1"),
+        (("local", 1, "10.0.0.1:6379"), "`address` needs a cluster; add `executor` ray or spark"),
+        (("ray", None, "10.0.0.1"), "`address` 10.0.0.1: expected Ray's head, such as"),
+        (
+            ("ray", None, "ray://10.0.0.1:10001"),
+            "`address` ray://10.0.0.1:10001: expected Ray's",
+        ),
+        (("spark", None, "10.0.0.1:7077"), "`address` 10.0.0.1:7077: expected Spark's master"),
     ],
 )
 def test_options_that_cannot_be_taken(arguments: tuple[object, ...], message: str) -> None:
@@ -348,23 +353,26 @@ def test_a_cluster_that_is_not_there(own: str, tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
         address = f"{'spark://' if own == 'spark' else ''}127.0.0.1:{taken.getsockname()[1]}"
         _, err = driver(own, tmp_path, "Square", "1", address).communicate(timeout=60)
-    assert err == f"--address {address}: cannot be reached (Connection refused); is it up?\n"
+    assert err == (
+        f"`address` {address}: cannot be reached (Connection refused); check that the cluster is "
+        f"running\n"
+    )
 
 
 def test_a_server_that_is_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     require("ray")
     engine = importlib.import_module("fscdata.executors.ray")
-    monkeypatch.setattr(engine, "REACH", 1)
+    monkeypatch.setattr(engine, "CONNECT_TIMEOUT", 1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(FsckitError, match=f"{address}: something listens there, but no Ray"):
+        with pytest.raises(FsckitError, match=f"{address}: no Ray .* answers there"):
             engine._connect(None, address)
 
 
 @pytest.mark.parametrize("name", ["ray", "spark"], indirect=True)
 def test_a_session_is_not_left_for_another_cluster(name: str, tmp_path: Path) -> None:
     address = {"ray": "127.0.0.1:1", "spark": "spark://127.0.0.1:1"}[name]
-    with pytest.raises(FsckitError, match=f"--address {address}: this process has a "):
+    with pytest.raises(FsckitError, match=f"`address` {address}: this process has a "):
         next(create_executor(name, None, address).run(Square(str(tmp_path)), [1]))
 
 

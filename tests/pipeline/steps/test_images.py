@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fscdata.base.errors import FsckitError
+from fscdata.base.progress import Progress, Reporter
 from fscdata.contract import index_tar, shard_paths
 from fscdata.steps.images import ImageArchives
 from fscdata.steps.pack import pack, pack_images
@@ -38,9 +39,9 @@ def test_names_mean_members_of_any_archive(tmp_path: Path) -> None:
     two = gz(tmp_path / "two.tar.gz", "b/x.jpg", "b/z.jpg", "b/unnamed.jpg")
     names = ("b/z.jpg", "a/x.jpg", "coco/a/y.jpg", "x.jpg", "gone.jpg", "../a/y.jpg", "broken.jpg")
     captions = table(tmp_path / "c.tsv", *names, "a/notes.txt")
-    seen: list[tuple[int, int]] = []
+    seen: list[Progress] = []
     report = pack_images(
-        tmp_path / "data", ImageArchives([one, two]), captions, lambda *done: seen.append(done)
+        tmp_path / "data", ImageArchives([one, two]), captions, Reporter(progress=seen.append)
     )
     assert report.skipped == {
         "ambiguous image name": 1,
@@ -49,7 +50,7 @@ def test_names_mean_members_of_any_archive(tmp_path: Path) -> None:
         "unreadable image": 1,
     }
     assert (report.samples, report.unnamed_images) == (3, 2)
-    assert seen[-1] == (4, 4)
+    assert seen[-1] == Progress("packing c.tsv", 4, 4, "images")
     [tar] = shard_paths(tmp_path / "data")
     order = [caption for sample in index_tar(tar).samples for _, caption in sample.captions]
     assert order == ["Of a/x.jpg.", "Of coco/a/y.jpg.", "Of b/z.jpg."], "as the archives have them"
@@ -71,7 +72,7 @@ def test_an_archive_and_a_folder_of_the_same_give_the_same(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (("a.txt",), r"a\.zip: there is no picture in it"),
+        (("a.txt",), r"a\.zip: contains no image"),
         (("../a.jpg",), r"a\.zip: refused.*'\.\.'"),
     ],
 )

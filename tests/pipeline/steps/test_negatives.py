@@ -196,7 +196,7 @@ def test_captions_from_a_json_field_and_from_a_folder(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "7.txt").write_text("two cats on a mat\n")
     settings = Settings("negclip", captions=CaptionSource(folder=folder))
-    with pytest.raises(FsckitError, match=r"0\.parquet: was made with caption_source"):
+    with pytest.raises(FsckitError, match=r"0\.parquet: made with caption_source"):
         make_negatives(data, settings)
     make_negatives(data, settings, overwrite=True)
     assert read_table(samples_path(data, "0"))["caption"].to_pylist() == ["two cats on a mat"]
@@ -247,7 +247,7 @@ def test_a_tar_that_changed_is_noticed_and_made_again(tmp_path: Path) -> None:
 def test_tables_made_otherwise_are_not_mixed(tmp_path: Path) -> None:
     write_shards(tmp_path, [samples(TEMPLATES[:4])])
     make_negatives(tmp_path, Settings("negclip", seed=0))
-    with pytest.raises(FsckitError, match="was made with seed 0, not 1; say --overwrite"):
+    with pytest.raises(FsckitError, match="made with seed 0, not 1; to remake it, add `overwrite`"):
         make_negatives(tmp_path, Settings("negclip", seed=1))
     make_negatives(tmp_path, Settings("negclip", seed=1), overwrite=True)
     assert read_metadata(negatives_path(tmp_path, "negclip", "00000")).provenance.seed == 1
@@ -256,7 +256,7 @@ def test_tables_made_otherwise_are_not_mixed(tmp_path: Path) -> None:
 def test_other_styles_are_not_left_with_other_tokens(tmp_path: Path) -> None:
     write_shards(tmp_path, [samples(TEMPLATES[:4])])
     make_negatives(tmp_path, Settings("negclip"))
-    with pytest.raises(FsckitError, match="add negclip to --recipe, or delete that folder"):
+    with pytest.raises(FsckitError, match="add negclip to `recipe`, or delete that folder"):
         make_negatives(tmp_path, Settings("svlc", tokenizer="none"), overwrite=True)
     make_negatives(tmp_path, Settings("svlc,negclip", tokenizer="none"), overwrite=True)
 
@@ -310,10 +310,10 @@ def test_a_very_long_text_keeps_its_row(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         (Settings("nonsense"), r"unknown recipe 'nonsense'; .*fsc-clip.*negclip.*replace"),
-        (Settings(","), "--recipe names nothing"),
+        (Settings(","), "`recipe` is empty"),
         (Settings("shuffle-9"), "shuffle-1 … shuffle-5"),
-        (Settings("negclip", variants=0), "--variants 0: takes 1 to 127"),
-        (Settings("negclip", tokenizer="ViT-B-16-SigLIP"), "--tokenizer ViT-B-16-SigLIP"),
+        (Settings("negclip", variants=0), "`variants` 0: choose 1 to 127"),
+        (Settings("negclip", tokenizer="ViT-B-16-SigLIP"), "`tokenizer` ViT-B-16-SigLIP"),
         (Settings("negclip", captions=CaptionSource(folder=Path("nowhere"))), "no such folder"),
     ],
 )
@@ -324,7 +324,7 @@ def test_wrong_settings(tmp_path: Path, settings: Settings, message: str) -> Non
 
 
 def test_an_empty_or_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(FsckitError, match=r"no \.tar in it"):
+    with pytest.raises(FsckitError, match=r"no \.tar file here"):
         make_negatives(tmp_path, Settings("negclip"))
     with pytest.raises(FsckitError, match="no such folder"):
         make_negatives(tmp_path / "nowhere", Settings("negclip"))
@@ -337,7 +337,7 @@ def test_two_runs_at_once(tmp_path: Path) -> None:
     with folder_lock(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "another fscdata is at work" in done.stderr
+    assert "another process is using it" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -10,11 +10,12 @@ from PIL import Image
 
 from fscdata.base.errors import FsckitError
 from fscdata.base.locks import folder_lock
+from fscdata.base.progress import Progress, Reporter
 from fscdata.contract import index_tar, shard_paths
 from fscdata.steps.pack import pack
 
 
-def picture(path: Path, kind: str = "JPEG") -> Path:
+def write_image(path: Path, kind: str = "JPEG") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (8, 6), (len(path.name) * 7 % 256, 90, 30)).save(path, kind)
     return path
@@ -35,8 +36,8 @@ def files(folder: Path) -> list[str]:
 
 
 def test_round_trip_through_index_tar(tmp_path: Path) -> None:
-    images = [picture(tmp_path / "in" / name) for name in ("b.with.dots.jpg", "a.jpg", "c.jpg")]
-    picture(tmp_path / "in" / "unnamed.jpg")
+    images = [write_image(tmp_path / "in" / name) for name in ("b.with.dots.jpg", "a.jpg", "c.jpg")]
+    write_image(tmp_path / "in" / "unnamed.jpg")
     long = " ".join(["word"] * 500)
     captions = table(
         tmp_path / "c.tsv",
@@ -78,7 +79,7 @@ def test_round_trip_through_index_tar(tmp_path: Path) -> None:
 def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
     rows = [(f"{i}.jpg", f"Caption {i}") for i in range(5)]
     for name, _ in rows:
-        picture(tmp_path / "in" / name)
+        write_image(tmp_path / "in" / name)
     captions = table(tmp_path / "c.tsv", *rows)
     pack(tmp_path / "one", tmp_path / "in", captions, 2)
     for name, _ in rows:
@@ -89,9 +90,9 @@ def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_the_extension_is_that_of_the_true_format(tmp_path: Path) -> None:
-    picture(tmp_path / "in" / "a.jpg", "PNG")
-    picture(tmp_path / "in" / "b.png", "WEBP")
-    picture(tmp_path / "in" / "c", "JPEG")
+    write_image(tmp_path / "in" / "a.jpg", "PNG")
+    write_image(tmp_path / "in" / "b.png", "WEBP")
+    write_image(tmp_path / "in" / "c", "JPEG")
     captions = table(tmp_path / "c.tsv", ("a.jpg", "A"), ("b.png", "B"), ("c", "C"))
     pack(tmp_path / "data", tmp_path / "in", captions)
     [tar] = shard_paths(tmp_path / "data")
@@ -99,15 +100,15 @@ def test_the_extension_is_that_of_the_true_format(tmp_path: Path) -> None:
 
 
 def test_keys_widen_with_the_shard(tmp_path: Path) -> None:
-    picture(tmp_path / "in" / "a.jpg")
+    write_image(tmp_path / "in" / "a.jpg")
     pack(tmp_path / "data", tmp_path / "in", table(tmp_path / "c.tsv", ("a.jpg", "A")), 10_001)
     [tar] = shard_paths(tmp_path / "data")
     assert index_tar(tar).samples[0].key == "0000000000"
 
 
 def test_published_negatives_are_carried(tmp_path: Path) -> None:
-    picture(tmp_path / "in" / "val2014" / "X.jpg")
-    picture(tmp_path / "in" / "val2014" / "Y.jpg")
+    write_image(tmp_path / "in" / "val2014" / "X.jpg")
+    write_image(tmp_path / "in" / "val2014" / "Y.jpg")
     captions = tmp_path / "train_neg_clip.tsv"
     captions.write_text(
         "\ttitle\tfilepath\tneg_caption\tneg_image\n"
@@ -125,8 +126,8 @@ def test_published_negatives_are_carried(tmp_path: Path) -> None:
     assert "published_negatives" not in json.loads(members(tar)["000000001.json"])
 
 
-def test_two_names_of_one_picture_are_one_sample(tmp_path: Path) -> None:
-    picture(tmp_path / "in" / "val" / "X.jpg")
+def test_two_names_of_one_image_are_one_sample(tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "val" / "X.jpg")
     captions = table(
         tmp_path / "c.tsv", ("val/X.jpg", "One"), ("X.jpg", "Two"), ("coco/val/X.jpg", "One")
     )
@@ -150,15 +151,15 @@ def huge_png(path: Path) -> None:
 
 def test_what_cannot_be_packed_is_counted_by_reason(tmp_path: Path) -> None:
     images = tmp_path / "in"
-    picture(images / "good.jpg")
-    picture(images / "empty.jpg")
-    picture(images / "1" / "same.jpg")
-    picture(images / "2" / "same.jpg")
-    picture(tmp_path / "secret.jpg")
+    write_image(images / "good.jpg")
+    write_image(images / "empty.jpg")
+    write_image(images / "1" / "same.jpg")
+    write_image(images / "2" / "same.jpg")
+    write_image(tmp_path / "secret.jpg")
     (images / "link.jpg").symlink_to(tmp_path / "secret.jpg")
     (images / "outside").symlink_to(tmp_path)
     (images / "folder.jpg").mkdir()
-    (images / "noise.jpg").write_bytes(b"\xff\xd8 not a picture")
+    (images / "noise.jpg").write_bytes(b"\xff\xd8 not an image")
     (images / "zero.jpg").write_bytes(b"")
     Image.new("RGB", (2, 2)).save(images / "animation.gif", "GIF")
     huge_png(images / "huge.png")
@@ -187,9 +188,9 @@ def test_what_cannot_be_packed_is_counted_by_reason(tmp_path: Path) -> None:
 
 
 def test_nothing_to_pack_is_one_error_with_the_counts(tmp_path: Path) -> None:
-    picture(tmp_path / "in" / "other.jpg")
+    write_image(tmp_path / "in" / "other.jpg")
     captions = table(tmp_path / "c.tsv", ("a.jpg", "A"), ("b.jpg", "B"), ("other.jpg", " "))
-    with pytest.raises(FsckitError, match=r"nothing to pack.*empty caption 1, missing image 2"):
+    with pytest.raises(FsckitError, match=r"no caption matches.*empty caption 1, missing image 2"):
         pack(tmp_path / "data", tmp_path / "in", captions)
     assert files(tmp_path / "data") == [".fscdata.lock"]
 
@@ -200,7 +201,7 @@ def test_no_images_at_all(tmp_path: Path, make: bool) -> None:
         (tmp_path / "in").mkdir()
     captions = table(tmp_path / "c.tsv", ("a.jpg", "A"))
     with pytest.raises(
-        FsckitError, match=r"in: (no such|there is no file in this) folder of images"
+        FsckitError, match=r"in: (no such folder of images|this folder of images is empty)"
     ):
         pack(tmp_path / "data", tmp_path / "in", captions)
     assert not (tmp_path / "data").exists()
@@ -208,11 +209,11 @@ def test_no_images_at_all(tmp_path: Path, make: bool) -> None:
 
 @pytest.mark.parametrize("where", ["shards/00000.tar", "00000.tar"])
 def test_two_inputs_are_never_mixed(tmp_path: Path, where: str) -> None:
-    picture(tmp_path / "in" / "a.jpg")
+    write_image(tmp_path / "in" / "a.jpg")
     there = tmp_path / "data" / where
     there.parent.mkdir(parents=True)
     there.write_bytes(b"somebody's")
-    with pytest.raises(FsckitError, match="data: there are shards in it"):
+    with pytest.raises(FsckitError, match="data: already contains shards"):
         pack(tmp_path / "data", tmp_path / "in", table(tmp_path / "c.tsv", ("a.jpg", "A")))
     assert there.read_bytes() == b"somebody's"
 
@@ -220,15 +221,15 @@ def test_two_inputs_are_never_mixed(tmp_path: Path, where: str) -> None:
 def test_a_run_that_is_stopped_leaves_no_shard_and_the_next_one_succeeds(tmp_path: Path) -> None:
     rows = [(f"{i}.jpg", f"Caption {i}") for i in range(6)]
     for name, _ in rows:
-        picture(tmp_path / "in" / name)
+        write_image(tmp_path / "in" / name)
     captions = table(tmp_path / "c.tsv", *rows)
 
-    def stop(done: int, total: int) -> None:
-        if done == 5:
+    def stop(progress: Progress) -> None:
+        if progress.done == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pack(tmp_path / "data", tmp_path / "in", captions, 2, stop)
+        pack(tmp_path / "data", tmp_path / "in", captions, 2, Reporter(progress=stop))
     assert files(tmp_path / "data") == [".fscdata.lock"]
 
     (tmp_path / "data" / ".packing").mkdir()  # a killed run cannot clean up
@@ -238,21 +239,24 @@ def test_a_run_that_is_stopped_leaves_no_shard_and_the_next_one_succeeds(tmp_pat
 
 
 def test_progress_counts_every_image(tmp_path: Path) -> None:
-    picture(tmp_path / "in" / "a.jpg")
+    write_image(tmp_path / "in" / "a.jpg")
     (tmp_path / "in" / "b.jpg").write_bytes(b"noise")
-    seen: list[tuple[int, int]] = []
+    seen: list[Progress] = []
     captions = table(tmp_path / "c.tsv", ("b.jpg", "B"), ("a.jpg", "A"))
-    pack(tmp_path / "data", tmp_path / "in", captions, 1, lambda *done: seen.append(done))
-    assert seen == [(1, 2), (2, 2)]
+    pack(tmp_path / "data", tmp_path / "in", captions, 1, Reporter(progress=seen.append))
+    assert seen == [Progress("packing c.tsv", done, 2, "images") for done in (1, 2)]
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
-    picture(tmp_path / "in" / "a.jpg")
+    write_image(tmp_path / "in" / "a.jpg")
     (tmp_path / "data").mkdir()
-    with folder_lock(tmp_path / "data"), pytest.raises(FsckitError, match="another fscdata"):
+    with (
+        folder_lock(tmp_path / "data"),
+        pytest.raises(FsckitError, match="another process is using it"),
+    ):
         pack(tmp_path / "data", tmp_path / "in", table(tmp_path / "c.tsv", ("a.jpg", "A")))
 
 
 def test_samples_per_shard_is_positive(tmp_path: Path) -> None:
-    with pytest.raises(FsckitError, match="samples per shard"):
+    with pytest.raises(FsckitError, match="`samples_per_shard` 0: must be at least 1"):
         pack(tmp_path, tmp_path, tmp_path / "c.tsv", 0)

@@ -59,7 +59,7 @@ def test_refuses_invalid_data_sets_and_weights(config: Config, data: Path, strea
     refused(r"`data_weights` has 2 numbers for 1 data sets; give one each", data_weights=(1, 2))
     refused(rf"`data` names {data} twice; name it once", data=(one, f"{one}/../data"))
     refused(r"`data_weights` 0\.01 selects none of the 12 captions", data_weights=(0.01,))
-    refused(r"no negatives of style 'svlc' \(there are: colour, shape\)", styles=("svlc",))
+    refused(r"no negatives of style 'svlc' \(found: colour, shape\)", styles=("svlc",))
     refused(r"nothing: no such folder", data=(one, f"{one}/nothing"))
 
 
