@@ -15,14 +15,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import common  # noqa: F401  (finds tests/support)
-from fscdata.executors import create_executor
+from fscdata.executors import Executor, Outcome, create_executor
+from fscdata.executors.base import ItemTick
 from fscdata.negatives.model import installed_model
 from fscdata.steps.expected import Settings
-from fscdata.steps.negatives import Progress, make_negatives
-from fscdata.steps.shard import CHUNK
+from fscdata.steps.negatives import make_negatives
+from fscdata.steps.shard import CHUNK, MakeShard
 from support.captions import FLICKR_CAPTIONS, ODD, TEMPLATES
 from support.tars import write_shards
 
@@ -30,19 +32,36 @@ SHARDS, ROUNDS = 24, 3
 
 
 def seconds_per_caption(data: Path, workers: int, seed: int) -> float:
-    """Of a run, from the first captions on."""
-    first: tuple[float, int] | None = None
+    """The pace of a run after its first captions, without the start of the workers."""
+    executor = Watched(create_executor("local", workers), workers * CHUNK)
+    settings = Settings("fsc-clip", variants=5, seed=seed)  # another seed remakes every table
+    report = make_negatives(data, settings, overwrite=True, executor=executor)
+    end = time.perf_counter()
+    assert executor.first is not None
+    start, done = executor.first
+    return (end - start) / (report.captions - done)
 
-    def watch(progress: Progress) -> None:
-        nonlocal first
-        if first is None and progress.captions >= workers * CHUNK:
-            first = (progress.seconds, progress.captions)
 
-    executor = create_executor("local", workers)
-    settings = Settings("fsc-clip", variants=5, seed=seed)  # another seed: all is made again
-    report = make_negatives(data, settings, overwrite=True, executor=executor, progress=watch)
-    assert first is not None
-    return (report.seconds - first[0]) / (report.captions - first[1])
+class Watched:
+    """An executor that notes when its items have made `captions` captions in all."""
+
+    def __init__(self, executor: Executor, captions: int) -> None:
+        self.first: tuple[float, int] | None = None  # the time, and the captions made by then
+        self._executor = executor
+        self._captions = captions
+
+    def run(self, step: MakeShard, items: list[Path], tick: ItemTick) -> Iterator[Outcome]:
+        """As `Executor.run`."""
+        made: dict[int, int] = {}
+
+        def watch(index: int, done: int, of: int) -> None:
+            made[index] = done
+            total = sum(made.values())
+            if self.first is None and total >= self._captions:
+                self.first = (time.perf_counter(), total)
+            tick(index, done, of)
+
+        return self._executor.run(step, items, watch)
 
 
 def command_seconds(*command: str) -> float:

@@ -1,1 +1,1 @@
-"""Hard-negative captions: one parse a caption, and every style drawn from it."""
+"""Hard-negative captions: each caption is parsed once, and every style reads the parse."""

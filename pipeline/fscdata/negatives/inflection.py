@@ -1,4 +1,8 @@
-"""A WordNet lemma in the form that the replaced word had."""
+"""Inflects a WordNet lemma like the word it replaces.
+
+lemminflect (MIT, 1 MB, last release 2022) is a table with rules. It loads in 0.1 s and does better
+than simple rules would.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,10 @@ _PREPOSITIONS = ("of", "in", "on", "at", "to", "for", "with", "from", "by")
 
 
 def inflect(lemma: str, tag: str) -> str:
-    """The lemma ("dining table", "look at") with its head in the form of a Penn Treebank tag.
+    """The lemma ("dining table", "look at") with its head inflected for a Penn Treebank tag.
 
-    The head of a verb is its first word, that of a noun its last, or the last before a preposition
-    ("pair of scissors"). A word that lemminflect does not know stays as it is.
+    A verb's head is its first word; a noun's is its last word, or the last before a preposition
+    ("pair of scissors"). A word unknown to lemminflect is not changed.
     """
     return _inflected(lemma, tag) if tag in _INFLECTED else lemma
 
@@ -40,15 +44,19 @@ def _inflected(lemma: str, tag: str) -> str:
 
 @cache
 def _get_inflection() -> Callable[..., tuple[str, ...]]:
-    """lemminflect's function; late, since the import brings spaCy, which a driver does not need."""
+    """lemminflect's function."""
     with without_torch():
+        # lemminflect imports spaCy, which only workers need.
         from lemminflect import getInflection  # noqa: PLC0415
     function: Callable[..., tuple[str, ...]] = getInflection
     return function
 
 
 def match_case(new: str, old: str) -> str:
-    """Upper case where the old word has it throughout, a capital where it begins with one."""
+    """The new word in the case of the old one: all capitals, an initial capital, or unchanged.
+
+    Not `title()`, which makes "Bull'S Eye".
+    """
     if old.isupper() and len(old) > 1:
         return new.upper()
     if old.istitle():

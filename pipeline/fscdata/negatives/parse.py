@@ -1,4 +1,4 @@
-"""What the styles see of a caption: a parse as plain lists."""
+"""A caption's parse as plain lists, which is all that styles see."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Parse:
-    """A parsed caption: lists of one entry a token, and noun chunks as (start, end, root)."""
+    """A parsed caption: lists with one entry per token, and noun chunks as (start, end, root)."""
 
     text: str
     words: list[str]
@@ -15,16 +15,16 @@ class Parse:
     tags: list[str]
     pos: list[str]
     deps: list[str]
-    heads: list[int]  # the root is its own head
+    heads: list[int]  # a root is its own head
     chunks: list[tuple[int, int, int]]
 
     def end(self, i: int) -> int:
-        """Character offset behind token i."""
+        """The character offset of token i's end."""
         return self.starts[i] + len(self.words[i])
 
 
 def span_root(heads: list[int], start: int, end: int) -> int:
-    """The token of [start, end) that is highest in the tree, as spaCy's `Span.root` has it."""
+    """The highest token of [start, end) in the tree, as in spaCy's `Span.root`."""
     for i in range(start, end):
         if heads[i] == i:
             return i
@@ -33,7 +33,7 @@ def span_root(heads: list[int], start: int, end: int) -> int:
 
 
 def _depth(heads: list[int], i: int) -> int:
-    """Steps to the root of the sentence; a circle ends after as many as there are tokens."""
+    """Steps to the root of the sentence, at most the number of tokens in case of a cycle."""
     depth = 0
     while heads[i] != i and depth < len(heads):
         i = heads[i]

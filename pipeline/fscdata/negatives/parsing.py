@@ -1,4 +1,4 @@
-"""spaCy, once a caption; the styles read the parse and never change it."""
+"""Parses captions with spaCy, each once; styles read the parse and never change it."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ with without_torch():
 
 log = logging.getLogger("fscdata")
 
-_BATCH, _BATCH_CHARACTERS = 128, 20_000  # a batch ends at either
-_VOCABULARY = 30_000  # words that are kept; later ones are forgotten after their batch
+_BATCH, _BATCH_CHARACTERS = 128, 20_000  # a batch ends when it reaches either
+_VOCABULARY = 30_000  # words that are kept; later ones are dropped after their batch
+# Captions that exercise every component; the fast parser must parse them as spaCy does.
 _CHECK = [
     "There's a bull's eye on the big red sign that two men aren't looking at , is there ?",
     "It is raining and  Bob's 3 dogs and cats ran quickly next to an old , green car before us.",
@@ -33,8 +34,9 @@ _CHECK = [
 class Parser:
     """The English model without `ner` and `lemmatizer`, which no style needs.
 
-    `fast` says whether `fast_parse` stands in for the slow components: model, spaCy and thinc are
-    those that it was checked with, and on a few captions it says what spaCy says.
+    `fast` is whether `FastParser` replaces the slow components: the versions of the model, spaCy
+    and thinc must be the checked ones, and a few captions must parse as with spaCy. Otherwise
+    spaCy's own components parse, with one warning.
     """
 
     def __init__(self) -> None:
@@ -44,26 +46,26 @@ class Parser:
         self.fast = fingerprint(self._nlp) == CHECKED and self._speed_up()
         if not self.fast:
             log.warning(
-                "%s %s with spaCy %s is not what the fast path was checked with; parsing takes "
-                "twice as long",
+                "%s %s with spaCy %s has not been checked with the fast parser; parsing with spaCy "
+                "takes twice as long",
                 self.info.model_name,
                 self.info.model_version,
                 self.info.spacy_version,
             )
 
     def _speed_up(self) -> bool:
-        """Parse with `FastParser`, where the parses stay what they are."""
+        """Switch to `FastParser` if its parses equal spaCy's; returns whether they do."""
         expected = self._plain_parses(_CHECK)
         fast = FastParser(self._nlp)
         same = fast(_CHECK) == expected
         if same:
             self._parses = fast
-        else:
+        else:  # FastParser has modified the model
             self._nlp = _load(self.info.model_name)
         return same
 
     def parse(self, texts: Iterable[str]) -> Iterator[Parse]:
-        """Parses in the order of the texts; a parse does not depend on its neighbours."""
+        """Parse the texts in order; a parse does not depend on its neighbours."""
         for batch in _batches(texts):
             yield from self._parses(batch)
 
@@ -97,7 +99,7 @@ def _load(name: str) -> Language:
 
 
 def plain_parse(doc: Doc) -> Parse:
-    """What the styles need of a Doc that has been through every component."""
+    """The parse of a Doc that spaCy's components have processed."""
     rows: Any = doc.to_array([IDX, TAG, POS, DEP, HEAD])
     starts, tags, pos, deps, _ = rows.T.tolist()
     strings = doc.vocab.strings

@@ -1,9 +1,10 @@
 """Entities, their modifiers and the relations between them, from a dependency parse.
 
-The rules are those of SceneGraphParser (Jiayuan Mao) as FSC-CLIP and CLoVe use them, which is how
-SugarCrepe (Hsieh et al., 2023) names what it replaces: objects, attributes and relations. They
-treat the conjuncts of an adjective as adjectives of the same noun; this is done on a copy of the
-dependency labels, since the parse is read-only. A phrasal verb is one that WordNet has.
+The rules are those of SceneGraphParser (Jiayuan Mao) as used by FSC-CLIP and CLoVe. The kinds of
+elements are SugarCrepe's (Hsieh et al., 2023): objects, attributes and relations. The rules treat
+the conjuncts of an adjective as adjectives of the same noun; that happens on a copy of the
+dependency labels, since other styles read the parse too. Phrasal verbs are those of WordNet: "look
+at" is one verb because WordNet has `look_at`.
 """
 
 from __future__ import annotations
@@ -29,15 +30,14 @@ PHRASAL_PREPOSITIONS = frozenset(
 )
 
 
-# The labels of what stands inside a noun phrase. Conjuncts are among them, since those of an
-# adjective are adjectives.
+# The labels inside a noun phrase; "conj" because an adjective's conjuncts are adjectives.
 _INSIDE = frozenset({"det", "nummod", "amod", "compound", "conj"})
 _OBJECTS = frozenset({"dobj", "attr", "nsubjpass"})
 Children = dict[int, list[int]]  # head → its dependents with a label of _INSIDE
 
 
 class Element(NamedTuple):
-    """Tokens [start, end) that can be replaced; `root` is the one that carries the meaning."""
+    """Tokens [start, end) that can be replaced; `root` is the token that carries the meaning."""
 
     kind: str  # object, attribute or relation
     start: int
@@ -46,7 +46,7 @@ class Element(NamedTuple):
 
 
 class SceneGraph(NamedTuple):
-    """What a caption speaks of. An element may come twice where it joins several entities."""
+    """The elements of a caption. A relation between several entities is listed several times."""
 
     entities: list[Element]
     modifiers: list[Element]
@@ -54,7 +54,7 @@ class SceneGraph(NamedTuple):
 
 
 def scene_graph(parse: Parse, is_phrasal_verb: Callable[[str, str], bool]) -> SceneGraph:
-    """The scene graph of a caption; `is_phrasal_verb(verb, particle)` takes words as they stand."""
+    """The scene graph of a caption; `is_phrasal_verb(verb, particle)` takes inflected words."""
     deps = parse.deps.copy()
     children, subjects = _dependents(parse)
     modifiers = [_modifiers(root, deps, children) for _, _, root in parse.chunks]
@@ -73,17 +73,17 @@ def scene_graph(parse: Parse, is_phrasal_verb: Callable[[str, str], bool]) -> Sc
         entities,
         [
             Element("attribute", m, m + 1, m)
-            for chunk, found_there in zip(parse.chunks, modifiers, strict=True)
+            for chunk, own in zip(parse.chunks, modifiers, strict=True)
             if chunk[2] not in not_entities
-            for m in found_there
+            for m in own
         ],
         relations,
     )
 
 
 def _dependents(parse: Parse) -> tuple[Children, dict[int, int]]:
-    """Dependents inside noun phrases, and for each verb its subject: of clauses, of participles,
-    and the agent of passives."""
+    """Dependents inside noun phrases, and each verb's subject: of a clause, of a participle, or
+    the agent of a passive."""
     children: Children = {}
     subjects = {}
     heads, deps = parse.heads, parse.deps
@@ -102,7 +102,7 @@ def _dependents(parse: Parse) -> tuple[Children, dict[int, int]]:
 
 
 def _modifiers(root: int, deps: list[str], children: Children) -> list[int]:
-    """Determiners, numbers and adjectives of a noun and of its compounds."""
+    """The determiners, numbers and adjectives of a noun and its compounds."""
     found = []
     stack, seen = [root], {root}
     while stack:
@@ -130,7 +130,7 @@ def _relations(
     subjects: dict[int, int],
     is_phrasal_verb: Callable[[str, str], bool],
 ) -> tuple[list[tuple[int, int, tuple[int, int]]], set[int]]:
-    """(subject, object, tokens) of each relation, and nouns that are part of a preposition."""
+    """(subject, object, tokens) of each relation, and the nouns that belong to a preposition."""
     heads = parse.heads
     found = []
     not_entities: set[int] = set()
@@ -153,7 +153,7 @@ def _preposition(
     is_phrasal_verb: Callable[[str, str], bool],
     not_entities: set[int],
 ) -> tuple[int, int, tuple[int, int]] | None:
-    """The relation that the preposition of a noun makes, by what the preposition hangs on."""
+    """The relation of a noun's preposition, by the preposition's head."""
     heads, pos, words = parse.heads, parse.pos, parse.words
     preposition = heads[noun]
     anchor = heads[preposition]
@@ -182,5 +182,5 @@ def _preposition(
 
 
 def _text(parse: Parse, first: int, last: int) -> str:
-    """Lower-case text from the first to the last token; empty where they come in another order."""
+    """The lower-case text from the first to the last token; empty if last precedes first."""
     return parse.text[parse.starts[first] : parse.end(last)].lower() if first <= last else ""

@@ -1,7 +1,8 @@
-"""CLIP's byte-pair encoding, id for id that of open_clip's SimpleTokenizer, without torch.
+"""CLIP's byte-pair encoding: the same ids as open_clip's SimpleTokenizer, which imports torch.
 
-The merges are OpenAI's (MIT licence, see NOTICES.md), cut to the 48,894 that CLIP uses. Ids are
-stored with start and end token and never cut: the trainer cuts them to its context length.
+Text is cleaned and split as open_clip does (ftfy, html, the same regular expression), and
+HuggingFace's `tokenizers` does the merges; a test compares the ids. The merges are OpenAI's (MIT
+licence, see NOTICES.md), truncated to the 48,894 that CLIP uses.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ _WORDS = regex.compile(
     regex.IGNORECASE,
 )
 _CACHE_SIZE = 2**15  # chunks, about 200 bytes each
-_OPEN, _CLOSE = "\0", "\1"  # chunks that stand before and behind a text
-_OPEN_ID = 2**16 - 1  # no token's
+_OPEN, _CLOSE = "\0", "\1"  # chunks that mark the start and end of a text
+_OPEN_ID = 2**16 - 1  # not a token id
 
 
 def _byte_characters() -> dict[int, str]:
-    """The printable character that stands for each byte in the merges, in the order of the ids."""
+    """The printable character that represents each byte in the merges, in id order."""
     own = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [b for b in range(256) if b not in own]
     return {b: chr(b) for b in own} | {b: chr(256 + i) for i, b in enumerate(others)}
 
 
 class ClipTokenizer:
-    """Callable text → token ids; equal chunks of text are encoded once."""
+    """Maps a text to token ids; caches the ids of chunks between spaces."""
 
     def __init__(self) -> None:
         packed = (files(__package__) / "clip_bpe_merges.txt.gz").read_bytes()
@@ -50,17 +51,17 @@ class ClipTokenizer:
         vocabulary = {word: i for i, word in enumerate([*words, _START, _END])}
         self._bpe = BPE(vocabulary, merges, end_of_word_suffix="</w>")
         self._start, self._end = vocabulary[_START], vocabulary[_END]
-        self._cache: dict[str, bytes] = {}  # chunk → its ids as bytes, two an id
+        self._cache: dict[str, bytes] = {}  # chunk → its ids as bytes, two per id
 
     def __call__(self, text: str) -> list[int]:
-        """Ids of a text of any length, with start and end token."""
+        """The ids of a text, with start and end token, not truncated."""
         ids: list[int] = self.batch([text])[0].tolist()
         return ids
 
     def batch(self, texts: Sequence[str]) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
-        """Ids of N texts, joined, and where each text's begin and the last one's end, [N + 1]."""
+        """The concatenated ids of N texts, and the offsets [N + 1] of each text's ids."""
         marked = [f" {_OPEN} {_clean(text)} {_CLOSE}" for text in texts]
-        chunks = "".join(marked).lower().split()  # of all texts in one go, which is faster
+        chunks = "".join(marked).lower().split()  # all texts at once, which is faster
         self._learn(set(chunks))
         ids = np.frombuffer(b"".join(map(self._cache.__getitem__, chunks)), np.uint16)
         opens = ids == _OPEN_ID
@@ -68,7 +69,7 @@ class ClipTokenizer:
         return ids[~opens], offsets.astype(np.int32)
 
     def _learn(self, chunks: set[str]) -> None:
-        """Have the ids of chunks in the cache, which is emptied first where it grew too large."""
+        """Add the ids of chunks to the cache; it is emptied first if it would grow too large."""
         new = chunks - self._cache.keys()
         if len(self._cache) + len(new) > _CACHE_SIZE:
             self._cache, new = {}, chunks
@@ -90,18 +91,20 @@ class ClipTokenizer:
 
 
 def _clean(text: str) -> str:
-    """The text as CLIP's tokenizer reads it; it has no control characters."""
-    # Printable ASCII without "&" is what ftfy and HTML unescaping leave as it is.
+    """The text as CLIP's tokenizer reads it, without control characters."""
+    # ftfy and HTML unescaping do not change printable ASCII without "&".
     if text.isascii() and text.isprintable() and "&" not in text:
         return text
     return html.unescape(html.unescape(ftfy.fix_text(text)))
 
 
 def tokenizer_of(model: str) -> str | None:
-    """The tokenizer's name for an open_clip model name, or None for the word `none`.
+    """The tokenizer of an open_clip model, or None for the model "none".
+
+    The models with CLIP's tokenizer are listed in a file, since asking open_clip needs torch.
 
     Raises:
-        FsckitError: the model uses a tokenizer other than CLIP's.
+        FsckitError: the model uses another tokenizer.
     """
     if model == "none":
         return None

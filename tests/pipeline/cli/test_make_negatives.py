@@ -129,9 +129,7 @@ def test_dry_run_counts_and_writes_nothing(data: Path) -> None:
     assert found["per_second"] > 0
     assert sorted(data.rglob("*")) == before
     text = run(data, "--dry-run", "--workers", 2).stdout
-    assert text.startswith(
-        "3 shards to make, 0 complete; tables of each: samples, negatives/"
-    )
+    assert text.startswith("3 shards to make, 0 complete; tables of each: samples, negatives/")
     assert "59 captions at " in text
 
 

@@ -17,7 +17,7 @@ import pytest
 from fscdata.base.errors import FsckitError
 from fscdata.base.locks import folder_lock
 from fscdata.base.progress import Progress, Reporter
-from fscdata.contract import CaptionSource, negatives_path, read_table, samples_path
+from fscdata.contract import CaptionSource, negatives_path, read_table, samples_path, table_path
 from fscdata.steps.expected import Settings
 from fscdata.steps.negatives import make_negatives
 from fscdata.steps.survey import Repair
@@ -368,12 +368,11 @@ def test_a_table_that_cannot_be_made_again_stays_and_is_named(data: Path) -> Non
 def test_tables_of_no_tar_are_not_deleted(data: Path) -> None:
     (data / "shards" / "00004.tar").unlink()
     report = verify(data)
-    lost = {
-        negatives_path(data, style, "00004") for style in report.survey.shards if style != "samples"
-    }
-    assert {f.path for f in report.faults} == {samples_path(data, "00004"), *lost}
+    orphans = {table_path(data, name, "00004") for name in report.survey.shards}
+    assert {f.path for f in report.faults} == orphans
     assert all(
-        "belongs to no tar (1 such tables in its folder)" in f.problem for f in report.faults
+        "belongs to no tar (tables without a tar in its folder: 1)" in f.problem
+        for f in report.faults
     )
     assert {finding.repair for finding in report.faults} == {Repair.MANUAL}
     assert repair(data, report) is report

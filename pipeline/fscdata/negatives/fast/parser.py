@@ -1,10 +1,10 @@
-"""Parses as spaCy's model makes them, without the parts of spaCy that take most of the time.
+"""The parses of spaCy's model, without the parts of spaCy that take most of the time.
 
-Vectors come from `fast_tok2vec`. In a plain run the attribute ruler takes a fifth of the time to
-turn tags into parts of speech, and going through a Doc's tokens another tenth. The ruler's answer
-depends on one token's word, tag and label alone, but for one rule of two tokens; so it runs once
-for each of those and the answer is remembered. Tokenizer, tagger and parser are spaCy's own.
-`tests/pipeline/negatives/test_parsing.py` holds this equal to spaCy's own parses.
+Vectors come from `tok2vec`. In spaCy the attribute ruler, which turns tags into parts of speech,
+takes a fifth of the time, and visiting a Doc's tokens another tenth. The ruler's result depends
+only on one token's word, tag and label (one rule aside, which covers two tokens), so it runs once
+for each such triple and the result is cached. Tokenizer, tagger and parser are spaCy's own.
+`tests/pipeline/negatives/test_parsing.py` compares this with spaCy's parses.
 """
 
 from __future__ import annotations
@@ -28,11 +28,14 @@ with without_torch():
     from spacy.tokens import Doc
     from spacy.vocab import Vocab
 
-# What this was checked with: spaCy, thinc, and en_core_web_sm 3.8.0's weights, labels and rules.
+# The checked versions of spaCy and thinc, and en_core_web_sm 3.8.0's weights, labels and rules.
+# With any others `parsing.Parser` falls back to spaCy's own components.
 CHECKED = ("3.8", "8.3", "a4d6419a18c94232")
 _RULER = "attribute_ruler"
-_OTHER = "_"  # stands for all words that no rule names
-_VOCABULARY = 30_000  # words, then it starts over
+_OTHER = "_"  # represents all words that no rule names
+# Words before the vocabulary is replaced. Not nlp.memory_zone(): inside a zone spaCy caches no
+# tokenization, and what it deletes still fills its tables.
+_VOCABULARY = 30_000
 _BE = frozenset({"is", "are", "was", "were", "'s", "'re"})
 _NOMINAL = frozenset({"NOUN", "PROPN", "PRON"})
 _CHUNK_LABELS = frozenset(
@@ -52,7 +55,7 @@ _CHUNK_LABELS = frozenset(
 
 
 def fingerprint(nlp: Language) -> tuple[str, str, str]:
-    """Minor versions of spaCy and thinc, and a digest of all in the model that parses."""
+    """The minor versions of spaCy and thinc, and a digest of all model parts that affect parses."""
     digest = hashlib.blake2b(digest_size=8)
     for name in ("tok2vec", "tagger", "parser"):
         pipe: Any = nlp.get_pipe(name)
@@ -68,7 +71,7 @@ def fingerprint(nlp: Language) -> tuple[str, str, str]:
 
 
 class FastParser:
-    """Texts → parses; afterwards `nlp` itself can't be relied on."""
+    """Maps texts to parses. It modifies `nlp`, which must not be used afterwards."""
 
     def __init__(self, nlp: Language) -> None:
         self._vocab = nlp.vocab
@@ -84,7 +87,7 @@ class FastParser:
         self._forget()
 
     def _forget(self) -> None:
-        """Start over with an empty vocabulary: spaCy's own keeps every word that it has seen."""
+        """Start with an empty vocabulary, since spaCy's keeps every word it has ever seen."""
         vocab = Vocab(lex_attr_getters=self._vocab.lex_attr_getters, lookups=self._vocab.lookups)
         for move in self._parser.move_names:  # "L-nsubj", "R-dobj||conj", "S"
             vocab.strings.add(move.partition("-")[2])
@@ -102,7 +105,7 @@ class FastParser:
         return [self._parse(text, doc) for text, doc in zip(texts, docs, strict=True)]
 
     def _states(self, docs: Sequence[Doc]) -> list[Any]:
-        """The parser's `predict`, which loses half of its time in taking and giving the GIL."""
+        """spaCy's `predict`, without its threads: they spend half the time on the GIL."""
         batch: list[Any] = self._parser.moves.init_batch(docs)
         states = [state for state in batch if not state.is_final()]
         if states:
@@ -112,7 +115,7 @@ class FastParser:
         return batch
 
     def _parse(self, text: str, doc: Doc) -> Parse:
-        """The parse of a text's Doc that tagger and parser have been through."""
+        """The parse of a Doc that has been tagged and parsed."""
         if not len(doc):
             return Parse(text, [], [], [], [], [], [], [])
         rows: Any = doc.to_array([ORTH, TAG, DEP, IDX, HEAD])
@@ -125,6 +128,7 @@ class FastParser:
         ]
         words = [word for word, _ in known]
         tag_names, pos, dep_names = map(list, zip(*ruled, strict=True))
+        # The rule of two tokens: "there is".
         if self._expletive in deps:
             for i in range(1, len(words)):
                 if deps[i - 1] == self._expletive and words[i].lower() in _BE:
@@ -134,7 +138,7 @@ class FastParser:
         return Parse(text, words, starts, tag_names, pos, dep_names, heads, chunks)
 
     def _learn(self, orth: int) -> tuple[str, str]:
-        """A word, and a word that all rules treat alike: itself, a space, or any other."""
+        """A word and its role for the rules: itself if a rule names it, a space, or any other."""
         word = self._tokenizer.vocab.strings[orth]
         role = word.lower()
         if role not in self._named:
@@ -143,7 +147,7 @@ class FastParser:
         return found
 
     def _rule(self, key: tuple[str, int, int]) -> tuple[str, str, str]:
-        """Tag, part of speech and label as the ruler leaves them."""
+        """The tag, part of speech and label that the ruler assigns."""
         word, tag, dep = key
         strings = self._vocab.strings
         names = {"tags": [strings[tag]], "deps": [strings[dep]]}
@@ -153,7 +157,7 @@ class FastParser:
 
 
 def _named_words(ruler: Any) -> set[str]:
-    """The words, in lower case, that rules name; the regular expressions only set lemmas."""
+    """The lower-case words that rules name; rules with regular expressions only set lemmas."""
     named: set[str] = set()
     for rule in ruler.patterns:
         for token in chain.from_iterable(rule["patterns"]):
@@ -165,7 +169,7 @@ def _named_words(ruler: Any) -> set[str]:
 def noun_chunks(
     doc: Doc, pos: list[str], deps: list[str], heads: list[int]
 ) -> list[tuple[int, int, int]]:
-    """(start, end, root) of each noun chunk, by the rules of spaCy's `noun_chunks` for English."""
+    """(start, end, root) of each noun chunk, by spaCy's rules for English."""
     chunks = []
     last = -1
     for i, kind in enumerate(pos):
@@ -175,7 +179,7 @@ def noun_chunks(
         if start <= last:
             continue
         head = i
-        if deps[i] == "conj":  # a noun beside a noun that is a chunk is one too
+        if deps[i] == "conj":  # a conjunct of a chunk is a chunk too
             head = heads[i]
             while deps[head] == "conj" and heads[head] < head:
                 head = heads[head]
