@@ -1,4 +1,4 @@
-"""Look at a data set's tables: DuckDB over the Parquet files, nothing copied."""
+"""Inspect a data set's tables with DuckDB, which reads the Parquet files in place."""
 
 from fscdata.explore.inspection import inspect
 from fscdata.explore.query import print_query

@@ -1,4 +1,4 @@
-"""What a data set holds, printed: coverage, operators, reasons, sizes, examples."""
+"""Prints a summary of a data set: coverage, operators, reasons, sizes, examples."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ def inspect(data: DataPath, console: Console, style: str | None = None, examples
     """Print coverage by style and operator, reasons, sizes and `examples` captions.
 
     Raises:
-        FsckitError: the tables cannot be read, or there is no such `style`.
+        FsckitError: the tables cannot be read, or have no such `style`.
     """
     tables = read_tables(data)
     files = {style: list(footers) for style, footers in tables.negatives.items()}
     if style is not None:
         if style not in files:
             raise FsckitError(
-                f"{data}: no negatives of style '{style}' (there are: {', '.join(files) or 'none'})"
+                f"{data}: no negatives of style '{style}' (found: {', '.join(files) or 'none'}); "
+                f"choose another style"
             )
         files = {style: files[style]}
     with duckdb_errors(), connect_tables(data, tables) as connection:
@@ -58,8 +59,8 @@ def _print_samples(
     ).fetchall()
     try:
         tars = f"{len(shard_paths(data))} tars"
-    except FsckitError:  # the tables alone, their tars elsewhere
-        tars = "no tar here"
+    except FsckitError:  # the tars may be elsewhere
+        tars = "no tars here"
     console.print(Text(printable(str(data)), style="bold"))
     tokenizer = next(iter(samples.values())).provenance.tokenizer
     console.print(
@@ -95,7 +96,7 @@ def _print_styles(
     table = new_table(
         ["style"],
         ["captions", "covered", "%", "negatives", "variants", "size", "shards"],
-        "negatives by style (covered: has a negative; variants: mean of the covered)",
+        "negatives by style (covered: captions with a negative; variants: mean per caption)",
     )
     for style, paths in files.items():
         captions, negatives, covered = by_style.get(style, (0, 0, 0))
@@ -147,7 +148,7 @@ def _print_reasons(
 def _print_examples(
     console: Console, connection: duckdb.DuckDBPyConnection, styles: list[str], examples: int
 ) -> None:
-    """Some captions, the same ones each time, with the first variant of each style."""
+    """Print some captions, always the same ones, with the first variant of each style."""
     rows = connection.execute(
         """WITH wanted AS (SELECT * FROM negatives WHERE list_contains(?, style)),
         chosen AS (
@@ -172,8 +173,10 @@ def _print_examples(
 
 
 def changed_words(caption: str, negative: str, edits: list[dict[str, Any]], coloured: bool) -> Text:
-    """The negative with what it changes in the caption: old words struck out in red and new ones
-    green, or without colours [old→new]. Edits that do not give the negative are not shown.
+    """The negative with its changes to the caption marked.
+
+    Old words are red and struck out, new ones green; without colours they are [old→new]. If the
+    edits do not yield the negative, it is not marked.
     """
     text = Text()
     rebuilt, at = "", 0
@@ -192,8 +195,8 @@ def changed_words(caption: str, negative: str, edits: list[dict[str, Any]], colo
     return text if rebuilt + caption[at:] == negative else Text(printable(negative))
 
 
-def _percent(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.1f}" if whole else ""
+def _percent(part: float, total: float) -> str:
+    return f"{100 * part / total:.1f}" if total else ""
 
 
 def _size(files: list[DataPath]) -> str:

@@ -1,4 +1,4 @@
-"""Print what a SQL query answers: for the eye, as CSV, as JSON."""
+"""Prints the result of a SQL query as a table, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fscdata.base.paths import DataPath
 from fscdata.base.text import printable
 from fscdata.explore.views import connect, duckdb_errors
 
-MAX_ROWS = 200  # of a table on the screen; CSV and JSON give all
+MAX_ROWS = 200  # in a table; CSV and JSON print all rows
 
 
 def print_query(
@@ -28,12 +28,12 @@ def print_query(
     """Run `sql` over the views of `data` and print the rows.
 
     Raises:
-        FsckitError: the tables cannot be read, or DuckDB refuses the SQL (its message).
+        FsckitError: the tables cannot be read, or DuckDB rejects the SQL.
     """
     with duckdb_errors(), connect(data) as connection:
         result = connection.execute(sql)
         if result is None:
-            raise FsckitError("the SQL holds no statement")
+            raise FsckitError("the SQL is empty; write a query such as 'FROM coverage'")
         names = [column[0] for column in result.description or []]
         {"table": _print_table, "csv": _print_csv, "json": _print_json}[output](
             result, names, console
@@ -41,7 +41,7 @@ def print_query(
 
 
 def new_table(names: Sequence[str], numbers: Sequence[str] = (), title: str | None = None) -> Table:
-    """A plain table with columns of text, then columns of numbers; the names as they are."""
+    """A plain table with text columns, then number columns."""
     table = Table(
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
@@ -57,7 +57,7 @@ def new_table(names: Sequence[str], numbers: Sequence[str] = (), title: str | No
 
 
 def cell(value: object) -> Text:
-    """A value made safe for a terminal; numbers to the right."""
+    """A value made safe for a terminal; numbers are right-aligned."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return Text(printable(_text(value)))
     return Text(f"{value:,.4g}" if isinstance(value, float) else f"{value:,}", justify="right")
@@ -70,7 +70,7 @@ def _print_table(result: duckdb.DuckDBPyConnection, names: list[str], console: C
         table.add_row(*map(cell, row))
     console.print(table)
     if len(rows) > MAX_ROWS:
-        console.print(f"the first {MAX_ROWS} rows; --format csv gives all")
+        console.print(f"only the first {MAX_ROWS} rows are shown; print all as csv or json")
 
 
 def _print_csv(result: duckdb.DuckDBPyConnection, names: list[str], console: Console) -> None:
@@ -82,7 +82,7 @@ def _print_csv(result: duckdb.DuckDBPyConnection, names: list[str], console: Con
 
 
 def _print_json(result: duckdb.DuckDBPyConnection, names: list[str], console: Console) -> None:
-    """An array of objects, one a line."""
+    """Print an array of objects, one per line."""
     separator = "[\n"
     while rows := result.fetchmany(1000):
         for row in rows:

@@ -1,9 +1,9 @@
 """The views `samples`, `negatives` and `coverage` over a data set's Parquet files.
 
-- `samples`: the samples table of all shards, and its `shard`.
-- `negatives`: the negatives of all styles and shards, and their `style` and `shard`.
-- `coverage`: a row for each style and outcome, 'with negatives' or the named reason why there is
-  none: how many captions, their share of the style's captions, how many negatives.
+- `samples`: the samples of all shards, with their `shard`.
+- `negatives`: the negatives of all styles and shards, with their `style` and `shard`.
+- `coverage`: one row per style and outcome, which is 'with negatives' or the reason for having
+  none: the number of captions, their share of the style's captions, the number of negatives.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from fscdata.base.errors import FsckitError
+from fscdata.base.errors import FsckitError, last_line
 from fscdata.base.paths import DataPath, access, cannot_be, entries
 from fscdata.base.text import printable
 from fscdata.contract import (
@@ -36,13 +36,12 @@ from fscdata.contract import (
 if TYPE_CHECKING:
     from upath import UPath
 
-WITH_NEGATIVES = "with negatives"  # the outcome of a caption that got one
+WITH_NEGATIVES = "with negatives"  # the outcome of captions that have some
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The Parquet files of a data set and what their footers say: the samples and, by style, the
-    negatives, both by shard."""
+    """The Parquet files of a data set with their metadata: samples, and negatives by style."""
 
     samples: dict[DataPath, Metadata]
     negatives: dict[str, dict[DataPath, Metadata]]
@@ -52,13 +51,13 @@ def connect(data: DataPath) -> duckdb.DuckDBPyConnection:
     """A DuckDB in memory with the three views.
 
     Raises:
-        FsckitError: there is no samples table, or a table that fscdata cannot vouch for.
+        FsckitError: the samples table is missing, or a table breaks the contract.
     """
     return connect_tables(data, read_tables(data))
 
 
 def connect_tables(data: DataPath, tables: Tables) -> duckdb.DuckDBPyConnection:
-    """As `connect`, of tables whose footers are read."""
+    """As `connect`, for tables whose footers have been read."""
     connection = duckdb.connect()
     if not isinstance(data, Path):
         connection.register_filesystem(_listed(data, tables.negatives))
@@ -67,9 +66,9 @@ def connect_tables(data: DataPath, tables: Tables) -> duckdb.DuckDBPyConnection:
 
 
 def _listed(data: UPath, styles: Iterable[str]) -> Any:
-    """The file system of a remote data set, its tables listed: DuckDB asks for the size of each
-    file eight times a query, and the listing answers that without the store."""
-    # For this connection alone: a listing does not hear of what is written later.
+    """The file system of a remote data set, with its tables' listings cached: DuckDB asks for the
+    size of each file eight times per query, and the cache answers without a request."""
+    # Only for this connection: cached listings do not show files written later.
     files = type(data)(data, use_listings_cache=True, skip_instance_cache=True).fs
     with access(data, "read"):
         for folder in (data / "samples", *(data / "negatives" / style for style in styles)):
@@ -77,23 +76,23 @@ def _listed(data: UPath, styles: Iterable[str]) -> Any:
     return files
 
 
-# The file's format: an older duckdb command on somebody's path reads it too.
+# A file format that older duckdb commands can read.
 _READABLE_BY = {"storage_compatibility_version": "v1.2.0"}
 
 
 def write_database(data: DataPath, path: Path | None = None) -> Path:
     """Write a `.duckdb` file with the three views, by default `DATA/<name of DATA>.duckdb`.
 
-    It holds the absolute paths of the Parquet files, no rows. In a database that is there already
-    the views are replaced and the rest is left alone. Returns the file's path.
+    It contains the absolute paths of the Parquet files, no rows. In an existing database only the
+    views are replaced. Returns the file's path.
 
     Raises:
-        FsckitError: as `connect`, or `data` is remote, or `path` is a file of another kind, or in
-            use, or cannot be written.
+        FsckitError: as `connect`, or `data` is remote, or `path` is another kind of file, in use,
+            or cannot be written.
     """
     if not isinstance(data, Path):
         raise FsckitError(
-            f"{data}: a .duckdb file finds tables in a local folder alone; ask with "
+            f"{data}: a .duckdb file can only view local tables; query these with "
             f"'fscdata sql {data} QUERY'"
         )
     tables = read_tables(data.resolve())
@@ -105,7 +104,7 @@ def write_database(data: DataPath, path: Path | None = None) -> Path:
     if not path.parent.is_dir():
         raise FsckitError(f"{path.parent}: no such folder")
     try:
-        # DuckDB takes no empty file for a new database, so not storage.atomic_file.
+        # Not atomic_file: DuckDB does not accept an existing empty file as a new database.
         with TemporaryDirectory(dir=path.parent, prefix=".", suffix=".tmp") as folder:
             unfinished = Path(folder, path.name)
             with duckdb_errors(), duckdb.connect(unfinished, config=_READABLE_BY) as connection:
@@ -118,24 +117,24 @@ def write_database(data: DataPath, path: Path | None = None) -> Path:
 
 @contextmanager
 def duckdb_errors() -> Iterator[None]:
-    """DuckDB's errors as one sentence of ours."""
+    """Turn DuckDB's errors into one sentence."""
     try:
         yield
     except duckdb.InterruptException:
         raise KeyboardInterrupt from None
     except duckdb.Error as error:
-        # After the empty line DuckDB repeats the SQL.
+        # After an empty line DuckDB repeats the SQL.
         message = str(error).partition("\n\n")[0]
-        if "Traceback (most recent call last)" in message:  # of a remote file system, in Python
-            message = message.strip().splitlines()[-1]
+        if "Traceback (most recent call last)" in message:  # from a remote file system in Python
+            message = last_line(message)
         raise FsckitError(f"DuckDB: {printable(' '.join(message.split()))}") from None
 
 
 def read_tables(data: DataPath) -> Tables:
-    """A data set's tables, by shard; their footers are read and compared.
+    """A data set's tables by shard; their footers are read and compared.
 
     Raises:
-        FsckitError: there is no samples table, or a file is not to be relied on.
+        FsckitError: the samples table is missing, or a table breaks the contract.
     """
     with access(data, "read"):
         if not data.is_dir():
@@ -182,7 +181,7 @@ def _rows(files: list[DataPath], columns: str) -> str:
 
 
 def _no_negatives() -> str:
-    """The negatives of a data set without any: no row, the columns' right types."""
+    """The view of a data set without negatives: no rows, but the right column types."""
     empty = duckdb.from_arrow(negatives_schema().empty_table())
     columns = ", ".join(
         f"NULL::{kind} AS {name}" for name, kind in zip(empty.columns, empty.types, strict=True)
@@ -191,7 +190,7 @@ def _no_negatives() -> str:
 
 
 def _coverage(files: list[DataPath]) -> str:
-    """Captions with negatives are counted from the rows, those without from the files' metadata."""
+    """Captions with negatives are counted from rows, those without from the files' metadata."""
     records = (
         f"""SELECT decode(value)::JSON AS record FROM parquet_kv_metadata({_quoted(files)})
             WHERE decode(key) = 'fsckit'"""
@@ -217,6 +216,6 @@ def _coverage(files: list[DataPath]) -> str:
 
 def _quoted(files: list[DataPath]) -> str:
     """A SQL list of the paths."""
-    # DuckDB takes a local name with a bracket for what it is, a remote one for a pattern.
+    # DuckDB reads brackets literally in a local name, but as a pattern in a remote one.
     names = [str(file) if isinstance(file, Path) else glob.escape(str(file)) for file in files]
     return "[" + ", ".join("'" + name.replace("'", "''") + "'" for name in names) + "]"

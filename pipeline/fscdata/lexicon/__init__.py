@@ -1,4 +1,4 @@
-"""WordNet, compiled: base forms, and the antonyms and cousins that the replace style draws from."""
+"""Compiled WordNet: base forms, and the antonyms and cousins that the replace style draws from."""
 
 from fscdata.lexicon.build import build_lexicon
 from fscdata.lexicon.check import CheckReport, check_lexicon

@@ -1,4 +1,4 @@
-"""WordNet's database files compiled to the Arrow file that ships with the package."""
+"""Compiles WordNet's database files to the Arrow file that ships with the package."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fscdata.lexicon.wndb import SynsetKey, WordNet, read_wordnet
 
 
 def build_lexicon(source: Path, out: Path) -> Path:
-    """Compile a WordNet folder to one Arrow file; the same bytes every time.
+    """Compile a WordNet folder into one Arrow file; equal input gives equal bytes.
 
     Args:
         source: WordNet's database folder: Debian's `/usr/share/wordnet`, or nltk's
@@ -36,7 +36,8 @@ def build_lexicon(source: Path, out: Path) -> Path:
         batch = _compile(wordnet)
     except KeyError as error:
         raise FsckitError(
-            f"{source}: its files do not belong together: {error.args[0]} is not there"
+            f"{source}: its files are not from one WordNet: {error.args[0]} is missing; use the "
+            f"unchanged files"
         ) from None
     metadata = {
         "format_version": FORMAT_VERSION,
@@ -50,7 +51,6 @@ def build_lexicon(source: Path, out: Path) -> Path:
 
 
 def _write(batch: pa.RecordBatch, out: Path) -> None:
-    """The file gets its name when it is whole."""
     options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=19))
     with (
         atomic_file(out) as file,
@@ -63,7 +63,7 @@ def _compile(wordnet: WordNet) -> pa.RecordBatch:
     """The arrays of `table.SCHEMA`.
 
     Raises:
-        KeyError: a synset or lemma that is pointed to is not there.
+        KeyError: a pointer's synset or lemma is missing.
     """
     synsets = wordnet.synsets
     number = {synset.key: i for i, synset in enumerate(synsets)}
@@ -93,7 +93,7 @@ def _compile(wordnet: WordNet) -> pa.RecordBatch:
 
 
 def _lemma_relation(wordnet: WordNet, symbol: str) -> list[list[int]]:
-    """Lemma → lemmas, along the pointers of one kind that join single lemmas."""
+    """Lemma → lemmas, by the pointers of one kind that connect single lemmas."""
     lemma_number: dict[tuple[SynsetKey, int], int] = {}
     for synset in wordnet.synsets:
         for i in range(1, len(synset.lemmas) + 1):

@@ -1,4 +1,4 @@
-"""The lexicon held against nltk, word by word and slowly."""
+"""Compares the lexicon with nltk, word by word."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fscdata.lexicon.lexicon import Lexicon, load_lexicon
 from fscdata.lexicon.table import PARTS_OF_SPEECH, PartOfSpeech
 from fscdata.lexicon.wndb import FILE_SUFFIX, FILES
 
-# What lexnames(5WN) lists: nltk wants it as a file, and Debian's package has none.
+# The list of lexnames(5WN): nltk needs it as a file, which Debian's package lacks.
 _LEXNAMES = """\
 adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute noun.body
 noun.cognition noun.communication noun.event noun.feeling noun.food noun.group noun.location
@@ -33,19 +33,19 @@ _ENDINGS = ("s", "es", "ies", "ves", "men", "d", "ed", "ing", "er", "est")
 
 @dataclass
 class CheckReport:
-    """How many words were compared, by part of speech, and a line for each that differs."""
+    """The number of words compared by part of speech, and a line per difference."""
 
     compared: dict[PartOfSpeech, int] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
 
 
 def check_lexicon(source: Path, words: int, seed: int = 0) -> CheckReport:
-    """Compare the packaged lexicon with what nltk says of the same WordNet.
+    """Compare the packaged lexicon with nltk's reading of the same WordNet.
 
     Args:
         source: WordNet's database folder, as for `build_lexicon`.
-        words: how many lemmas a part of speech are drawn; as many inflected forms come with them.
-        seed: of the draw.
+        words: lemmas to draw per part of speech; as many inflected forms are added.
+        seed: random seed of the draw.
 
     Raises:
         FsckitError: nltk is missing, or the folder lacks a file.
@@ -65,14 +65,15 @@ def check_lexicon(source: Path, words: int, seed: int = 0) -> CheckReport:
 
 @contextmanager
 def nltk_wordnet(source: Path) -> Iterator[Any]:
-    """nltk's reader of a WordNet folder, through a copy laid out as nltk's own data.
+    """nltk's reader of a WordNet folder, on a copy in the layout of nltk's own data.
 
-    nltk opens files under its data path only, follows no links out of it, and looks up a corpus
-    named "wordnet" to map versions.
+    nltk only opens files under its data path, does not follow links out of it, and looks up a
+    corpus named "wordnet" to map versions.
 
     Raises:
         FsckitError: nltk is missing, or the folder lacks a file.
     """
+    # nltk is optional: only this check needs it.
     with requires("lexicon", "the check"):
         import nltk  # noqa: PLC0415
         from nltk.corpus.reader.wordnet import WordNetCorpusReader  # noqa: PLC0415
@@ -89,7 +90,7 @@ def nltk_wordnet(source: Path) -> Iterator[Any]:
         nltk.data.path.insert(0, temporary)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that there are no other languages
+                warnings.simplefilter("ignore")  # other languages are missing
                 yield WordNetCorpusReader(str(folder), None)
         finally:
             nltk.data.path.remove(temporary)
@@ -107,7 +108,7 @@ def _copy(path: Path, folder: Path) -> None:
 def _draw_words(
     wordnet: Any, source: Path, pos: PartOfSpeech, words: int, generator: random.Random
 ) -> list[str]:
-    """Lemmas, half as many irregular forms, and half as many with an ending, right or wrong."""
+    """Lemmas, half as many irregular forms, and half as many with a random ending."""
     lemmas = sorted(wordnet.all_lemma_names(pos))
     lines = (source / f"{FILE_SUFFIX[pos]}.exc").read_text(encoding="utf-8").splitlines()
     irregular = [line.split()[0] for line in lines]
@@ -130,14 +131,14 @@ def _differences(
     wanted = reference.replacements(word, pos)
     for name in sorted(got.keys() | wanted.keys()):
         if got.get(name) != wanted.get(name):
-            found.append(f"{word} ({pos}): {name} is {got.get(name)}, by nltk {wanted.get(name)}")
+            found.append(f"{word} ({pos}): {name} is {got.get(name)}, nltk has {wanted.get(name)}")
     return found
 
 
 class _Reference:
-    """The definition of the replace style's support, spelt out over nltk's objects.
+    """The definition of the replace style's support, written with nltk's objects.
 
-    nltk holds lemmas of one name for equal, so a sense goes by its synset's place and its name.
+    In nltk lemmas of equal name compare equal, so a sense is identified by its synset and name.
     """
 
     def __init__(self, wordnet: Any, source: Path) -> None:
@@ -170,8 +171,8 @@ class _Reference:
     def _count(self, lemma: Any) -> int:
         """WordNet's count of a sense.
 
-        nltk spells the key of a satellite without its head's syntactic marker, "afraid(p)", and
-        misses these; `cntlist.rev` has it.
+        `cntlist.rev` has a satellite's key with its head's syntactic marker, "afraid(p)"; nltk
+        omits the marker and finds no count.
         """
         key = lemma.key()
         if lemma.synset().pos() == "s":
@@ -182,7 +183,7 @@ class _Reference:
 
 
 def _lemma_id(lemma: Any) -> tuple[str, int, str]:
-    """What tells one sense from another: part of speech, offset of the synset, name."""
+    """The identity of a sense: part of speech, offset of its synset, name."""
     return (*_synset_id(lemma.synset()), lemma.name())
 
 

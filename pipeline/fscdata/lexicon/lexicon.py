@@ -1,4 +1,4 @@
-"""The compiled WordNet at run time: arrays, and the questions that are asked of them."""
+"""The compiled WordNet at run time: arrays and queries on them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _RELATIONS = ("cohyponym", "antonym")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Strings:
-    """A sequence of strings, held as numbers into a table that many sequences share."""
+    """A sequence of strings, stored as indices into a table that many sequences share."""
 
     table: tuple[str, ...]
     numbers: array[int]
@@ -51,9 +51,9 @@ class Strings:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Replacements:
-    """What a word may be replaced by: N names of WordNet ("look_at"), sorted by code point.
+    """The replacements of a word: N names of WordNet ("look_at"), sorted by code point.
 
-    `weights` [N] float64 are WordNet's counts summed over the senses that were reached, each at
+    `weights` [N] float64 are WordNet's counts, summed over the senses that are reached, each at
     least 1; `relations` [N] are "antonym" or "cohyponym".
     """
 
@@ -67,8 +67,8 @@ class Lexicon:
 
     Attributes:
         digest: BLAKE2b-128 of the content, as hex.
-        wordnet_version, source: what it was built from.
-        names: every lemma as WordNet spells it, and the index's lower-case forms, by code point.
+        wordnet_version, source: what the lexicon was built from.
+        names: every lemma as WordNet spells it, and the index's lower-case forms, sorted.
     """
 
     def __init__(self, batch: pa.RecordBatch, metadata: dict[str, str]) -> None:
@@ -92,9 +92,9 @@ class Lexicon:
         self._exception_lines = columns["exceptions"]
 
     def base_forms(self, word: str, pos: PartOfSpeech) -> list[str]:
-        """The word's lemmas, as morphy(7WN) and nltk find them: "geese" → ["goose"].
+        """The word's lemmas, as in morphy(7WN) and nltk: "geese" → ["goose"].
 
-        The word itself comes first where it is a lemma; a word that WordNet does not have gives [].
+        The word itself comes first if it is a lemma. An unknown word has no lemmas.
         """
         word = word.lower()
         bases = self._exceptions[pos].get(word)
@@ -103,16 +103,18 @@ class Lexicon:
         return [form for form in dict.fromkeys((word, *bases)) if self.contains(form, pos)]
 
     def contains(self, lemma: str, pos: PartOfSpeech) -> bool:
-        """Whether WordNet has a lemma, given in lower case with underscores ("look_at")."""
+        """Whether WordNet has a lemma, in lower case with underscores ("look_at")."""
         return len(self._senses_of(lemma, pos)) > 0
 
     def replacements(self, word: str, pos: PartOfSpeech) -> Replacements:
-        """Antonyms and cousins of every sense of a word, synonyms in any sense left out.
+        """Antonyms and cousins of every sense of a word, without synonyms in any sense.
 
         Cousins are lemmas of synsets that share a grandparent (hypernym of a hypernym) with a
-        sense of the word; an adjective goes to the nouns derived from it and comes back from their
-        cousins, which is how "red" reaches "blue". As SugarCrepe's and FSC-CLIP's REPLACE, except
-        that every sense has its own count.
+        sense of the word. For an adjective they are the adjectives derived from the cousins of the
+        nouns derived from it; so "red" reaches "blue". This is the support of SugarCrepe's and
+        FSC-CLIP's REPLACE. The weights differ: each sense counts once, with its own count. The
+        published code counts every path to a sense, and takes a word's count from whichever sense
+        comes first, since nltk's lemmas of equal name compare equal.
         """
         word = word.lower()
         synsets = {s for form in self.base_forms(word, pos) for s in self._senses_of(form, pos)}
@@ -121,13 +123,13 @@ class Lexicon:
         antonyms = _rows(self._antonyms, own)
         cousins = self._derived_cousins(own) if pos == "a" else self._cousins(synsets)
         reached = np.concatenate([antonyms, cousins])
-        # By name, and each lemma once: a name's weight is the sum of its lemmas'.
+        # Each lemma once, grouped by name: a name's weight is the sum of its lemmas' weights.
         lemmas = _distinct(self._lemmas.targets[reached] * self._lemma_count + reached)
         names, reached = np.divmod(lemmas, self._lemma_count)
         first = np.flatnonzero(_is_first(names))
         weights = np.add.reduceat(self._weights[reached], first)
         names = names[first]
-        # A cousin that is another sense of the word has a synonym's name, so this drops it too.
+        # This also drops cousins that are other senses of the word: their names are synonyms.
         kept = ~_among(names, [*self._lemmas.targets[own].tolist(), *self._find(word)])
         names, weights = names[kept], weights[kept]
         weights.flags.writeable = False
@@ -139,11 +141,11 @@ class Lexicon:
         )
 
     def _cousins(self, synsets: Iterable[int]) -> Numbers:
-        """Lemmas of synsets that share a grandparent with one of these; these are among them."""
+        """Lemmas of synsets that share a grandparent with one of these, including their own."""
         return _rows(self._grandchildren, set(_rows(self._grandparents, synsets).tolist()))
 
     def _derived_cousins(self, adjectives: list[int]) -> Numbers:
-        """Lemmas of adjectives derived from the cousins of the nouns of these lemmas."""
+        """Adjective lemmas derived from the cousins of the nouns derived from these lemmas."""
         related = self._lemmas.row_of(_rows(self._derivations, adjectives))
         derived: list[Numbers] = [np.empty(0, np.int32)]
         for noun in np.unique(related[self._within("n", related)]):
@@ -158,7 +160,7 @@ class Lexicon:
         return within
 
     def _find(self, name: str) -> list[int]:
-        """The number of a name, if it is there."""
+        """The index of a name, as a list of one, or an empty list."""
         i = bisect_left(self.names, name)
         return [i] if i < len(self.names) and self.names[i] == name else []
 
@@ -176,34 +178,34 @@ class Lexicon:
 
 
 def _rows(relation: Relation, rows: Iterable[int]) -> Numbers:
-    """The targets of a few rows, joined; for many rows `Relation.of` is faster."""
+    """The concatenated targets of a few rows; for many rows `Relation.of` is faster."""
     starts, targets = relation.starts, relation.targets
     parts = [targets[starts[row] : starts[row + 1]] for row in rows]
     return np.concatenate(parts) if parts else targets[:0]
 
 
 def _composed(first: Relation, second: Relation) -> Relation:
-    """What each row of `first` is related to through a target that is a row of `second`."""
+    """The composition: row of `first` → its targets, as rows of `second` → their targets."""
     lengths = np.diff(second.starts)[first.targets]
     starts = np.append(0, np.cumsum(lengths))[first.starts]
     return Relation(starts, second.targets[second.positions(first.targets)])
 
 
 def _distinct(numbers: Numbers) -> Numbers:
-    """Each number once, ascending; `np.unique` takes three times as long."""
+    """The distinct numbers, ascending; `np.unique` takes three times as long."""
     ordered = np.sort(numbers)
     return ordered[_is_first(ordered)]
 
 
 def _is_first(ordered: Numbers) -> npt.NDArray[np.bool_]:
-    """Which of the numbers differ from the one before."""
+    """Whether each number differs from the one before."""
     first = np.ones(len(ordered), np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
     return first
 
 
 def _among(distinct: Numbers, few: list[int]) -> npt.NDArray[np.bool_]:
-    """Which of the numbers, ascending, are among a few others."""
+    """Whether each of the ascending numbers is among a few others."""
     found = np.zeros(len(distinct), np.bool_)
     left, right = np.searchsorted(distinct, few), np.searchsorted(distinct, few, "right")
     found[left[left < right]] = True
@@ -212,7 +214,7 @@ def _among(distinct: Numbers, few: list[int]) -> npt.NDArray[np.bool_]:
 
 @cache
 def load_lexicon() -> Lexicon:
-    """The lexicon that ships with the package, read once a process.
+    """The lexicon that ships with the package, read once per process.
 
     Raises:
         FsckitError: its file is missing or damaged.
@@ -221,29 +223,29 @@ def load_lexicon() -> Lexicon:
 
 
 def read_lexicon(path: Path) -> Lexicon:
-    """A lexicon that `build_lexicon` wrote, its content checked against the digest inside.
+    """Read a lexicon written by `build_lexicon` and check its digest.
 
     Raises:
-        FsckitError: the file is missing, damaged, of another format version, or something else.
+        FsckitError: the file is missing, damaged, of another format version, or not a lexicon.
     """
-    again = "install fsckit again, or make it with 'fscdata lexicon build --wordnet DIR'"
+    fix = "reinstall fsckit, or run 'fscdata lexicon build --wordnet DIR'"
     try:
         file = pa.ipc.open_file(pa.py_buffer(path.read_bytes()))
         metadata = json.loads(file.schema.metadata[METADATA_KEY])
         version = metadata["format_version"]
         if version != FORMAT_VERSION:
             raise FsckitError(
-                f"{path}: a lexicon of format {version}, where this fsckit reads {FORMAT_VERSION}; "
-                f"{again}"
+                f"{path}: lexicon format {version}, but this fsckit reads format {FORMAT_VERSION}; "
+                f"{fix}"
             )
         batch = file.get_batch(0)
-        batch.validate(full=True)  # no offset leads out of its array
+        batch.validate(full=True)  # offsets are within their arrays
         if not batch.schema.equals(SCHEMA) or content_digest(batch) != metadata["digest"]:
-            raise FsckitError(f"{path}: the lexicon is damaged; {again}")
+            raise FsckitError(f"{path}: the lexicon is damaged; {fix}")
         return Lexicon(batch, metadata)
     except FileNotFoundError:
-        raise FsckitError(f"{path}: the lexicon is missing; {again}") from None
+        raise FsckitError(f"{path}: the lexicon is missing; {fix}") from None
     except FsckitError:
         raise
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
-        raise FsckitError(f"{path}: not a lexicon, or damaged; {again}") from None
+        raise FsckitError(f"{path}: not a lexicon, or damaged; {fix}") from None

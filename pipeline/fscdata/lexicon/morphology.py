@@ -16,5 +16,5 @@ _RULES = {
 
 
 def detached(word: str, pos: PartOfSpeech) -> tuple[str, ...]:
-    """Every form that a rule makes of the word, words or not: "parties" → ("partie", "party")."""
+    """Every form that a rule yields, whether a word or not: "parties" → ("partie", "party")."""
     return tuple(word.removesuffix(old) + new for old, new in _RULES[pos] if word.endswith(old))

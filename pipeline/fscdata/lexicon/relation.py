@@ -1,4 +1,4 @@
-"""Rows of numbers of unequal length, end to end in two arrays."""
+"""Rows of numbers of unequal length, stored in two arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Numbers = npt.NDArray[np.integer[Any]]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Relation:
-    """What row i is related to: `targets[starts[i]:starts[i + 1]]`."""
+    """Row i is related to `targets[starts[i]:starts[i + 1]]`."""
 
     starts: Numbers
     targets: Numbers
@@ -26,7 +26,7 @@ class Relation:
         return cls(view(rows.offsets), view(rows.flatten()))
 
     def positions(self, rows: Numbers) -> Numbers:
-        """Where the targets of the given rows lie, row after row."""
+        """The positions in `targets` of the given rows, row by row."""
         starts = self.starts[rows].astype(np.int64)
         lengths = self.starts[rows + 1] - starts
         shifts = starts - (np.cumsum(lengths) - lengths)
@@ -34,15 +34,15 @@ class Relation:
         return positions
 
     def of(self, rows: Numbers) -> Numbers:
-        """The targets of the given rows, each once, ascending."""
+        """The distinct targets of the given rows, ascending."""
         return np.unique(self.targets[self.positions(rows)])
 
     def row_of(self, positions: Numbers) -> Numbers:
-        """The rows in which targets lie, given by their positions."""
+        """The rows that contain these positions of `targets`."""
         return np.searchsorted(self.starts, positions, side="right") - 1
 
     def inverse(self) -> Relation:
-        """The relation from target to row, where both number the same things."""
+        """The relation from target to row, if both are indices of the same things."""
         n = len(self.starts) - 1
         order = np.argsort(self.targets, kind="stable")
         sources = np.repeat(np.arange(n, dtype=np.int32), np.diff(self.starts))[order]

@@ -1,8 +1,8 @@
-"""The Arrow file that WordNet is compiled to: one record batch of one row, an array a column.
+"""The schema of the compiled WordNet: one record batch of one row, with an array per column.
 
-A *name* is a lemma as WordNet spells it ("Earth", "look_at"); a *synset* is a number, nouns first,
-then verbs, adjectives with their satellites, adverbs; a *lemma* is a name in a synset, numbered
-through all synsets.
+A *name* is a lemma as WordNet spells it ("Earth", "look_at"). A *synset* is a number: nouns come
+first, then verbs, adjectives with their satellites, and adverbs. A *lemma* is a name in a synset,
+numbered across all synsets.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _ROWS = pa.list_(_NUMBERS)
 
 SCHEMA = pa.schema(
     [
-        pa.field("names", pa.list_(pa.string())),  # by code point, index entries among them
+        pa.field("names", pa.list_(pa.string())),  # sorted by code point, with the index entries
         pa.field("senses", _ROWS),  # name → synsets, as WordNet ranks them
         pa.field("lemmas", _ROWS),  # synset → names
         pa.field("counts", _NUMBERS),  # lemma → occurrences in WordNet's tagged corpus
         pa.field("hypernyms", _ROWS),  # synset → synsets (@); hyponyms are the inverse
         pa.field("antonyms", _ROWS),  # lemma → lemmas (!)
         pa.field("derivations", _ROWS),  # lemma → lemmas (+)
-        pa.field("first_synset", _NUMBERS),  # by part of speech, and the number of all
+        pa.field("first_synset", _NUMBERS),  # by part of speech, then the number of synsets
         pa.field("exceptions", pa.list_(pa.list_(pa.string()))),  # lines by part of speech
     ]
 )
 
 
 def content_digest(batch: pa.RecordBatch) -> str:
-    """BLAKE2b-128, as hex, of what the arrays hold, however they are compressed."""
+    """The BLAKE2b-128 of the arrays' content as hex, independent of compression."""
     digest = hashlib.blake2b(digest_size=16)
     for name in SCHEMA.names:
         for part in _parts(batch.column(name)):
@@ -50,8 +50,10 @@ def content_digest(batch: pa.RecordBatch) -> str:
 
 
 def view(numbers: pa.Array) -> npt.NDArray[Any]:
-    """An array of numbers without nulls as numpy's; `to_numpy` imports pandas where there is one,
-    which takes longer than all the rest of a start."""
+    """An Arrow array of numbers without nulls as a numpy array.
+
+    Not `to_numpy`: it imports pandas if installed, which takes longer than the rest of a start.
+    """
     array: npt.NDArray[Any] = np.from_dlpack(numbers)
     return array
 

@@ -1,4 +1,4 @@
-"""WordNet's own database files, as wndb(5WN) and senseidx(5WN) describe them."""
+"""Reads WordNet's database files, which wndb(5WN) and senseidx(5WN) describe."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """A relation to another synset; lemma numbers count from 1, 0 stands for the whole synset."""
+    """A relation to another synset; lemma numbers count from 1, and 0 means the entire synset."""
 
     symbol: str
     target: SynsetKey
@@ -36,7 +36,7 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True)
 class Synset:
-    """A line of a data file; `lemmas` are names with the lex_ids that their sense keys carry."""
+    """A line of a data file; `lemmas` are names with the lex_ids of their sense keys."""
 
     key: SynsetKey
     lemmas: list[tuple[str, int]]
@@ -45,10 +45,15 @@ class Synset:
 
 @dataclass(frozen=True)
 class WordNet:
-    """The files of a WordNet folder, read.
+    """The content of a WordNet folder.
 
-    `index` gives the synsets of a lower-case lemma in WordNet's order, `counts` the occurrences
-    of (synset, lower-case lemma, lex_id), `exceptions` the lines of each exception file.
+    Attributes:
+        version: such as "3.0".
+        source: a description with a digest of the files.
+        synsets: by part of speech, in file order.
+        index: lower-case lemma → its synsets in WordNet's order.
+        counts: (synset, lower-case lemma, lex_id) → occurrences.
+        exceptions: the lines of each exception file.
     """
 
     version: str
@@ -63,7 +68,7 @@ def read_wordnet(folder: Path) -> WordNet:
     """Read WordNet's data, index, sense and exception files.
 
     Raises:
-        FsckitError: a file is missing, or a line of it is not in WordNet's format.
+        FsckitError: a file is missing, or a line is not in WordNet's format.
     """
     index: dict[str, list[SynsetKey]] = {}
     for pos in PARTS_OF_SPEECH:
@@ -87,7 +92,7 @@ def read_wordnet(folder: Path) -> WordNet:
 
 
 def _records(path: Path, parse: Callable[[str], _T]) -> Iterator[_T]:
-    """Every line of a file, parsed; the licence on top is indented."""
+    """Parse every line of a file except the licence, which is indented."""
     for number, line in enumerate(_text(path).split("\n"), 1):
         if not line.strip() or line.startswith("  "):
             continue
@@ -112,7 +117,7 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise FsckitError(
-            f"{path}: cannot be read ({error.strerror}); give WordNet's database folder, which is "
+            f"{path}: cannot be read ({error.strerror}); give WordNet's database folder: "
             f"/usr/share/wordnet after 'apt-get install wordnet-base wordnet-sense-index'"
         ) from None
 
@@ -121,7 +126,7 @@ def _synset(line: str) -> Synset:
     offset, _, ss_type, n_lemmas, *rest = line.partition("|")[0].split()
     pos = "a" if ss_type == "s" else ss_type
     n = int(n_lemmas, 16)
-    # An adjective may carry where it stands: "galore(ip)".
+    # An adjective may have a syntactic marker: "galore(ip)".
     lemmas = [(re.sub(r"\([^()]*\)$", "", rest[2 * i]), int(rest[2 * i + 1], 16)) for i in range(n)]
     pointers = []
     for i in range(int(rest[2 * n])):
@@ -153,7 +158,7 @@ def _exception(line: str) -> str:
 def _version(path: Path) -> str:
     match = re.search(r"WordNet (\d+\.\d+) Copyright", _text(path))
     if match is None:
-        raise FsckitError(f"{path}: does not name WordNet's version; use the unchanged files")
+        raise FsckitError(f"{path}: WordNet's version is missing; use the unchanged files")
     return match[1]
 
 

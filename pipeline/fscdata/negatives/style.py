@@ -1,4 +1,4 @@
-"""What a negative style is, and how one is found by its name."""
+"""The interface of a negative style, and the lookup of styles by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fscdata.negatives.parse import Parse
 
 
 class Edit(NamedTuple):
-    """caption[start:end], which reads `old`, becomes `new`."""
+    """Replaces caption[start:end], which is `old`, with `new`."""
 
     start: int
     end: int
@@ -26,7 +26,7 @@ class Edit(NamedTuple):
 
 
 class Negative(NamedTuple):
-    """A hard negative and what was done to the caption to get it."""
+    """A hard negative and how it was made from the caption."""
 
     text: str
     operator: str
@@ -35,7 +35,7 @@ class Negative(NamedTuple):
 
 
 class Caption(NamedTuple):
-    """What a style sees: the text, its parse (read-only), and negatives that came with the data."""
+    """A style's input: the text, its parse (read-only), and negatives that came with the data."""
 
     text: str
     parse: Parse | None = None
@@ -43,22 +43,30 @@ class Caption(NamedTuple):
 
 
 class Style(ABC):
-    """One way to make hard negatives. A module of `styles` has `create(argument) -> Style`."""
+    """A way to make hard negatives; each module of `styles` has `create(argument) -> Style`.
+
+    Attributes:
+        name: as in recipes, with its argument.
+        version: increased whenever the negatives change.
+        options: settings that affect the negatives.
+        libraries: packages whose versions affect the negatives.
+        uses_parse, uses_lexicon: whether the style reads the parse and the lexicon.
+    """
 
     name: str
     version: int
     options: ClassVar[dict[str, Any]] = {}
-    libraries: ClassVar[tuple[str, ...]] = ()  # whose versions change what is made
+    libraries: ClassVar[tuple[str, ...]] = ()
     uses_parse: ClassVar[bool] = True
     uses_lexicon: ClassVar[bool] = False
 
     @abstractmethod
     def negatives(self, caption: Caption, draw: Draw, variants: int) -> list[Negative] | str:
-        """Up to `variants` different negatives, in the order drawn, or the reason for none."""
+        """Up to `variants` different negatives in the order drawn, or the reason there are none."""
 
 
 def apply_edits(text: str, edits: list[Edit]) -> str:
-    """The text with the edits made; they are in order and do not overlap."""
+    """The text with the edits applied, which must be in order and not overlap."""
     parts, position = [], 0
     for edit in edits:
         parts += [text[position : edit.start], edit.new]
@@ -68,13 +76,13 @@ def apply_edits(text: str, edits: list[Edit]) -> str:
 
 
 def seed_key(seed: int, style: Style) -> hashlib.blake2b:
-    """The hash that, continued with a caption, keys the draws of that caption and style."""
+    """A hash that becomes the key of a caption's draws when the caption is added to it."""
     parts = [seed, style.name, style.version, style.options]
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode() + b"\0", digest_size=8)
 
 
 def style_names() -> list[str]:
-    """The modules of `styles`."""
+    """The names of the modules in `styles`."""
     return sorted(module.name for module in pkgutil.iter_modules(styles.__path__))
 
 
@@ -82,16 +90,16 @@ def create_style(name: str) -> Style:
     """The style of that name: `NAME` or `NAME-ARGUMENT` (`shuffle-2`).
 
     Raises:
-        FsckitError: no module of that name, or an argument that it does not take.
+        FsckitError: unknown style, or an argument that it does not accept.
     """
     module, _, argument = name.partition("-")
     if module not in style_names():
-        raise FsckitError(f"unknown style '{name}'; there are {', '.join(style_names())}")
+        raise FsckitError(f"unknown style '{name}'; choose one of {', '.join(style_names())}")
     style: Style = importlib.import_module(f"{styles.__name__}.{module}").create(argument or None)
     return style
 
 
 def no_argument(name: str, argument: str | None) -> None:
-    """Raises FsckitError where a style that takes no argument was given one."""
+    """Raise FsckitError if a style that takes no argument was given one."""
     if argument is not None:
-        raise FsckitError(f"style '{name}' takes no argument, but got '-{argument}'")
+        raise FsckitError(f"style '{name}' takes no argument; remove '-{argument}'")

@@ -1,1 +1,1 @@
-"""One module a style, found by its name."""
+"""One module per style, found by its name."""

@@ -1,4 +1,4 @@
-"""Negatives that came with the data, such as NegCLIP's published ones; none is made here."""
+"""Negatives that came with the data, such as NegCLIP's published ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fscdata.negatives.styles.shuffle import changed_part
 
 
 class Imported(Style):
-    """The sample's `published_negatives`, as `fscdata pack` puts them into the tar."""
+    """The sample's `published_negatives`, which `fscdata pack` stores in the tar."""
 
     name = "imported"
     version = 1

@@ -1,8 +1,9 @@
 """NegCLIP's swaps (Yuksekgonul et al., ICLR 2023): two spans of one family change places.
 
 Six families: noun phrases, verb phrases, singular and plural nouns, adverbs, adjectives. The
-published code draws two spans of each family, drops pairs that read alike, and draws one of the
-families' pairs; here every pair is enumerated with the probability that this gives it.
+published code draws two spans of each family, drops pairs of equal text, and draws one of the
+remaining pairs. Here every pair is listed with exactly the probability that procedure gives it, so
+variants can be drawn without replacement. A test compares 20,000 draws of both.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from fscdata.negatives.draw import Draw
 from fscdata.negatives.parse import Parse
 from fscdata.negatives.style import Caption, Edit, Negative, Style, no_argument
 
-Span = tuple[int, int]  # tokens [start, end), or the characters of them
+Span = tuple[int, int]  # [start, end), of tokens or of characters
 _VERB_PHRASE = re.compile("V?D*X*V+")
 _VERB_PHRASE_LETTERS = {"VERB": "V", "ADV": "D", "AUX": "X"}
 _VERB_RUN = re.compile("[VDX]*V")
-_MAX_SWAPS = 10_000  # of a caption; more are a list of words, and take gigabytes
-_SCALE = 2**40  # probabilities as integers, so that draws are exact
+_MAX_SWAPS = 10_000  # per caption; a text with more is a list of words and takes gigabytes
+_SCALE = 2**40  # makes probabilities integers, so that draws are exact
 
 
 def span_families(parse: Parse) -> dict[str, list[Span]]:
-    """The spans of each family, those that overlap within a family filtered, longest first."""
+    """The spans of each family; of overlapping spans the longest is kept."""
     tags, pos = parse.tags, parse.pos
     return {
         "noun_phrase": _without_overlap([(a, b) for a, b, _ in parse.chunks if b - a > 2]),
@@ -72,15 +73,15 @@ def _without_overlap(spans: list[Span]) -> list[Span]:
 
 
 def swap_pairs(parse: Parse) -> Iterator[tuple[str, Span, Span, int]]:
-    """Every pair of a family whose texts differ, by their characters, with its integer weight."""
+    """(family, first, second, weight) of every pair whose texts differ; spans are of characters."""
     text, starts, words = parse.text, parse.starts, parse.words
     families = []
     for name, spans in span_families(parse).items():
         if len(spans) < 2:
             continue
         ranges = [(starts[a], starts[b - 1] + len(words[b - 1])) for a, b in spans]
-        read = [(span, text[span[0] : span[1]]) for span in ranges]
-        pairs = [(first, second) for (first, x), (second, y) in combinations(read, 2) if x != y]
+        texts = [(span, text[span[0] : span[1]]) for span in ranges]
+        pairs = [(first, second) for (first, x), (second, y) in combinations(texts, 2) if x != y]
         if pairs:
             families.append((name, pairs, comb(len(spans), 2)))
     weights = _weights(tuple((len(pairs), drawn_from) for _, pairs, drawn_from in families))
@@ -91,7 +92,7 @@ def swap_pairs(parse: Parse) -> Iterator[tuple[str, Span, Span, int]]:
 
 @lru_cache(maxsize=4096)
 def _weights(families: tuple[tuple[int, int], ...]) -> list[int]:
-    """The weight of a pair of each family, given how many of its pairs differ, of how many."""
+    """The weight of one pair of each family, given (pairs that differ, pairs in all) of each."""
     weights = []
     for i, (_, drawn_from) in enumerate(families):
         others = [pairs / n for pairs, n in (*families[:i], *families[i + 1 :])]
@@ -100,8 +101,8 @@ def _weights(families: tuple[tuple[int, int], ...]) -> list[int]:
 
 
 def _expected_share(others: list[float]) -> float:
-    """E[1 / (1 + how many of the other families have a pair)], each having one by its chance."""
-    chances = [1.0]  # of 0, 1, 2, … families having a pair
+    """E[1 / (1 + number of other families that have a pair)], given each one's probability."""
+    chances = [1.0]  # probability that 0, 1, 2, … families have a pair
     for p in others:
         chances = [
             (chances[k] * (1 - p) if k < len(chances) else 0.0) + (chances[k - 1] * p if k else 0.0)

@@ -1,9 +1,10 @@
-"""Replacements as in SugarCrepe's REPLACE (Hsieh et al., 2023), made as FSC-CLIP and CLoVe do.
+"""Replacements as in SugarCrepe's REPLACE (Hsieh et al., 2023), FSC-CLIP and CLoVe.
 
-An element of the caption's scene graph gives way to an antonym or a cousin co-hyponym of WordNet,
-weighted by WordNet's counts, or a preposition to another, weighted by its frequency in Google
-Books. The published code draws up to two replacements of every element and then one of them all;
-a draw here picks one of those places first and then does as it does.
+An element of the caption's scene graph is replaced with an antonym or a cousin co-hyponym from
+WordNet, drawn by WordNet's counts; a preposition with another one, drawn by its frequency in Google
+Books. The published code draws up to two replacements of every element and then one of them all.
+Here a draw first picks one of those places and then the replacement, which is the same
+distribution.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from fscdata.negatives.parse import Parse
 from fscdata.negatives.scene_graph import Element, scene_graph
 from fscdata.negatives.style import Caption, Edit, Negative, Style, no_argument
 
-# Pronouns are left out: WordNet has "it" as information technology and "he" as helium.
+# Pronouns are not replaced, since WordNet has "it" as information technology and "he" as helium;
+# they still count as entities.
 _WORDNET_POS: dict[str, PartOfSpeech] = {
     "NOUN": "n",
     "PROPN": "n",
@@ -37,14 +39,14 @@ _OPERATORS = {kind: f"replace:{kind}" for kind in ("object", "attribute", "relat
 
 
 class Replacements(NamedTuple):
-    """What an element may become, in a fixed order, with running sums of the weights."""
+    """An element's possible replacements in a fixed order, with running sums of their weights."""
 
     words: Strings | tuple[str, ...]
     relations: Strings | tuple[str, ...]
     cumulative: Sequence[int]
 
     def draw_two(self, draw: Draw, second: bool) -> int:
-        """The index of the first draw, or of a second one without replacement."""
+        """The index of the first draw, or of a second draw without replacement."""
         cumulative = self.cumulative
         first = draw.weighted(cumulative)
         if not second:
@@ -52,7 +54,7 @@ class Replacements(NamedTuple):
         before = cumulative[first - 1] if first else 0
         weight = cumulative[first] - before
         at = draw.below(cumulative[-1] - weight)
-        # The first draw's stretch of the running sums is jumped over.
+        # Skip the first draw's interval of the running sums.
         return bisect_right(cumulative, at if at < before else at + weight)
 
 
@@ -64,7 +66,7 @@ def _prepositions() -> tuple[tuple[str, int], ...]:
 
 @lru_cache(maxsize=128)
 def preposition_replacements(text: str) -> Replacements:
-    """Every preposition but the one that stands there, in lower case."""
+    """Every preposition except the given one, which is in lower case."""
     others = [(word, weight) for word, weight in _prepositions() if word != text]
     return Replacements(
         tuple(word for word, _ in others),
@@ -75,13 +77,13 @@ def preposition_replacements(text: str) -> Replacements:
 
 @cache
 def _spellings() -> tuple[str, ...]:
-    """The names of the lexicon as a caption has them."""
+    """The lexicon's names as a caption spells them, with spaces."""
     return tuple(name.replace("_", " ") for name in load_lexicon().names)
 
 
-@lru_cache(maxsize=4096)  # about 5 kB each
+@lru_cache(maxsize=4096)  # about 5 kB per word
 def word_replacements(word: str, pos: PartOfSpeech) -> Replacements:
-    """Antonyms and cousins of a word, given in lower case."""
+    """The antonyms and cousins of a lower-case word."""
     found = load_lexicon().replacements(word, pos)
     return Replacements(
         Strings(_spellings(), found.lemmas.numbers),
@@ -92,7 +94,7 @@ def word_replacements(word: str, pos: PartOfSpeech) -> Replacements:
 
 @lru_cache(maxsize=4096)
 def is_phrasal_verb(verb: str, particle: str) -> bool:
-    """Whether WordNet has the two words as one verb."""
+    """Whether WordNet lists the two words as one verb."""
     lexicon = load_lexicon()
     return any(
         lexicon.contains(f"{base}_{particle.lower()}", "v")
@@ -101,7 +103,7 @@ def is_phrasal_verb(verb: str, particle: str) -> bool:
 
 
 def replaceable(parse: Parse) -> list[tuple[Element, Replacements]] | str:
-    """The elements of a caption that have replacements, or the reason why it has none."""
+    """The elements of a caption that have replacements, or the reason there are none."""
     graph = scene_graph(parse, is_phrasal_verb)
     if len(graph.entities) < 2:
         return "fewer than two entities"
@@ -159,7 +161,7 @@ class Replace(Style):
 def _replace(
     parse: Parse, element: Element, replacements: Replacements, index: int
 ) -> Negative | None:
-    """The caption with one element replaced, or None where that leaves it as it was."""
+    """The caption with one element replaced, or None if that does not change it."""
     kind, first, end, root = element
     text = parse.text
     start, stop = parse.starts[first], parse.end(end - 1)

@@ -1,7 +1,7 @@
-"""N-gram shuffles (CREPE, Ma et al., 2023; FSC-CLIP): word order destroyed, words kept.
+"""N-gram shuffles (CREPE, Ma et al., 2023; FSC-CLIP): the same words in another order.
 
-Tokens are cut into consecutive N-grams and these permuted. Punctuation that is the last N-gram by
-itself is put back at a random place. Results are compared as tokens, never parsed again.
+Tokens are split into consecutive N-grams, which are permuted. Punctuation that forms the last
+N-gram by itself is inserted at a random place. Results are compared as tokens, not parsed again.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from fscdata.negatives.parse import Parse
 from fscdata.negatives.style import Caption, Edit, Negative, Style
 
 _LONGEST = 5
-_ENUMERABLE = 6  # N-grams; 720 orders at most
+_ENUMERABLE = 6  # the most N-grams whose orders are listed: 720
 Token = tuple[str, bool]  # the word, and whether it is punctuation
 
 
 class Shuffle(Style):
-    """Consecutive N-grams in another order."""
+    """Permutes consecutive N-grams."""
 
     version = 1
 
@@ -61,10 +61,12 @@ class Shuffle(Style):
 
 
 class NGrams:
-    """The N-grams of a caption, numbered in its order.
+    """The N-grams of a caption, numbered in caption order.
 
-    `texts` have a space in front of each word, and none before punctuation that does not come
-    first in its N-gram. Final `punctuation` that is an N-gram by itself is none of them.
+    Attributes:
+        texts: the N-grams, with a space before each word but not before punctuation inside an
+            N-gram.
+        punctuation: the final punctuation mark, if it forms an N-gram by itself; not in `texts`.
     """
 
     def __init__(self, parse: Parse, n: int) -> None:
@@ -82,7 +84,7 @@ class NGrams:
         self.texts = ["".join(pieces[i : i + n]) for i in range(0, len(pieces), n)]
 
     def text(self, order: list[int], place: int) -> str:
-        """The N-grams in an order, the punctuation behind the first `place` of them."""
+        """The N-grams in an order, with the punctuation after the first `place` of them."""
         parts = [self.texts[i] for i in order]
         if self.punctuation:
             mark, _ = self.punctuation
@@ -90,11 +92,11 @@ class NGrams:
         return "".join(parts)[1:]
 
     def read_alike(self, order: list[int], place: int) -> bool:
-        """Whether that text has the caption's words in their order."""
+        """Whether that text has the caption's words in the caption's order."""
         n, tokens = self._n, self._tokens
         first, is_punctuation = tokens[order[0] * n]
         if not is_punctuation and first != self._original[0]:
-            return False  # as of most orders
+            return False  # a shortcut for most orders
         parts = [tokens[i * n : (i + 1) * n] for i in order]
         if self.punctuation:
             parts.insert(place, [self.punctuation])
@@ -102,7 +104,7 @@ class NGrams:
 
 
 def _inner(tokens: list[Token]) -> list[str]:
-    """The words, without punctuation at either edge."""
+    """The words, without punctuation at either end."""
     words = [word for word, _ in tokens]
     if tokens and tokens[-1][1]:
         words.pop()
@@ -110,9 +112,9 @@ def _inner(tokens: list[Token]) -> list[str]:
 
 
 def changed_part(old: str, new: str) -> Edit:
-    """One edit that turns a text into another: what lies between their common ends.
+    """One edit that turns a text into another: the part between their common start and end.
 
-    The ends are cut back to white space, so that the edit holds whole words.
+    The edit is widened to white space, so that it covers entire words.
     """
     start = _alike(old, new)
     while start and not old[start - 1].isspace():
@@ -124,7 +126,7 @@ def changed_part(old: str, new: str) -> Edit:
 
 
 def _alike(first: Iterable[str], second: Iterable[str]) -> int:
-    """How many characters two texts have in common at their beginning."""
+    """The length of the common prefix of two texts."""
     count = 0
     for differs in map(ne, first, second):
         if differs:
@@ -134,9 +136,9 @@ def _alike(first: Iterable[str], second: Iterable[str]) -> int:
 
 
 def create(argument: str | None) -> Style:
-    """The style; its argument is the length of the N-grams, 1 to 5."""
+    """The style; its argument is the length of the N-grams, from 1 to 5."""
     if argument is None or argument not in {str(n) for n in range(1, _LONGEST + 1)}:
         raise FsckitError(
-            f"style 'shuffle' needs the length of its n-grams: shuffle-1 … shuffle-{_LONGEST}"
+            f"style 'shuffle' needs the length of its n-grams; use shuffle-1 … shuffle-{_LONGEST}"
         )
     return Shuffle(int(argument))

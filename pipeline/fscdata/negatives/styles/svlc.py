@@ -1,6 +1,8 @@
-"""Rule-based replacements (SVLC: Doveh et al., CVPR 2023): a word of a class by another of it.
+"""Rule-based replacements (SVLC: Doveh et al., CVPR 2023): a word by another of its class.
 
-Eight classes; the lists are our own, of the words that captions of photographs use.
+The eight classes are the published ones. The word lists are our own, of words in captions of
+photographs. Prepositions are not among the actions: "skating a table" for "on a table" is not a
+caption.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ def _classes_of(word: str) -> tuple[str, ...]:
 
 
 class Svlc(Style):
-    """A class that the caption has, one of its words there, another word of the class."""
+    """Draws a class with words in the caption, one of those words, and its replacement."""
 
     name = "svlc"
     version = 1
@@ -68,7 +70,7 @@ class Svlc(Style):
 
 
 def _replace(parse: Parse, name: str, old: str, new: str) -> Negative:
-    """The word replaced wherever it stands."""
+    """The caption with every occurrence of the word replaced."""
     edits = [
         Edit(parse.starts[i], parse.end(i), old, new)
         for i, word in enumerate(parse.words)
