@@ -1,4 +1,4 @@
-"""Pictures and captions to a checkpoint, through both commands as a user runs them."""
+"""From images and captions to a checkpoint, with both commands as a user runs them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_pack_make_negatives_train_load(tmp_path: Path) -> None:
     assert text.isfinite().all()
 
 
-def test_img2dataset_shards_without_stored_tokens(tmp_path: Path) -> None:
+def test_trains_on_img2dataset_shards_without_token_ids(tmp_path: Path) -> None:
     """The trainer tokenizes where the tables hold no ids; several variants, one style."""
     members = [m for i in range(6) for m in img2dataset_sample(f"{i:09d}", TEMPLATES[i])]
     write_tar(tmp_path / "data" / "00000.tar", members)
@@ -77,7 +77,7 @@ def test_img2dataset_shards_without_stored_tokens(tmp_path: Path) -> None:
     assert run.checkpoint.is_file()
 
 
-def test_published_negatives_train(tmp_path: Path) -> None:
+def test_trains_on_published_negatives(tmp_path: Path) -> None:
     captions = ["a dog chases a cat", "a man near a car"]
     negatives = [["a cat chases a dog", "a dog flees a cat"], []]
     members = [m for i in range(6) for m in sample(str(i), captions, published_negatives=negatives)]
@@ -104,7 +104,7 @@ def config(folder: Path, recipe: str, **settings: object) -> Config:
     return load_config(recipe, common | settings)
 
 
-def test_negatives_that_training_could_not_tell_from_the_caption_are_left_out(
+def test_negatives_indistinguishable_from_the_caption_are_dropped(
     tmp_path: Path,
 ) -> None:
     """Different in case alone, or behind the model's 16 tokens."""
@@ -119,7 +119,7 @@ def test_negatives_that_training_could_not_tell_from_the_caption_are_left_out(
     assert record["with_negatives"] == pytest.approx(1 / 3)
 
 
-def test_a_style_that_has_nothing_is_refused(tmp_path: Path) -> None:
+def test_a_style_without_negatives_is_rejected(tmp_path: Path) -> None:
     write_tar(tmp_path / "data" / "00000.tar", sample("0", TEMPLATES[:2]))
     make_negatives(tmp_path / "data", Settings("imported"))
     with pytest.raises(FsckitError, match="no caption has a negative of style imported"):

@@ -1,4 +1,4 @@
-"""Readers refuse what they cannot vouch for, with a sentence that names the file."""
+"""Readers reject files that break the contract, in a sentence that names the file."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ def test_round_trip(data: Path) -> None:
     assert open_dataset(data, []).negatives == {}
 
 
-def test_missing_style(data: Path) -> None:
+def test_a_missing_style_is_named(data: Path) -> None:
     with pytest.raises(FsckitError, match=r"no negatives of style 'svlc' \(found: negclip, shu"):
         open_dataset(data, ["svlc"])
 
 
-def test_missing_shard(data: Path) -> None:
+def test_a_missing_shard_is_named(data: Path) -> None:
     negatives_path(data, "negclip", "00001").unlink()
     with pytest.raises(FsckitError, match=r"negclip/00001\.parquet: missing"):
         open_dataset(data, ["negclip"])
 
 
 @pytest.mark.parametrize("version", [0, 2, "x\x1b[31m", None])
-def test_another_schema_version(data: Path, version: object) -> None:
+def test_another_schema_version_is_rejected(data: Path, version: object) -> None:
     path = samples_path(data, "00000")
     rewrite(path, lambda r: r["provenance"].update(schema_version=version))
     with pytest.raises(FsckitError, match=r"00000\.parquet: schema version") as error:
@@ -73,21 +73,21 @@ def test_another_schema_version(data: Path, version: object) -> None:
     assert "\x1b" not in str(error.value)
 
 
-def test_mixed_provenance(data: Path) -> None:
+def test_mixed_provenance_is_rejected(data: Path) -> None:
     path = negatives_path(data, "negclip", "00001")
     rewrite(path, lambda r: r["provenance"].update(seed=5))
     with pytest.raises(FsckitError, match=r"mixed provenance: its seed is 5, but .*00000.* has 0;"):
         open_dataset(data, ["negclip"])
 
 
-def test_a_tar_of_another_size(data: Path) -> None:
+def test_a_tar_of_another_size_is_rejected(data: Path) -> None:
     with (data / "shards" / "00001.tar").open("ab") as file:
         file.write(b"\0" * 1024)
     with pytest.raises(FsckitError, match=r"00001\.parquet: made from .* the tar has changed"):
         open_dataset(data, ["negclip"])
 
 
-def test_a_caption_hash_that_does_not_match_the_tar(data: Path) -> None:
+def test_a_caption_hash_must_match_the_tar(data: Path) -> None:
     tar = data / "shards" / "00000.tar"
     raw = tar.read_bytes()
     word = TEMPLATES[0].split()[-1].encode()
@@ -97,7 +97,7 @@ def test_a_caption_hash_that_does_not_match_the_tar(data: Path) -> None:
         open_dataset(data, ["negclip"])
 
 
-def test_negatives_of_another_caption(data: Path) -> None:
+def test_negatives_of_another_caption_are_rejected(data: Path) -> None:
     path = negatives_path(data, "negclip", "00000")
     table = pq.read_table(path)
     hashes = pa.array([h + 1 for h in table["caption_hash"].to_pylist()], pa.uint64())
@@ -106,7 +106,7 @@ def test_negatives_of_another_caption(data: Path) -> None:
         open_dataset(data, ["negclip"])
 
 
-def test_a_key_in_two_tars(tmp_path: Path) -> None:
+def test_a_key_in_two_tars_is_rejected(tmp_path: Path) -> None:
     write_shards(tmp_path, [[("same", [TEMPLATES[0]])], [("same", [TEMPLATES[1]])]])
     sentence = "the key 'same' occurs in two tars"
     report = make_negatives(tmp_path, Settings("negclip"))
@@ -116,7 +116,7 @@ def test_a_key_in_two_tars(tmp_path: Path) -> None:
         open_dataset(tmp_path, ["negclip"])
 
 
-def test_negatives_of_captions_that_changed_since(data: Path) -> None:
+def test_negatives_of_changed_captions_are_rejected(data: Path) -> None:
     """Only one style is made again: the other is not taken for captions without negatives."""
     write_shards(data, [[(f"0{i}", [TEMPLATES[i], "A dog near a red cat"]) for i in range(4)]])
     make_negatives(data, Settings("negclip", variants=2))
@@ -125,7 +125,7 @@ def test_negatives_of_captions_that_changed_since(data: Path) -> None:
         open_dataset(data, ["negclip", "shuffle-2"])
 
 
-def test_tables_of_tars_that_are_gone(data: Path) -> None:
+def test_tables_without_tars_are_rejected(data: Path) -> None:
     (data / "shards" / "00001.tar").unlink()
     message = r"00001\.parquet: belongs to no tar .*\(tables without a tar: 3\)"
     with pytest.raises(FsckitError, match=message):
@@ -134,7 +134,7 @@ def test_tables_of_tars_that_are_gone(data: Path) -> None:
         make_negatives(data, Settings("negclip", variants=2))
 
 
-def test_captions_of_a_folder_that_is_elsewhere_now(tmp_path: Path) -> None:
+def test_a_caption_folder_may_move(tmp_path: Path) -> None:
     data, folder = tmp_path / "data", tmp_path / "captions"
     folder.mkdir()
     (folder / "7.txt").write_text("two cats on a mat\n")
@@ -147,7 +147,7 @@ def test_captions_of_a_folder_that_is_elsewhere_now(tmp_path: Path) -> None:
     ]
 
 
-def test_files_that_are_not_ours(data: Path) -> None:
+def test_foreign_files_are_rejected(data: Path) -> None:
     path = samples_path(data, "00000")
     pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(FsckitError, match="was not written by fscdata"):
@@ -160,7 +160,7 @@ def test_files_that_are_not_ours(data: Path) -> None:
 
 
 @pytest.mark.parametrize("record", ["[]", "{", '{"provenance": {"schema_version": 1}}', '"x"'])
-def test_broken_metadata(data: Path, record: str) -> None:
+def test_broken_metadata_is_rejected(data: Path, record: str) -> None:
     path = samples_path(data, "00000")
     table = pq.read_table(path).replace_schema_metadata({b"fsckit": record.encode()})
     pq.write_table(table, path)
@@ -168,7 +168,7 @@ def test_broken_metadata(data: Path, record: str) -> None:
         read_metadata(path)
 
 
-def test_other_columns(data: Path) -> None:
+def test_other_columns_are_rejected(data: Path) -> None:
     path = samples_path(data, "00000")
     table = pq.read_table(path)
     pq.write_table(table.drop_columns(["token_ids"]), path)
@@ -176,7 +176,7 @@ def test_other_columns(data: Path) -> None:
         read_table(path)
 
 
-def test_rows_that_were_lost(data: Path) -> None:
+def test_missing_rows_are_noticed(data: Path) -> None:
     path = samples_path(data, "00000")
     pq.write_table(pq.read_table(path).slice(0, 2), path)
     with pytest.raises(FsckitError, match="has 2 rows, but its metadata says 4"):

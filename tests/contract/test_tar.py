@@ -1,4 +1,4 @@
-"""Indexing tars: where images lie, which captions count, and what is refused or left out."""
+"""Indexing tars: image offsets, captions, and what is rejected or left out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fscdata.contract import CaptionSource, index_tar
 from support.tars import img2dataset_sample, jpeg, sample, write_tar
 
 
-def test_offsets_lead_to_the_images(tmp_path: Path) -> None:
+def test_offsets_are_the_images_byte_ranges(tmp_path: Path) -> None:
     members = [*sample("0001", ["one", "two"]), *img2dataset_sample("0002", "three")]
     path = write_tar(tmp_path / "a.tar", members)
     index = index_tar(path)
@@ -48,12 +48,12 @@ def test_caption_sources(tmp_path: Path) -> None:
     assert CaptionSource.inside_tar("folder:coca") is None
 
 
-def test_txt_alone_is_a_caption(tmp_path: Path) -> None:
+def test_a_txt_without_json_is_a_caption(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", [("1.png", jpeg()), ("1.txt", "schön".encode())])
     assert index_tar(path).samples[0].captions == [(0, "schön")]
 
 
-def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+def test_left_out_samples_and_captions_are_counted(tmp_path: Path) -> None:
     members = [
         *sample("0", []),
         *sample("1", ["", "  ", "kept", 7]),
@@ -87,20 +87,20 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
         ([("a.jpg", b"x"), ("a.png", b"x")], "'a' occurs twice"),
     ],
 )
-def test_bad_keys_are_refused(tmp_path: Path, members, message: str) -> None:
+def test_bad_keys_are_rejected(tmp_path: Path, members, message: str) -> None:
     path = write_tar(tmp_path / "a.tar", members)
     with pytest.raises(FsckitError, match=message) as error:
         index_tar(path)
     assert "a.tar" in str(error.value)
 
 
-def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_rejected(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", [("caf\udce9.jpg", b"x")])
     with pytest.raises(FsckitError, match=r"member name 'caf\\udce9\.jpg' is not UTF-8"):
         index_tar(path)
 
 
-def test_too_many_captions_and_too_large_members_are_counted(tmp_path: Path) -> None:
+def test_excess_captions_and_oversized_members_are_counted(tmp_path: Path) -> None:
     members = sample("0", [f"caption {i}" for i in range(1005)])
     members += [("1.jpg", jpeg()), ("1.txt", b"a" * (16 * 2**20 + 1))]
     index = index_tar(write_tar(tmp_path / "a.tar", members))
@@ -112,7 +112,7 @@ def test_too_many_captions_and_too_large_members_are_counted(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.6, 0.9])
-def test_truncated_tar_is_refused(tmp_path: Path, keep: float) -> None:
+def test_a_truncated_tar_is_rejected(tmp_path: Path, keep: float) -> None:
     members = [m for i in range(20) for m in sample(str(i), ["a caption"])]
     path = write_tar(tmp_path / "a.tar", members)
     raw = path.read_bytes().rstrip(b"\0")
@@ -121,7 +121,7 @@ def test_truncated_tar_is_refused(tmp_path: Path, keep: float) -> None:
         index_tar(path)
 
 
-def test_cut_between_members_or_overwritten_inside_is_refused(tmp_path: Path) -> None:
+def test_a_tar_cut_between_members_or_overwritten_is_rejected(tmp_path: Path) -> None:
     members = [m for i in range(20) for m in sample(str(i), ["a caption"])]
     path = write_tar(tmp_path / "a.tar", members)
     raw = path.read_bytes()
@@ -133,14 +133,14 @@ def test_cut_between_members_or_overwritten_inside_is_refused(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("content", [b"", b"not a tar at all" * 100])
-def test_garbage_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_garbage_is_rejected(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.tar"
     path.write_bytes(content)
     with pytest.raises(FsckitError, match=r"a\.tar: the tar is damaged"):
         index_tar(path)
 
 
-def test_a_key_may_not_lead_out_of_the_caption_folder(tmp_path: Path) -> None:
+def test_a_key_cannot_escape_the_caption_folder(tmp_path: Path) -> None:
     folder = tmp_path / "captions"
     folder.mkdir()
     (tmp_path / "secret.txt").write_text("secret")
@@ -150,7 +150,7 @@ def test_a_key_may_not_lead_out_of_the_caption_folder(tmp_path: Path) -> None:
     assert index.without == {"sample: no caption": 1}
 
 
-def test_digest_follows_what_was_read(tmp_path: Path) -> None:
+def test_digests_change_with_the_content(tmp_path: Path) -> None:
     one = index_tar(write_tar(tmp_path / "1.tar", sample("0", ["a cat"])))
     same = index_tar(write_tar(tmp_path / "2.tar", sample("0", ["a cat"])))
     other = index_tar(write_tar(tmp_path / "3.tar", sample("0", ["a dog"])))

@@ -24,7 +24,7 @@ def captions(file: CaptionFile) -> dict[str, list[str]]:
     return {image: list(own) for image, own in file.images.items()}
 
 
-def test_tsv_takes_quotes_as_text(tmp_path: Path) -> None:
+def test_tsv_keeps_quotes(tmp_path: Path) -> None:
     text = "image\tcaption\n" + "".join(f"{i}\t{c}\n" for i, c in ROWS)
     file = read(tmp_path / "c.tsv", text)
     assert captions(file) == WANTED
@@ -36,7 +36,7 @@ def test_tsv_takes_quotes_as_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("image", ["image", "filename", "file_name", "filepath", "FILE"])
 @pytest.mark.parametrize("caption", ["caption", "captions", "title", "text", "sentence", "Raw"])
-def test_csv_with_any_accepted_header(tmp_path: Path, image: str, caption: str) -> None:
+def test_csv_accepts_every_header(tmp_path: Path, image: str, caption: str) -> None:
     quoted = [(i, c.replace('"', '""')) for i, c in ROWS]
     text = f"\ufeff{image},id,{caption}\r\n" + "".join(f'{i},1,"{c}"\r\n' for i, c in quoted)
     assert captions(read(tmp_path / "c.csv", text)) == WANTED
@@ -51,7 +51,7 @@ def test_jsonl_with_a_caption_or_a_list(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("listed", [True, False])
-def test_parquet_is_told_by_its_first_bytes(tmp_path: Path, listed: bool) -> None:
+def test_parquet_is_recognized_by_its_first_bytes(tmp_path: Path, listed: bool) -> None:
     if listed:
         table = pa.table({"filename": list(WANTED), "captions": list(WANTED.values())})
     else:
@@ -60,7 +60,7 @@ def test_parquet_is_told_by_its_first_bytes(tmp_path: Path, listed: bool) -> Non
     assert captions(read_captions(tmp_path / "captions.data")) == WANTED
 
 
-def test_coco_orders_images_by_their_list(tmp_path: Path) -> None:
+def test_coco_images_keep_the_order_of_the_list(tmp_path: Path) -> None:
     coco = {
         "images": [
             {"id": 7, "file_name": "a.jpg"},
@@ -87,7 +87,7 @@ def test_coco_orders_images_by_their_list(tmp_path: Path) -> None:
 NEGCLIP = "\ttitle\tfilepath\tneg_caption\tneg_image\n"
 
 
-def test_negclip_table_with_its_published_negatives(tmp_path: Path) -> None:
+def test_negclips_table_has_published_negatives(tmp_path: Path) -> None:
     text = NEGCLIP + (
         "0\tA cat on a mat\tcoco/val2014/X.jpg\t['A mat on a cat']\t[3, 4]\n"
         '1\tA dog\'s ball\tcoco/val2014/Y.jpg\t"[""A ball\'s dog"", \'A \\\\d ball\']"\t[1]\n'
@@ -181,14 +181,14 @@ def test_bad_json_lines_are_counted(tmp_path: Path) -> None:
     }
 
 
-def test_an_image_with_too_many_captions(tmp_path: Path) -> None:
+def test_excess_captions_of_an_image_are_counted(tmp_path: Path) -> None:
     rows = "".join(f"a.jpg\tCaption {i}\n" for i in range(MAX_CAPTIONS + 3))
     file = read(tmp_path / "c.tsv", "image\tcaption\n" + rows)
     assert len(file.images["a.jpg"]) == MAX_CAPTIONS
     assert file.skipped == {f"more than {MAX_CAPTIONS} captions of one image": 3}
 
 
-def test_five_hundred_words(tmp_path: Path) -> None:
+def test_a_caption_may_have_five_hundred_words(tmp_path: Path) -> None:
     caption = " ".join(["word"] * 500)
     assert captions(read(tmp_path / "c.tsv", f"image\tcaption\na\t{caption}\n")) == {"a": [caption]}
 
@@ -213,7 +213,7 @@ def test_five_hundred_words(tmp_path: Path) -> None:
         ("c.txt", "a b", "unknown caption format; use one of .tsv, .csv, .jsonl, .json, .parquet"),
     ],
 )
-def test_a_file_that_is_no_use_is_one_clear_error(
+def test_a_useless_file_is_one_clear_error(
     tmp_path: Path, name: str, content: str, words: str
 ) -> None:
     with pytest.raises(FsckitError, match=words) as caught:
@@ -221,18 +221,18 @@ def test_a_file_that_is_no_use_is_one_clear_error(
     assert str(tmp_path / name) in str(caught.value)
 
 
-def test_parquet_without_the_columns(tmp_path: Path) -> None:
+def test_parquet_without_the_columns_is_rejected(tmp_path: Path) -> None:
     pq.write_table(pa.table({"url": ["x"], "caption": ["y"]}), tmp_path / "c.parquet")
     with pytest.raises(FsckitError, match=r"no image column.*'url', 'caption'"):
         read_captions(tmp_path / "c.parquet")
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FsckitError, match=r"c.tsv: cannot be read"):
         read_captions(tmp_path / "c.tsv")
 
 
-def test_json_may_be_a_list_of_rows_as_the_karpathy_splits_are(tmp_path: Path) -> None:
+def test_json_may_be_a_list_of_rows(tmp_path: Path) -> None:
     rows = [{"image": "val2014/a.jpg", "caption": ["One.", "Two."]}, "no row", {"image": "b.jpg"}]
     (tmp_path / "c.json").write_text(json.dumps(rows))
     file = read_captions(tmp_path / "c.json")

@@ -86,7 +86,7 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == f"fscdata {fscdata.__version__}\n"
 
 
-def test_starting_imports_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
     heavy = ["torch", "spacy", "duckdb", "webdataset", "PIL", "pandas"]
     code = f"import fscdata.cli, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

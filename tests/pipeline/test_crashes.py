@@ -1,4 +1,4 @@
-"""Runs of make-negatives that end badly, each for real: signals, full disks, broken tars."""
+"""Runs of make-negatives that fail for real: signals, full disks, broken tars."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, byt
     return tables(data), time.monotonic() - started
 
 
-def test_killed_at_twenty_random_instants(
+def test_survives_kills_at_twenty_random_moments(
     undisturbed: tuple[dict[str, bytes], float], tmp_path: Path
 ) -> None:
     whole, seconds = undisturbed
@@ -140,7 +140,7 @@ def test_killed_at_twenty_random_instants(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("group", [True, False], ids=["to the group", "to the command"])
-def test_a_signal_ends_it_cleanly(
+def test_a_signal_ends_the_run_cleanly(
     number: signal.Signals, code: int, group: bool, tmp_path: Path
 ) -> None:
     data = fresh(tmp_path, times=8)
@@ -215,7 +215,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     subprocess.run(["umount", str(folder)], capture_output=True, check=False)
 
 
-def test_a_full_disk(
+def test_a_full_disk_is_one_sentence(
     undisturbed: tuple[dict[str, bytes], float], small_disk: Callable[[str], Path]
 ) -> None:
     whole, _ = undisturbed
@@ -237,7 +237,7 @@ def test_a_full_disk(
     assert tables(data) == whole
 
 
-def test_a_folder_that_cannot_be_written(small_disk: Callable[[str], Path]) -> None:
+def test_an_unwritable_folder_is_named(small_disk: Callable[[str], Path]) -> None:
     data = fresh(small_disk("size=16m"))
     small_disk("ro")
     failed = run(data)
@@ -247,7 +247,7 @@ def test_a_folder_that_cannot_be_written(small_disk: Callable[[str], Path]) -> N
     small_disk("rw")
 
 
-def test_tars_cut_and_filled_with_garbage_are_named(
+def test_damaged_tars_are_named(
     undisturbed: tuple[dict[str, bytes], float], tmp_path: Path
 ) -> None:
     whole, _ = undisturbed
@@ -290,7 +290,7 @@ def test_a_second_run_on_the_folder_stops(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("faketime") is None, reason="faketime is not installed")
-def test_a_clock_that_goes_backwards(
+def test_a_clock_that_jumps_back_does_no_harm(
     undisturbed: tuple[dict[str, bytes], float], tmp_path: Path
 ) -> None:
     """Half of the shards are made today, then the clock jumps back twenty years."""

@@ -1,4 +1,4 @@
-"""make-negatives on each executor, and on an object store with workers: the same bytes."""
+"""make-negatives gives the same bytes on every executor and in an object store."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def test_views(data: Path) -> None:
     assert ask(data, "FROM coverage") == COVERAGE
 
 
-def test_no_negatives_yet(bare: Path, data: Path) -> None:
+def test_works_without_negatives(bare: Path, data: Path) -> None:
     columns = "SELECT column_name, column_type FROM (DESCRIBE negatives)"
     with_some = ask(data, columns)
     for file in (data / "negatives").rglob("*.parquet"):
@@ -161,14 +161,14 @@ def test_no_negatives_yet(bare: Path, data: Path) -> None:
     assert "no negatives yet" in shown(bare)
 
 
-def test_a_style_that_gave_nothing_is_in_the_coverage(bare: Path) -> None:
+def test_coverage_includes_styles_without_negatives(bare: Path) -> None:
     write_negatives(bare, "svlc", "00000", [], {"no word": 3})
     write_negatives(bare, "svlc", "00001", [], {"no word": 1})
     assert ask(bare, "FROM coverage") == [("svlc", "no word", 4, 1.0, 0)]
     assert "svlc" in shown(bare)
 
 
-def test_database_stands_alone(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_works_from_any_folder(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(data.parent)
     path = write_database(Path(data.name))
     assert path == Path(data.name, f"{data.name}.duckdb")
@@ -185,7 +185,7 @@ def test_database_stands_alone(data: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert not [p for p in data.iterdir() if p.name.startswith(".")]
 
 
-def test_database_again_renews_the_views_and_keeps_the_rest(data: Path, tmp_path: Path) -> None:
+def test_an_existing_database_gets_new_views(data: Path, tmp_path: Path) -> None:
     path = write_database(data, tmp_path / "x.duckdb")
     with duckdb.connect(path) as connection:
         connection.execute("CREATE TABLE mine AS SELECT 1 AS a")
@@ -198,7 +198,7 @@ def test_database_again_renews_the_views_and_keeps_the_rest(data: Path, tmp_path
     assert styles == [("imported",), ("negclip",), ("replace",)]
 
 
-def test_database_does_not_overwrite_another_file(data: Path, tmp_path: Path) -> None:
+def test_a_database_does_not_overwrite_another_file(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("my notes " * 1000)
     with pytest.raises(FsckitError, match=r"notes\.txt.*not a valid DuckDB database"):
@@ -208,7 +208,7 @@ def test_database_does_not_overwrite_another_file(data: Path, tmp_path: Path) ->
         write_database(data, tmp_path / "nowhere" / "x.duckdb")
 
 
-def test_tables_that_cannot_be_relied_on(bare: Path, data: Path, tmp_path: Path) -> None:
+def test_broken_tables_are_rejected(bare: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(FsckitError, match="gone: no such folder"):
         connect(tmp_path / "gone")
     with pytest.raises(FsckitError, match="no samples table; make it with 'fscdata make-neg"):
@@ -242,7 +242,7 @@ def test_inspect_counts(data: Path) -> None:
     assert ["replace", "too", "short", "2", "50.0"] in lines
 
 
-def test_inspect_size_is_that_of_the_files(data: Path) -> None:
+def test_inspect_shows_the_files_sizes(data: Path) -> None:
     kept = negatives_path(data, "replace", "00000").stat().st_size
     kept += negatives_path(data, "replace", "00001").stat().st_size
     line = next(line for line in shown(data).splitlines() if "replace" in line and "2/2" in line)
@@ -267,7 +267,7 @@ def test_inspect_examples_in_colour(data: Path) -> None:
     assert "\x1b[32mblue\x1b[0m" in text
 
 
-def test_inspect_escapes_what_a_stranger_wrote(data: Path) -> None:
+def test_inspect_escapes_untrusted_text(data: Path) -> None:
     evil = {
         **SWAP,
         "negative": "Run\x1b[2J?",
@@ -287,7 +287,7 @@ def test_inspect_escapes_what_a_stranger_wrote(data: Path) -> None:
     assert r"\x1b[31m[red]" in text
 
 
-def test_unknown_style_is_answered_with_the_list(data: Path) -> None:
+def test_an_unknown_style_lists_the_known_ones(data: Path) -> None:
     with pytest.raises(FsckitError, match=r"no negatives of style 'nope' \(found: negclip, re"):
         shown(data, style="nope")
 

@@ -1,4 +1,4 @@
-"""Token ids are those of open_clip."""
+"""Token ids equal open_clip's."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def check(pair: tuple[ClipTokenizer, SimpleTokenizer], texts: list[str]) -> None
         assert ours(text) == [theirs.sot_token_id, *theirs.encode(text), theirs.eot_token_id], text
 
 
-def test_equals_open_clip(pair, captions: list[str]) -> None:
+def test_ids_equal_open_clip(pair, captions: list[str]) -> None:
     check(pair, ODD)
     check(pair, captions)
     check(pair, captions)  # from the cache
 
 
-def test_a_batch_is_the_texts_one_by_one(pair, captions: list[str], monkeypatch) -> None:
+def test_a_batch_equals_single_texts(pair, captions: list[str], monkeypatch) -> None:
     ours, _ = pair
     texts = [*ODD, *captions[-20:]]
     ids, offsets = ours.batch(texts)
@@ -58,7 +58,7 @@ def test_equals_open_clip_on_flickr(pair, flickr_captions: list[str]) -> None:
     check(pair, flickr_captions)
 
 
-def test_models_with_this_tokenizer_are_those_of_open_clip() -> None:
+def test_the_listed_models_have_this_tokenizer() -> None:
     for name in open_clip.list_models():
         text = open_clip.get_model_config(name)["text_cfg"]
         own = not (text.get("hf_tokenizer_name") or text.get("hf_model_name"))

@@ -1,4 +1,4 @@
-"""Captions that tests share: templates, odd ones, and where a real corpus may lie."""
+"""Captions for tests: templates, odd ones, and the path of an optional real corpus."""
 
 from __future__ import annotations
 

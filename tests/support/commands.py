@@ -1,4 +1,4 @@
-"""The command `fsctrain` inside the tests' own process."""
+"""Runs the command `fsctrain` in the tests' process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A driver of its own: python drive.py EXECUTOR FOLDER STEP ITEMS [ADDRESS]; prints outcomes."""
+"""A driver process: drive_executor.py EXECUTOR FOLDER STEP ITEMS [ADDRESS]; prints outcomes."""
 
 from __future__ import annotations
 

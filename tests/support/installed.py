@@ -1,4 +1,4 @@
-"""Whether a package is there, without importing it: what it imports may change other tests."""
+"""Checks for packages without importing them, since their imports may affect other tests."""
 
 from __future__ import annotations
 

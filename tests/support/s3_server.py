@@ -1,4 +1,4 @@
-"""A real S3 server on a loopback port: moto's, which writes down what it is asked."""
+"""moto's S3 server on a loopback port; it records its requests."""
 
 from __future__ import annotations
 

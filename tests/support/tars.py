@@ -1,4 +1,4 @@
-"""Small webdataset tars, written member by member as tests need them."""
+"""Writes small webdataset tars for tests."""
 
 from __future__ import annotations
 

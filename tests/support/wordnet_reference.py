@@ -1,4 +1,4 @@
-"""Replacement sets as nltk gives them, slowly; and what it gave for a few hundred words.
+"""nltk's replacement sets, computed slowly or recorded for a few hundred words.
 
     python tests/wordnet_reference.py /usr/share/wordnet
 

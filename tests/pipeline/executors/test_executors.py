@@ -1,4 +1,4 @@
-"""One suite for every executor, on real local Ray and Spark."""
+"""One suite for all executors, with real local Ray and Spark."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def executor(name: str) -> Executor:
     return create_executor(name, workers=2)
 
 
-def test_every_item_has_its_result(executor: Executor, tmp_path: Path) -> None:
+def test_every_item_has_a_result(executor: Executor, tmp_path: Path) -> None:
     outcomes = list(executor.run(Square(str(tmp_path)), range(12)))
     assert sorted(outcome.index for outcome in outcomes) == list(range(12))
     assert all(outcome.result == outcome.index**2 for outcome in outcomes)
@@ -91,14 +91,14 @@ def test_no_items_need_no_engine(executor: Executor, tmp_path: Path) -> None:
     assert list(executor.run(Square(str(tmp_path)), [])) == []
 
 
-def test_items_that_fail_once_are_made(executor: Executor, tmp_path: Path) -> None:
+def test_items_that_fail_once_are_retried(executor: Executor, tmp_path: Path) -> None:
     how = {1: "exception", 4: "kill"}
     outcomes = list(executor.run(Square(str(tmp_path), how, times=1), range(6)))
     assert {o.index: o.result for o in outcomes} == {i: i * i for i in range(6)}
     assert {o.index: o.attempts for o in outcomes if o.attempts > 1} == {1: 2, 4: 2}
 
 
-def test_items_that_fail_always_are_reported(executor: Executor, name: str, tmp_path: Path) -> None:
+def test_items_that_fail_twice_are_reported(executor: Executor, name: str, tmp_path: Path) -> None:
     how = dict(enumerate(["exception", "refusal", "kill", "exit", "unpicklable"]))
     outcomes = list(executor.run(Square(str(tmp_path), how, times=9), range(9)))
     assert {o.index: o.result for o in outcomes if o.reason is None} == {
@@ -118,7 +118,7 @@ def test_items_that_fail_always_are_reported(executor: Executor, name: str, tmp_
     assert "pickle" in str(lost["unpicklable"].reason)
 
 
-def test_large_results_come_whole(executor: Executor) -> None:
+def test_large_results_arrive_intact(executor: Executor) -> None:
     outcomes = list(executor.run(Megabytes(), [5, 0, 20]))
     assert {o.index: len(o.result or b"") >> 20 for o in outcomes} == {0: 5, 1: 0, 2: 20}
 
@@ -130,14 +130,14 @@ def test_each_worker_has_one_thread(executor: Executor) -> None:
     assert dict(os.environ) == before
 
 
-def test_prints_stay_out_of_the_drivers_output(
+def test_prints_do_not_reach_the_drivers_output(
     executor: Executor, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert len(list(executor.run(Square(str(tmp_path), {1: "kill"}, times=1), range(4)))) == 4
     assert capfd.readouterr().out == ""
 
 
-def test_a_step_that_workers_cannot_import(
+def test_a_step_must_be_importable_by_workers(
     executor: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = type(sys)("only_here")
@@ -202,7 +202,7 @@ def test_a_stopped_driver_leaves_no_worker(
 
 
 @pytest.mark.parametrize(("own", "program"), [("ray", b"gcs_server"), ("spark", b"java")])
-def test_a_driver_stopped_while_its_engine_starts_leaves_none_behind(
+def test_a_driver_stopped_during_start_leaves_no_engine(
     own: str, program: bytes, tmp_path: Path
 ) -> None:
     require(own)
@@ -231,7 +231,7 @@ def command_line(pid: int) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["ray"], indirect=True)
-def test_a_cluster_that_runs_already_is_used(name: str, tmp_path: Path) -> None:
+def test_a_running_cluster_is_used(name: str, tmp_path: Path) -> None:
     ray = importlib.import_module("fscdata.executors.ray").ray  # imported as that module has it
     address = ray.get_runtime_context().gcs_address
     out, err = driver(name, tmp_path, "Square", "1,2,3", address).communicate(timeout=60)
@@ -250,7 +250,7 @@ def test_ticks_reach_the_driver() -> None:
         assert ticks == sorted(ticks)
 
 
-def test_no_worker_at_all(tmp_path: Path) -> None:
+def test_zero_workers_run_in_the_driver(tmp_path: Path) -> None:
     heard: list[tuple[int, int, int]] = []
     executor = create_executor("local", workers=0)
     assert [o.result for o in executor.run(Count(), [1, 2], lambda *t: heard.append(t))] == [1, 2]
@@ -265,7 +265,7 @@ def test_no_worker_at_all(tmp_path: Path) -> None:
     assert outcome.result == os.getpid()
 
 
-def test_a_worker_that_is_told_to_stop_cleans_up(tmp_path: Path) -> None:
+def test_a_terminated_worker_cleans_up(tmp_path: Path) -> None:
     outcomes = create_executor("local", 1).run(Wait(str(tmp_path)), [1])
 
     def stop_both_attempts() -> None:
@@ -339,7 +339,7 @@ def test_a_missing_java_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         (("spark", None, "10.0.0.1:7077"), "`address` 10.0.0.1:7077: expected Spark's master"),
     ],
 )
-def test_options_that_cannot_be_taken(arguments: tuple[object, ...], message: str) -> None:
+def test_unsupported_arguments_are_rejected(arguments: tuple[object, ...], message: str) -> None:
     require(str(arguments[0]) if arguments[0] in PACKAGES else "local")
     with pytest.raises(FsckitError) as error:
         create_executor(*arguments)  # type: ignore[arg-type]
@@ -347,7 +347,7 @@ def test_options_that_cannot_be_taken(arguments: tuple[object, ...], message: st
 
 
 @pytest.mark.parametrize("own", ["ray", "spark"])
-def test_a_cluster_that_is_not_there(own: str, tmp_path: Path) -> None:
+def test_an_unreachable_cluster_is_named(own: str, tmp_path: Path) -> None:
     require(own)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
@@ -359,7 +359,7 @@ def test_a_cluster_that_is_not_there(own: str, tmp_path: Path) -> None:
     )
 
 
-def test_a_server_that_is_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_not_ray_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     require("ray")
     engine = importlib.import_module("fscdata.executors.ray")
     monkeypatch.setattr(engine, "CONNECT_TIMEOUT", 1)
@@ -370,11 +370,11 @@ def test_a_server_that_is_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["ray", "spark"], indirect=True)
-def test_a_session_is_not_left_for_another_cluster(name: str, tmp_path: Path) -> None:
+def test_an_existing_session_is_not_replaced(name: str, tmp_path: Path) -> None:
     address = {"ray": "127.0.0.1:1", "spark": "spark://127.0.0.1:1"}[name]
     with pytest.raises(FsckitError, match=f"`address` {address}: this process has a "):
         next(create_executor(name, None, address).run(Square(str(tmp_path)), [1]))
 
 
-def test_workers_by_default() -> None:
+def test_usable_cpus_respect_the_affinity() -> None:
     assert 1 <= usable_cpus() <= len(os.sched_getaffinity(0))

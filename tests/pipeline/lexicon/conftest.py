@@ -1,4 +1,4 @@
-"""A WordNet folder: the machine's own where it has one, and a tiny one made by hand."""
+"""A tiny WordNet folder, written by hand."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def test_a_tiny_wordnet_is_compiled(tiny_wordnet: Path, tmp_path: Path) -> None:
     assert lexicon.base_forms("better", "r") == ["well"]
 
 
-def test_the_file_says_what_it_was_made_from(tiny_wordnet: Path, tmp_path: Path) -> None:
+def test_the_file_records_its_source(tiny_wordnet: Path, tmp_path: Path) -> None:
     out = build_lexicon(tiny_wordnet, tmp_path / "out.arrow")
     metadata = json.loads(pa.ipc.open_file(out.read_bytes()).schema.metadata[METADATA_KEY])
     assert metadata["wordnet_version"] == "3.0"
@@ -55,7 +55,7 @@ def test_same_bytes_on_every_hash_seed(tiny_wordnet: Path, tmp_path: Path) -> No
     assert outs[0].read_bytes() == outs[1].read_bytes()
 
 
-def test_another_content_has_another_digest(tiny_wordnet: Path, tmp_path: Path) -> None:
+def test_the_digest_changes_with_the_content(tiny_wordnet: Path, tmp_path: Path) -> None:
     before = read_lexicon(build_lexicon(tiny_wordnet, tmp_path / "before.arrow"))
     sense = tiny_wordnet / "index.sense"
     sense.write_text(sense.read_text().replace("00000005 1 7", "00000005 1 8"))
@@ -74,7 +74,7 @@ def test_another_content_has_another_digest(tiny_wordnet: Path, tmp_path: Path) 
         ("data.adv", "00000002 02 r 01 ill 0 001 ! 00000007 r 0101 | x", "do not belong together"),
     ],
 )
-def test_a_damaged_source_is_refused(
+def test_a_damaged_source_is_rejected(
     tiny_wordnet: Path, tmp_path: Path, name: str, line: str, message: str
 ) -> None:
     with (tiny_wordnet / name).open("a") as file:
@@ -90,14 +90,14 @@ def test_a_missing_file_is_named(tiny_wordnet: Path, tmp_path: Path) -> None:
         build_lexicon(tiny_wordnet, tmp_path / "out.arrow")
 
 
-def test_no_version_no_lexicon(tiny_wordnet: Path, tmp_path: Path) -> None:
+def test_a_source_without_version_is_rejected(tiny_wordnet: Path, tmp_path: Path) -> None:
     path = tiny_wordnet / "data.noun"
     path.write_text(path.read_text().replace("WordNet 3.0", "WordNet"))
     with pytest.raises(FsckitError, match=r"data\.noun: does not name WordNet's version"):
         build_lexicon(tiny_wordnet, tmp_path / "out.arrow")
 
 
-def test_a_place_that_cannot_be_written(tiny_wordnet: Path, tmp_path: Path) -> None:
+def test_an_unwritable_output_is_named(tiny_wordnet: Path, tmp_path: Path) -> None:
     with pytest.raises(FsckitError, match=r"out\.arrow: cannot be written"):
         build_lexicon(tiny_wordnet, tmp_path / "nowhere" / "out.arrow")
     (tmp_path / "file").touch()
@@ -105,9 +105,7 @@ def test_a_place_that_cannot_be_written(tiny_wordnet: Path, tmp_path: Path) -> N
         build_lexicon(tiny_wordnet, tmp_path / "file" / "out.arrow")
 
 
-def test_the_packaged_file_is_what_wordnet_compiles_to(
-    wordnet_folder: Path, tmp_path: Path
-) -> None:
+def test_the_packaged_file_equals_compiled_wordnet(wordnet_folder: Path, tmp_path: Path) -> None:
     out = build_lexicon(wordnet_folder, tmp_path / "out.arrow")
     # The content, not the bytes: those also depend on the versions of Arrow and zstd.
     assert read_lexicon(out).digest == load_lexicon().digest

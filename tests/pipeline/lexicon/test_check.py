@@ -17,7 +17,7 @@ def test_nltk_finds_no_difference(wordnet_folder: Path) -> None:
     assert all(n >= 40 for n in report.compared.values())
 
 
-def test_another_wordnet_makes_differences(
+def test_another_wordnet_differs(
     wordnet_folder: Path,
     tiny_wordnet: Path,
     tmp_path: Path,
@@ -31,15 +31,13 @@ def test_another_wordnet_makes_differences(
     assert any("is None, by nltk" in line for line in report.differences)
 
 
-def test_a_folder_without_wordnet(tmp_path: Path) -> None:
+def test_a_folder_without_wordnet_is_rejected(tmp_path: Path) -> None:
     pytest.importorskip("nltk")
     with pytest.raises(FsckitError, match=r"data\.noun: cannot be read .* WordNet's database"):
         check_lexicon(tmp_path, words=1)
 
 
-def test_without_nltk_the_answer_is_the_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_nltk_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nltk", None)
     with pytest.raises(FsckitError, match=r"pip install 'fsckit\[lexicon\]'"):
         check_lexicon(tmp_path, words=1)

@@ -48,7 +48,7 @@ def test_base_forms(word: str, pos: PartOfSpeech, forms: list[str]) -> None:
     assert load_lexicon().base_forms(word, pos) == forms
 
 
-def test_contains_asks_for_a_part_of_speech() -> None:
+def test_contains_depends_on_the_part_of_speech() -> None:
     lexicon = load_lexicon()
     assert lexicon.contains("look_at", "v")
     assert not lexicon.contains("look_at", "n")
@@ -83,7 +83,7 @@ def test_an_antonym_that_is_also_a_cousin_is_an_antonym() -> None:
     assert list(found.relations).count("cohyponym") > 1000
 
 
-def test_an_inflected_word_has_its_lemmas_replacements_but_not_itself() -> None:
+def test_an_inflected_word_has_its_lemmas_replacements() -> None:
     lexicon = load_lexicon()
     dogs, dog = (list(lexicon.replacements(word, "n").lemmas) for word in ("dogs", "Dog"))
     assert dogs == dog != []
@@ -152,20 +152,20 @@ def test_the_packaged_lexicon_is_wordnet_in_arrays() -> None:
     assert columns["names"].to_pylist() == sorted(columns["names"].to_pylist())
 
 
-def test_a_missing_lexicon(tmp_path: Path) -> None:
+def test_a_missing_lexicon_is_named(tmp_path: Path) -> None:
     with pytest.raises(FsckitError, match=r"none\.arrow: the lexicon is missing; install fsckit"):
         read_lexicon(tmp_path / "none.arrow")
 
 
 @pytest.mark.parametrize("size", [0, 7, 1000, -1000, -1])
-def test_a_cut_lexicon(tmp_path: Path, size: int) -> None:
+def test_a_truncated_lexicon_is_rejected(tmp_path: Path, size: int) -> None:
     path = tmp_path / "cut.arrow"
     path.write_bytes(PACKAGED.read_bytes()[:size])
     with pytest.raises(FsckitError, match=r"cut\.arrow: not a lexicon, or damaged"):
         read_lexicon(path)
 
 
-def test_a_changed_bit_is_noticed(tmp_path: Path) -> None:
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "changed.arrow"
     whole = PACKAGED.read_bytes()
     for at in range(20_000, len(whole) - 20_000, len(whole) // 12):
@@ -174,7 +174,7 @@ def test_a_changed_bit_is_noticed(tmp_path: Path) -> None:
             read_lexicon(path)
 
 
-def test_another_arrow_file_is_refused(tmp_path: Path) -> None:
+def test_another_arrow_file_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "other.arrow"
     table = pa.table({"a": [1]})
     with pa.ipc.new_file(str(path), table.schema) as writer:
@@ -183,7 +183,7 @@ def test_another_arrow_file_is_refused(tmp_path: Path) -> None:
         read_lexicon(path)
 
 
-def test_another_format_version_is_refused(tmp_path: Path) -> None:
+def test_another_format_version_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "newer.arrow"
     batch = pa.ipc.open_file(PACKAGED.read_bytes()).get_batch(0)
     schema = batch.schema.with_metadata(

@@ -1,4 +1,4 @@
-"""Draws: fixed for ever, fair, and without replacement."""
+"""Draws never change, are fair, and are without replacement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def draw(key: str = "key") -> Draw:
     return Draw(hashlib.blake2b(key.encode(), digest_size=8))
 
 
-def test_is_fixed_for_ever() -> None:
+def test_outputs_never_change() -> None:
     generator = draw()
     assert [generator.below(1000) for _ in range(5)] == [181, 801, 121, 860, 632]
 
@@ -27,7 +27,7 @@ def test_below_and_weighted_are_fair() -> None:
     assert 0.67 < counts[3] / 20_000 < 0.73
 
 
-def test_shuffle_gives_every_order_alike() -> None:
+def test_shuffle_is_uniform() -> None:
     generator = draw()
     counts: Counter[tuple[int, ...]] = Counter()
     for _ in range(6_000):
@@ -38,7 +38,7 @@ def test_shuffle_gives_every_order_alike() -> None:
     assert all(850 < n < 1150 for n in counts.values())
 
 
-def test_draws_made_at_once_are_those_made_one_by_one() -> None:
+def test_draws_in_advance_equal_single_draws() -> None:
     keys = [hashlib.blake2b(str(i).encode(), digest_size=8) for i in range(100)]
     for key, generator in zip(keys, draws(keys), strict=True):
         alone = Draw(key)
@@ -55,7 +55,7 @@ def items(*texts: str) -> list[Item | None]:
     return [None, *(Item(text) for text in texts)]
 
 
-def test_distinct_finds_all_there_are_and_no_more() -> None:
+def test_distinct_finds_every_candidate() -> None:
     generator = draw()
     # "a" comes almost always; the others are found all the same.
     there = items("a", "b", "c")
@@ -66,7 +66,7 @@ def test_distinct_finds_all_there_are_and_no_more() -> None:
     assert sorted(found) == ["a", "b", "c"]
 
 
-def test_distinct_stops_when_nothing_is_left() -> None:
+def test_distinct_stops_when_all_are_drawn() -> None:
     drawn = []
     there = items("a")
 
@@ -80,7 +80,7 @@ def test_distinct_stops_when_nothing_is_left() -> None:
     assert len(drawn) > 5 * few, "what cannot be listed is drawn for longer"
 
 
-def test_distinct_draws_on_while_something_is_left() -> None:
+def test_distinct_continues_while_candidates_remain() -> None:
     there = iter([*items("a"), *[Item("a")] * 20, Item("c")])
     listed = items("a", "b", "c")
     found = distinct(lambda: next(there), lambda: iter(listed), 2)

@@ -1,4 +1,4 @@
-"""A parse is what spaCy says, whatever the neighbours, and nobody changes it."""
+"""Parses equal spaCy's and do not depend on the batch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check(captions: list[str]) -> None:
         assert parse == expected_parse(doc)
 
 
-def test_the_fast_path_is_taken() -> None:
+def test_the_fast_parser_is_used() -> None:
     assert load_parser().fast
 
 
@@ -53,7 +53,7 @@ def test_equals_spacy_on_flickr(flickr_captions: list[str]) -> None:
     check(flickr_captions)
 
 
-def test_equals_spacy_on_rules_of_the_ruler() -> None:
+def test_equals_spacy_on_the_attribute_rules() -> None:
     """Sentences that the attribute ruler's odd rules are about."""
     check(
         [
@@ -78,7 +78,7 @@ def test_does_not_depend_on_the_batch(captions: list[str]) -> None:
         assert list(parser.parse([caption])) == [together[caption]]
 
 
-def test_does_not_depend_on_what_was_parsed_before(monkeypatch, captions: list[str]) -> None:
+def test_does_not_depend_on_earlier_texts(monkeypatch, captions: list[str]) -> None:
     """The vocabulary is full after every few batches, and each time it starts over."""
     monkeypatch.setattr(fast_parser, "_VOCABULARY", 800)
     monkeypatch.setattr(parsing, "_BATCH", 8)
@@ -90,7 +90,7 @@ def test_does_not_depend_on_what_was_parsed_before(monkeypatch, captions: list[s
     assert len(parser._nlp.vocab) < 900
 
 
-def test_forgets_words_without_the_fast_path(monkeypatch, captions: list[str]) -> None:
+def test_spacy_forgets_words_too(monkeypatch, captions: list[str]) -> None:
     monkeypatch.setattr(parsing, "CHECKED", ("0.0", "0.0", ""))
     monkeypatch.setattr(parsing, "_VOCABULARY", 0)
     parser = Parser()
@@ -151,7 +151,7 @@ def python(code: str) -> None:
 
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
-def test_leaves_torch_alone() -> None:
+def test_torch_is_not_imported() -> None:
     python(
         "import sys\n"
         "from fscdata.negatives.parsing import load_parser\n"
@@ -162,7 +162,7 @@ def test_leaves_torch_alone() -> None:
     )
 
 
-def test_model_is_known_without_spacy() -> None:
+def test_finding_the_model_needs_no_spacy() -> None:
     python(
         "import sys\n"
         "from fscdata.negatives.model import installed_model\n"
@@ -171,7 +171,7 @@ def test_model_is_known_without_spacy() -> None:
     )
 
 
-def test_no_model_is_a_sentence(monkeypatch) -> None:
+def test_a_missing_model_is_named(monkeypatch) -> None:
     monkeypatch.setattr(model, "MODELS", ("en_no_such_model",))
     with pytest.raises(model.FsckitError, match="pip install en-core-web-sm"):
         model.installed_model.__wrapped__()
@@ -185,7 +185,7 @@ def test_span_root() -> None:
     assert span_root([1, 0], 0, 2) == 0, "a circle has no root: the first"
 
 
-def test_model_is_named() -> None:
+def test_the_parser_names_its_model() -> None:
     """By what spaCy says of itself and of the model, and by the files that it reads."""
     info = load_parser().info
     nlp = spacy.load(info.model_name)

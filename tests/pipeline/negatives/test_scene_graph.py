@@ -1,4 +1,4 @@
-"""The scene graph against a slow implementation on spaCy's own objects.
+"""The scene graph, compared with a slow implementation on spaCy's own objects.
 
 It follows the published parser's rules case by case and, like it, rewrites dependency labels of
 the Doc as it goes; ours gives the same elements and leaves the parse as it was.

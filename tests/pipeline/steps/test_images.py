@@ -34,7 +34,7 @@ def table(path: Path, *names: str) -> Path:
     return path
 
 
-def test_names_mean_members_of_any_archive(tmp_path: Path) -> None:
+def test_names_match_members_of_any_archive(tmp_path: Path) -> None:
     one = zipped(tmp_path / "one.zip", "a/x.jpg", "a/y.jpg", "a/notes.txt", "a/broken.jpg")
     two = gz(tmp_path / "two.tar.gz", "b/x.jpg", "b/z.jpg", "b/unnamed.jpg")
     names = ("b/z.jpg", "a/x.jpg", "coco/a/y.jpg", "x.jpg", "gone.jpg", "../a/y.jpg", "broken.jpg")
@@ -56,7 +56,7 @@ def test_names_mean_members_of_any_archive(tmp_path: Path) -> None:
     assert order == ["Of a/x.jpg.", "Of coco/a/y.jpg.", "Of b/z.jpg."], "as the archives have them"
 
 
-def test_an_archive_and_a_folder_of_the_same_give_the_same(tmp_path: Path) -> None:
+def test_archive_and_folder_give_equal_shards(tmp_path: Path) -> None:
     names = ("in/1.jpg", "in/22.jpg", "in/333.jpg")
     archive = zipped(tmp_path / "in.zip", *names)
     with zipfile.ZipFile(archive) as file:
@@ -76,6 +76,6 @@ def test_an_archive_and_a_folder_of_the_same_give_the_same(tmp_path: Path) -> No
         (("../a.jpg",), r"a\.zip: refused.*'\.\.'"),
     ],
 )
-def test_archives_of_no_use(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
+def test_useless_archives_are_rejected(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
     with pytest.raises(FsckitError, match=words):
         ImageArchives([zipped(tmp_path / "a.zip", *names)])

@@ -1,4 +1,4 @@
-"""make-negatives: what the contract says of its tables, and what it does with bad input."""
+"""make-negatives: its tables follow the contract, and bad input is reported."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_every_caption_has_a_negative_or_a_reason(made: Path) -> None:
     assert read_metadata(path).shard.rows == 0, "the empty shard has empty tables"
 
 
-def test_metadata_says_how_it_was_made(made: Path) -> None:
+def test_metadata_records_the_provenance(made: Path) -> None:
     metadata = read_metadata(negatives_path(made, "replace", "00000"))
     provenance = metadata.provenance
     assert (provenance.style, provenance.seed, provenance.variants) == ("replace", 0, 3)
@@ -139,21 +139,21 @@ def test_metadata_says_how_it_was_made(made: Path) -> None:
     assert swaps.lexicon_digest is None
 
 
-def test_same_bytes_twice(made: Path, tmp_path: Path) -> None:
+def test_a_second_run_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
     everything = samples(CAPTIONS)
     write_shards(tmp_path, [everything[:10], everything[10:], []])
     make_negatives(tmp_path, Settings(ALL, variants=3))
     assert tables(tmp_path) == tables(made)
 
 
-def test_same_negatives_in_another_order_and_other_shards(made: Path, tmp_path: Path) -> None:
+def test_negatives_do_not_depend_on_order_and_shards(made: Path, tmp_path: Path) -> None:
     everything = samples(CAPTIONS[::-1])
     write_shards(tmp_path, [everything[i : i + 4] for i in range(0, len(everything), 4)])
     make_negatives(tmp_path, Settings(ALL, variants=3))
     assert per_caption(tmp_path) == per_caption(made)
 
 
-def test_same_bytes_on_another_hash_seed(made: Path, tmp_path: Path) -> None:
+def test_bytes_do_not_depend_on_the_hash_seed(made: Path, tmp_path: Path) -> None:
     everything = samples(CAPTIONS)
     write_shards(tmp_path, [everything[:10], everything[10:], []])
     command = [sys.executable, "-m", "fscdata", "make-negatives", str(tmp_path)]
@@ -162,13 +162,13 @@ def test_same_bytes_on_another_hash_seed(made: Path, tmp_path: Path) -> None:
     assert tables(tmp_path) == tables(made)
 
 
-def test_fewer_variants_are_the_first_of_more(made: Path, tmp_path: Path) -> None:
+def test_more_variants_extend_fewer(made: Path, tmp_path: Path) -> None:
     write_shards(tmp_path, [samples(CAPTIONS)])
     make_negatives(tmp_path, Settings(ALL, variants=1))
     assert per_caption(tmp_path).items() <= per_caption(made).items()
 
 
-def test_another_seed_gives_others(made: Path, tmp_path: Path) -> None:
+def test_another_seed_gives_other_negatives(made: Path, tmp_path: Path) -> None:
     write_shards(tmp_path, [samples(CAPTIONS)])
     make_negatives(tmp_path, Settings("negclip", variants=3, seed=1))
     ours = per_caption(tmp_path)
@@ -176,7 +176,7 @@ def test_another_seed_gives_others(made: Path, tmp_path: Path) -> None:
     assert ours != theirs
 
 
-def test_img2dataset_shards_beside_their_parquet(tmp_path: Path) -> None:
+def test_reads_img2dataset_shards(tmp_path: Path) -> None:
     members = [m for i in range(4) for m in img2dataset_sample(f"{i:09d}", TEMPLATES[i])]
     write_tar(tmp_path / "00000.tar", members)
     (tmp_path / "00000_stats.json").write_text("{}")
@@ -212,7 +212,7 @@ def test_published_negatives_become_a_style(tmp_path: Path) -> None:
     assert report.without == {("imported", "none published"): 1}
 
 
-def test_running_again_makes_only_what_is_missing(tmp_path: Path) -> None:
+def test_a_rerun_makes_only_missing_tables(tmp_path: Path) -> None:
     everything = samples(TEMPLATES[:12])
     write_shards(tmp_path, [everything[:3], everything[3:]])
     settings = Settings("negclip,shuffle-2")
@@ -234,7 +234,7 @@ def test_running_again_makes_only_what_is_missing(tmp_path: Path) -> None:
     assert changed == {str(lost.relative_to(tmp_path))}
 
 
-def test_a_tar_that_changed_is_noticed_and_made_again(tmp_path: Path) -> None:
+def test_tables_of_a_changed_tar_are_remade(tmp_path: Path) -> None:
     write_shards(tmp_path, [[("0", ["a dog chases a cat"])], [("1", ["a man in a hat"])]])
     make_negatives(tmp_path, Settings("negclip"))
     write_shards(tmp_path, [[("0", ["a cat chases a dog"])]])
@@ -244,7 +244,7 @@ def test_a_tar_that_changed_is_noticed_and_made_again(tmp_path: Path) -> None:
     assert captions == ["a cat chases a dog"]
 
 
-def test_tables_made_otherwise_are_not_mixed(tmp_path: Path) -> None:
+def test_tables_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     write_shards(tmp_path, [samples(TEMPLATES[:4])])
     make_negatives(tmp_path, Settings("negclip", seed=0))
     with pytest.raises(FsckitError, match="made with seed 0, not 1; to remake it, add `overwrite`"):
@@ -253,7 +253,7 @@ def test_tables_made_otherwise_are_not_mixed(tmp_path: Path) -> None:
     assert read_metadata(negatives_path(tmp_path, "negclip", "00000")).provenance.seed == 1
 
 
-def test_other_styles_are_not_left_with_other_tokens(tmp_path: Path) -> None:
+def test_styles_of_other_tokens_are_rejected(tmp_path: Path) -> None:
     write_shards(tmp_path, [samples(TEMPLATES[:4])])
     make_negatives(tmp_path, Settings("negclip"))
     with pytest.raises(FsckitError, match="add negclip to `recipe`, or delete that folder"):
@@ -261,7 +261,7 @@ def test_other_styles_are_not_left_with_other_tokens(tmp_path: Path) -> None:
     make_negatives(tmp_path, Settings("svlc,negclip", tokenizer="none"), overwrite=True)
 
 
-def test_killed_and_run_again(made: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes(made: Path, tmp_path: Path) -> None:
     everything = samples(CAPTIONS)
     write_shards(tmp_path, [everything[:10], everything[10:], []])
     command = [sys.executable, "-m", "fscdata", "make-negatives", str(tmp_path)]
@@ -299,7 +299,7 @@ def test_samples_without_captions_are_counted(tmp_path: Path) -> None:
     assert (row["key"], row["caption_index"]) == ("2", 1)
 
 
-def test_a_very_long_text_keeps_its_row(tmp_path: Path) -> None:
+def test_a_very_long_text_keeps_its_samples_row(tmp_path: Path) -> None:
     write_shards(tmp_path, [[("1", ["a dog and a cat " * 400, "a dog near a cat"])]])
     report = make_negatives(tmp_path, Settings("negclip"))
     assert report.without == {("negclip", "longer than 5000 characters"): 1}
@@ -317,20 +317,20 @@ def test_a_very_long_text_keeps_its_row(tmp_path: Path) -> None:
         (Settings("negclip", captions=CaptionSource(folder=Path("nowhere"))), "no such folder"),
     ],
 )
-def test_wrong_settings(tmp_path: Path, settings: Settings, message: str) -> None:
+def test_wrong_settings_are_rejected(tmp_path: Path, settings: Settings, message: str) -> None:
     write_shards(tmp_path, [samples(TEMPLATES[:2])])
     with pytest.raises(FsckitError, match=message):
         make_negatives(tmp_path, settings)
 
 
-def test_an_empty_or_missing_folder(tmp_path: Path) -> None:
+def test_an_empty_or_missing_folder_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(FsckitError, match=r"no \.tar file here"):
         make_negatives(tmp_path, Settings("negclip"))
     with pytest.raises(FsckitError, match="no such folder"):
         make_negatives(tmp_path / "nowhere", Settings("negclip"))
 
 
-def test_two_runs_at_once(tmp_path: Path) -> None:
+def test_a_second_run_on_the_folder_stops(tmp_path: Path) -> None:
     write_shards(tmp_path, [samples(TEMPLATES[:2])])
     command = [sys.executable, "-m", "fscdata", "make-negatives", str(tmp_path)]
     command += ["--recipe", "negclip"]
@@ -341,7 +341,7 @@ def test_two_runs_at_once(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_without_tokenizer_the_ids_are_left_out(tmp_path: Path) -> None:
+def test_without_tokenizer_the_ids_are_null(tmp_path: Path) -> None:
     write_shards(tmp_path, [samples(TEMPLATES[:2])])
     make_negatives(tmp_path, Settings("negclip", tokenizer="none"))
     assert read_table(samples_path(tmp_path, "00000"))["token_ids"].null_count == 2

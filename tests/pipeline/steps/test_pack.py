@@ -89,7 +89,7 @@ def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
     assert one == two
 
 
-def test_the_extension_is_that_of_the_true_format(tmp_path: Path) -> None:
+def test_the_extension_follows_the_actual_format(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "a.jpg", "PNG")
     write_image(tmp_path / "in" / "b.png", "WEBP")
     write_image(tmp_path / "in" / "c", "JPEG")
@@ -106,7 +106,7 @@ def test_keys_widen_with_the_shard(tmp_path: Path) -> None:
     assert index_tar(tar).samples[0].key == "0000000000"
 
 
-def test_published_negatives_are_carried(tmp_path: Path) -> None:
+def test_published_negatives_are_kept(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "val2014" / "X.jpg")
     write_image(tmp_path / "in" / "val2014" / "Y.jpg")
     captions = tmp_path / "train_neg_clip.tsv"
@@ -149,7 +149,7 @@ def huge_png(path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
 
 
-def test_what_cannot_be_packed_is_counted_by_reason(tmp_path: Path) -> None:
+def test_skipped_images_are_counted_by_reason(tmp_path: Path) -> None:
     images = tmp_path / "in"
     write_image(images / "good.jpg")
     write_image(images / "empty.jpg")
@@ -187,7 +187,7 @@ def test_what_cannot_be_packed_is_counted_by_reason(tmp_path: Path) -> None:
     assert [s.captions for s in index_tar(tar).samples] == [[(0, "A caption")]]
 
 
-def test_nothing_to_pack_is_one_error_with_the_counts(tmp_path: Path) -> None:
+def test_nothing_to_pack_is_an_error_with_the_counts(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "other.jpg")
     captions = table(tmp_path / "c.tsv", ("a.jpg", "A"), ("b.jpg", "B"), ("other.jpg", " "))
     with pytest.raises(FsckitError, match=r"no caption matches.*empty caption 1, missing image 2"):
@@ -196,7 +196,7 @@ def test_nothing_to_pack_is_one_error_with_the_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [True, False])
-def test_no_images_at_all(tmp_path: Path, make: bool) -> None:
+def test_a_folder_without_images_is_rejected(tmp_path: Path, make: bool) -> None:
     if make:
         (tmp_path / "in").mkdir()
     captions = table(tmp_path / "c.tsv", ("a.jpg", "A"))
@@ -208,7 +208,7 @@ def test_no_images_at_all(tmp_path: Path, make: bool) -> None:
 
 
 @pytest.mark.parametrize("where", ["shards/00000.tar", "00000.tar"])
-def test_two_inputs_are_never_mixed(tmp_path: Path, where: str) -> None:
+def test_existing_shards_are_not_overwritten(tmp_path: Path, where: str) -> None:
     write_image(tmp_path / "in" / "a.jpg")
     there = tmp_path / "data" / where
     there.parent.mkdir(parents=True)
@@ -218,7 +218,7 @@ def test_two_inputs_are_never_mixed(tmp_path: Path, where: str) -> None:
     assert there.read_bytes() == b"somebody's"
 
 
-def test_a_run_that_is_stopped_leaves_no_shard_and_the_next_one_succeeds(tmp_path: Path) -> None:
+def test_a_stopped_run_leaves_no_shards_and_can_be_rerun(tmp_path: Path) -> None:
     rows = [(f"{i}.jpg", f"Caption {i}") for i in range(6)]
     for name, _ in rows:
         write_image(tmp_path / "in" / name)

@@ -1,4 +1,4 @@
-"""verify: what is broken is found and named, and --repair makes it again, byte for byte."""
+"""verify finds and names broken tables, and repair remakes them byte for byte."""
 
 from __future__ import annotations
 
@@ -253,14 +253,16 @@ BREAKS: list[tuple[str, Callable[[Path], object], str]] = [
 ]
 
 
-def test_a_sound_data_set(made: Path) -> None:
+def test_a_sound_data_set_has_no_findings(made: Path) -> None:
     report = verify(made)
     assert report.findings == []
     assert (len(report.survey.tars), report.tables) == (5, 30)
 
 
 @pytest.mark.parametrize(("name", "harm", "words"), BREAKS, ids=[words for *_, words in BREAKS])
-def test_found_and_named(data: Path, name: str, harm: Callable[[Path], object], words: str) -> None:
+def test_faults_are_found_and_named(
+    data: Path, name: str, harm: Callable[[Path], object], words: str
+) -> None:
     path = table(data, name)
     harm(path)
     report = verify(data)
@@ -281,7 +283,7 @@ def test_found_and_named(data: Path, name: str, harm: Callable[[Path], object], 
         (SWAP, swap_with_next_shard),
     ],
 )
-def test_repaired_and_nothing_else_touched(
+def test_repair_touches_only_broken_tables(
     data: Path, name: str, harm: Callable[[Path], object]
 ) -> None:
     before = state(data)
@@ -296,7 +298,7 @@ def test_repaired_and_nothing_else_touched(
     assert touched == broken
 
 
-def test_many_tables_of_styles_with_other_settings_at_once(data: Path) -> None:
+def test_repairs_styles_of_different_settings(data: Path) -> None:
     before = contents(data)
     cut(table(data, SAMPLE))
     table(data, "negatives/shuffle-2/00001").unlink()
@@ -308,7 +310,7 @@ def test_many_tables_of_styles_with_other_settings_at_once(data: Path) -> None:
     assert contents(data) == before
 
 
-def test_all_samples_tables_lost(data: Path) -> None:
+def test_repairs_missing_samples_tables(data: Path) -> None:
     before = contents(data)
     shutil.rmtree(data / "samples")
     report = verify(data)
@@ -317,7 +319,7 @@ def test_all_samples_tables_lost(data: Path) -> None:
     assert contents(data) == before
 
 
-def test_a_tar_written_again(data: Path) -> None:
+def test_repairs_tables_of_a_rewritten_tar(data: Path) -> None:
     tar = data / "shards" / "00001.tar"
     write_shards(data, [SHARDS[0], [*SHARDS[1][:-1], ("new", ["a dog near a cat"])]])
     report = verify(data)
@@ -329,7 +331,7 @@ def test_a_tar_written_again(data: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:3000], lambda b: b"\1" * 4000, lambda _: b""])
-def test_a_damaged_tar_is_named_and_its_tables_stay(
+def test_a_damaged_tar_is_named_and_its_tables_kept(
     data: Path, damage: Callable[[bytes], bytes]
 ) -> None:
     tar = data / "shards" / "00001.tar"
@@ -347,7 +349,7 @@ def test_a_damaged_tar_is_named_and_its_tables_stay(
     assert contents(data) == before
 
 
-def test_a_table_that_cannot_be_made_again_stays_and_is_named(data: Path) -> None:
+def test_an_unrepairable_table_is_named_and_kept(data: Path) -> None:
     (data / "shards" / "00001.tar").write_bytes(b"")
     harmed = [negatives_path(data, "negclip", shard) for shard in ("00000", "00001")]
     for path in harmed:
@@ -365,7 +367,7 @@ def test_a_table_that_cannot_be_made_again_stays_and_is_named(data: Path) -> Non
     assert repair(data, verify(data)).repaired == [harmed[0]]
 
 
-def test_tables_of_no_tar_are_not_deleted(data: Path) -> None:
+def test_tables_without_a_tar_are_not_deleted(data: Path) -> None:
     (data / "shards" / "00004.tar").unlink()
     report = verify(data)
     orphans = {table_path(data, name, "00004") for name in report.survey.shards}
@@ -383,7 +385,7 @@ def test_tables_of_no_tar_are_not_deleted(data: Path) -> None:
     assert state(data) == before
 
 
-def test_one_key_in_two_tars(tmp_path: Path) -> None:
+def test_a_key_in_two_tars_is_named(tmp_path: Path) -> None:
     shards = [[("a", ["a dog near a cat"])], [("b", ["a man in a hat"]), ("c", ["two red cars"])]]
     tars = write_shards(tmp_path, shards)
     make_negatives(tmp_path, Settings("negclip"))
@@ -399,7 +401,7 @@ def test_one_key_in_two_tars(tmp_path: Path) -> None:
     assert samples_path(tmp_path, "00000") in repaired.repaired
 
 
-def test_what_a_killed_run_left(data: Path) -> None:
+def test_files_of_a_killed_run_are_removed(data: Path) -> None:
     left = data / "negatives" / "negclip" / ".00001.parquet.tmp"
     left.write_bytes(b"half")
     report = verify(data)
@@ -409,7 +411,7 @@ def test_what_a_killed_run_left(data: Path) -> None:
     assert not left.exists()
 
 
-def test_a_style_made_with_another_spacy(data: Path) -> None:
+def test_a_style_of_another_spacy_is_not_repaired(data: Path) -> None:
     for path in (data / "negatives" / "replace").glob("*.parquet"):
         edit_metadata(path, "provenance", spacy_version="3.7.0", lexicon_digest="00")
     report = verify(data)
@@ -430,7 +432,7 @@ def test_a_style_made_with_another_spacy(data: Path) -> None:
     assert before.items() <= state(data).items()
 
 
-def test_a_style_that_is_not_known_here(data: Path) -> None:
+def test_an_unknown_style_is_noted(data: Path) -> None:
     (data / "negatives" / "svlc").rename(data / "negatives" / "magic")
     for path in (data / "negatives" / "magic").glob("*.parquet"):
         edit_metadata(path, "provenance", style="magic")
@@ -440,7 +442,7 @@ def test_a_style_that_is_not_known_here(data: Path) -> None:
     assert note.startswith("this fsckit cannot remake its tables: unknown style 'magic'")
 
 
-def test_shards_made_in_two_ways_by_halves(tmp_path: Path) -> None:
+def test_a_tie_between_settings_is_not_repaired(tmp_path: Path) -> None:
     write_shards(tmp_path, SHARDS[:2])
     make_negatives(tmp_path, Settings("negclip"))
     edit_metadata(negatives_path(tmp_path, "negclip", "00001"), "provenance", seed=4)
@@ -450,7 +452,7 @@ def test_shards_made_in_two_ways_by_halves(tmp_path: Path) -> None:
     assert repair(tmp_path, report) is report
 
 
-def test_a_style_of_other_tokens_than_the_samples(data: Path) -> None:
+def test_a_style_of_other_tokens_is_not_repaired(data: Path) -> None:
     for path in (data / "negatives" / "svlc").glob("*.parquet"):
         edit_metadata(path, "provenance", tokenizer=None)
     table(data, SWAP).unlink()
@@ -459,7 +461,7 @@ def test_a_style_of_other_tokens_than_the_samples(data: Path) -> None:
     assert {finding.repair for finding in report.faults} == {Repair.MANUAL}
 
 
-def test_no_table_of_a_style_can_be_read(data: Path) -> None:
+def test_an_unreadable_style_is_not_repaired(data: Path) -> None:
     paths = sorted((data / "negatives" / "negclip").glob("*.parquet"))
     for path in paths:
         cut(path)
@@ -468,7 +470,7 @@ def test_no_table_of_a_style_can_be_read(data: Path) -> None:
     assert {finding.repair for finding in report.faults} == {Repair.MANUAL}
 
 
-def test_captions_of_a_folder(tmp_path: Path) -> None:
+def test_captions_from_a_folder(tmp_path: Path) -> None:
     data, folder = tmp_path / "data", tmp_path / "coca"
     folder.mkdir()
     for shard in ("0", "1", "2"):
@@ -490,7 +492,7 @@ def test_captions_of_a_folder(tmp_path: Path) -> None:
     assert repair(data, report, folder).faults == []
 
 
-def test_tables_without_token_ids_and_of_a_json_field(tmp_path: Path) -> None:
+def test_repairs_tables_without_token_ids_and_of_a_json_field(tmp_path: Path) -> None:
     write_tar(tmp_path / "0.tar", sample("7", ["usual"], blip=["a dog near a red car"]))
     source = CaptionSource(json_key="blip")
     make_negatives(tmp_path, Settings("negclip", tokenizer="none", captions=source))
@@ -501,7 +503,7 @@ def test_tables_without_token_ids_and_of_a_json_field(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
-def test_nothing_to_verify(tmp_path: Path, data: Path) -> None:
+def test_nothing_to_verify_is_an_error(tmp_path: Path, data: Path) -> None:
     with pytest.raises(FsckitError, match="no such folder"):
         verify(tmp_path / "nowhere")
     write_shards(tmp_path / "bare", SHARDS[:1])
@@ -513,7 +515,7 @@ def test_nothing_to_verify(tmp_path: Path, data: Path) -> None:
         verify(data)
 
 
-def test_repair_while_another_run_is_at_work(data: Path) -> None:
+def test_repair_stops_if_the_folder_is_in_use(data: Path) -> None:
     cut(table(data, SWAP))
     report = verify(data)
     before = state(data)

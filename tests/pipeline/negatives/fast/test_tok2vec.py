@@ -1,4 +1,4 @@
-"""The vectors are the model's, the same for every batch, and their sums are exact."""
+"""The vectors are close to spaCy's, do not depend on the batch, and have exact sums."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_close_to_spacy(nlp, tok2vec: FastTok2Vec, captions: list[str]) -> None:
         np.testing.assert_allclose(ours, stock, atol=2e-5)
 
 
-def test_same_alone_and_in_any_batch(nlp, tok2vec: FastTok2Vec, captions: list[str]) -> None:
+def test_vectors_do_not_depend_on_the_batch(nlp, tok2vec: FastTok2Vec, captions: list[str]) -> None:
     together = tensors(nlp, tok2vec, captions)
     order = random.Random(2).sample(range(len(captions)), len(captions))
     shuffled = tensors(nlp, tok2vec, [captions[i] for i in order])
@@ -56,14 +56,14 @@ def test_same_alone_and_in_any_batch(nlp, tok2vec: FastTok2Vec, captions: list[s
     assert same(together, [tensors(nlp, tok2vec, [caption])[0] for caption in captions])
 
 
-def test_same_after_forgetting(nlp, tok2vec, monkeypatch, captions: list[str]) -> None:
+def test_vectors_survive_an_emptied_cache(nlp, tok2vec, monkeypatch, captions: list[str]) -> None:
     monkeypatch.setattr(module, "_MEMO_WORDS", 40)
     forgetful = FastTok2Vec(nlp.get_pipe("tok2vec").model)
     parts = [tensors(nlp, forgetful, captions[i : i + 5]) for i in range(0, len(captions), 5)]
     assert same(list(chain.from_iterable(parts)), tensors(nlp, tok2vec, captions))
 
 
-def test_no_tokens(nlp, tok2vec: FastTok2Vec) -> None:
+def test_texts_without_tokens(nlp, tok2vec: FastTok2Vec) -> None:
     assert tensors(nlp, tok2vec, ["", ""])[0].size == 0
     assert same(tensors(nlp, tok2vec, ["", "a dog", ""])[1:2], tensors(nlp, tok2vec, ["a dog"])), (
         "texts without tokens are no neighbours"
@@ -114,7 +114,7 @@ print(hashlib.sha256(b"".join(doc.tensor.tobytes() for doc in docs)).hexdigest()
 
 
 @pytest.mark.parametrize("core", ["Prescott", "Haswell"])
-def test_same_on_other_processors(
+def test_vectors_do_not_depend_on_the_processor(
     core: str, nlp, tok2vec: FastTok2Vec, captions: list[str]
 ) -> None:
     """OpenBLAS has kernels for each kind, with other orders of summation; numpy's own loops too."""

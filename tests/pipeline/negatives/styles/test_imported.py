@@ -1,4 +1,4 @@
-"""Published negatives come through as they are."""
+"""Published negatives are imported unchanged."""
 
 from __future__ import annotations
 

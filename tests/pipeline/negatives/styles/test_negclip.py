@@ -1,4 +1,4 @@
-"""NegCLIP's swaps: every pair it could draw, by an independent slow implementation."""
+"""NegCLIP's swaps, compared with an independent, slow implementation."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def reference_draw(doc: Doc, rng: random.Random) -> str | None:
     return rng.choice(results) if results else None
 
 
-def test_distribution_is_that_of_the_published_draw() -> None:
+def test_distribution_equals_the_published_draw() -> None:
     caption = "A dog and a dog chase the big red ball and a small cat near two old men and boys"
     nlp, _ = pipeline()
     doc, parse = nlp(caption), next(load_parser().parse([caption]))
@@ -139,7 +139,7 @@ def test_variants_are_different_and_edits_apply(captions: list[str]) -> None:
     assert made > len(captions)
 
 
-def test_more_variants_extend_the_fewer(captions: list[str]) -> None:
+def test_more_variants_extend_fewer(captions: list[str]) -> None:
     style = create_style("negclip")
     caption = captions[0]
     parse = next(load_parser().parse([caption]))

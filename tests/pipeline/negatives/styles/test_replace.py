@@ -1,4 +1,4 @@
-"""Replacements: the sets that nltk's WordNet gives, word by word, and true counts as weights."""
+"""Replacements: the same sets as nltk's WordNet, word by word, weighted by counts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fscdata.negatives.styles.replace import (
 from support.wordnet_reference import REFERENCE, digest, nltk_replacements, words_of
 
 
-def test_support_equals_what_nltk_gave() -> None:
+def test_support_equals_recorded_nltk() -> None:
     """Every word of the tests' captions and of the svlc classes, without nltk or WordNet here."""
     some = 0
     for line in REFERENCE.read_text().splitlines():
@@ -46,7 +46,7 @@ def test_support_equals_nltk_on_flickr(flickr_captions: list[str], wordnet_folde
     check(words_of(flickr_captions)[::7], wordnet_folder)
 
 
-def test_every_replacement_is_found_and_no_other() -> None:
+def test_finds_exactly_the_replacements() -> None:
     caption = "A red dog sits on a mat"
     parse = next(load_parser().parse([caption]))
     found = replaceable(parse)
@@ -64,7 +64,7 @@ def test_every_replacement_is_found_and_no_other() -> None:
     assert "in front of" in prepositions.words
 
 
-def test_draws_two_places_an_element_like_the_published_code() -> None:
+def test_distribution_equals_the_published_draw() -> None:
     """Up to two draws of every element without replacement, then one of them all."""
     replacements = Replacements(("a", "b", "c"), ("x",) * 3, [6, 9, 10])
     counts: Counter[tuple[bool, int]] = Counter()
@@ -79,7 +79,7 @@ def test_draws_two_places_an_element_like_the_published_code() -> None:
         assert abs(counts[True, i] / 20_000 - second) < 0.015
 
 
-def test_pronouns_are_left_out(captions: list[str]) -> None:
+def test_pronouns_are_not_replaced(captions: list[str]) -> None:
     caption = "She holds it near us in the red car"
     parse = next(load_parser().parse([caption]))
     found = replaceable(parse)
@@ -132,7 +132,7 @@ def test_inflection() -> None:
     assert {case: inflect(*case) for case in cases} == cases
 
 
-def test_case() -> None:
+def test_case_follows_the_replaced_word() -> None:
     assert match_case("bull's eye", "Street") == "Bull's eye"
     assert match_case("road", "STREET") == "ROAD"
     assert match_case("road", "street") == "road"

@@ -1,4 +1,4 @@
-"""Shuffles: every order there is, never the caption's own, compared as tokens."""
+"""Shuffles: every order except the caption's own, compared as tokens."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_keeps_the_words(captions: list[str]) -> None:
 
 
 @given(st.text("ab \t\n", max_size=12), st.text("ab \t\n", max_size=12))
-def test_changed_part_is_the_least_whole_words(old: str, new: str) -> None:
+def test_changed_part_is_the_fewest_words(old: str, new: str) -> None:
     edit = changed_part(old, new)
     assert apply_edits(old, [edit]) == new
     assert edit.old == old[edit.start : edit.end]
@@ -108,6 +108,6 @@ def test_reasons() -> None:
 
 
 @pytest.mark.parametrize("name", ["shuffle", "shuffle-0", "shuffle-6", "shuffle-x"])
-def test_wrong_length(name: str) -> None:
+def test_a_wrong_length_is_rejected(name: str) -> None:
     with pytest.raises(ValueError, match="shuffle-1 … shuffle-5"):
         create_style(name)

@@ -1,4 +1,4 @@
-"""Rule-based replacements stay within a class and replace a word wherever it stands."""
+"""Rule-based replacements stay within a class and replace every occurrence of a word."""
 
 from __future__ import annotations
 

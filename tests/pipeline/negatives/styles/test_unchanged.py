@@ -1,4 +1,4 @@
-"""What each style makes of one caption: other words here need another version of that style."""
+"""The negatives of one caption by style; a change here needs a new version of the style."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_version_1_is_what_it_was(name: str) -> None:
+def test_version_1_is_unchanged(name: str) -> None:
     style = create_style(name)
     assert style.version == 1
     key = seed_key(0, style)
