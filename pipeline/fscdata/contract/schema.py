@@ -98,7 +98,9 @@ class ShardRecord:
 
     Two digests identify the tar: `tar_digest` covers its members' names, offsets and sizes,
     `captions_digest` its captions. Neither covers pixels, which would cost a pass over the whole
-    tar; the trainer checks each image's 512-byte header when it reads the image.
+    tar; the trainer checks each image's 512-byte header when it reads the image. A stream, which
+    cannot read a tar in advance, compares the tar's name and size, and each sample's captions as
+    they arrive.
 
     `without` counts, by reason, the captions that have no negative (in a negatives table) or the
     samples and captions that have no row (in the samples table).
