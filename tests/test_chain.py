@@ -68,7 +68,7 @@ def test_pack_make_negatives_train_load(tmp_path: Path) -> None:
 
 
 def test_trains_on_img2dataset_shards_without_token_ids(tmp_path: Path) -> None:
-    """The trainer tokenizes where the tables hold no ids; several variants, one style."""
+    """Without stored ids the trainer tokenizes; several variants of one style."""
     members = [m for i in range(6) for m in img2dataset_sample(f"{i:09d}", TEMPLATES[i])]
     write_tar(tmp_path / "data" / "00000.tar", members)
     make_negatives(tmp_path / "data", Settings("negclip", variants=3, tokenizer="none"))
@@ -107,7 +107,7 @@ def config(folder: Path, recipe: str, **settings: object) -> Config:
 def test_negatives_indistinguishable_from_the_caption_are_dropped(
     tmp_path: Path,
 ) -> None:
-    """Different in case alone, or behind the model's 16 tokens."""
+    """They differ only in case, or after the model's 16 tokens."""
     long = "a dog and a cat and a cow and a pig and a hen and a duck near a red car"
     published = [["A DOG chases a cat"], [long.replace("red", "blue")], ["a cat chases a dog"]]
     captions = ["a dog chases a cat", long, "a man near a car"]

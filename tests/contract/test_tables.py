@@ -35,7 +35,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def rewrite(path: Path, change) -> None:
-    """Write a table again with its metadata record changed."""
+    """Rewrite a table with a changed metadata record."""
     table = pq.read_table(path)
     record = json.loads(table.schema.metadata[b"fsckit"])
     change(record)
@@ -117,7 +117,7 @@ def test_a_key_in_two_tars_is_rejected(tmp_path: Path) -> None:
 
 
 def test_negatives_of_changed_captions_are_rejected(data: Path) -> None:
-    """Only one style is made again: the other is not taken for captions without negatives."""
+    """Only one style is remade; the other must not look like captions without negatives."""
     write_shards(data, [[(f"0{i}", [TEMPLATES[i], "A dog near a red cat"]) for i in range(4)]])
     make_negatives(data, Settings("negclip", variants=2))
     assert open_dataset(data, ["negclip"])

@@ -40,7 +40,7 @@ def test_pack_prints_the_counts(
         f"{size / 1000:.1f} kB; images without a row in the caption file: 1; skipped: "
         f"missing image: 1\n"
     )
-    assert output.err == "packing c.tsv: 1 of 2 images\n"  # a line, since this is no terminal
+    assert output.err == "packing c.tsv: 1 of 1 images\n"  # a line, since stderr is not a terminal
 
 
 def test_a_mistake_is_one_sentence_and_exit_1(
@@ -94,7 +94,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_summaries_are_the_docstrings_first_lines() -> None:
-    """`fscdata --help` imports no subcommand; each one's own help must say the same."""
+    """`fscdata --help` imports no subcommand, so its summaries are written twice."""
     for name, (_, summary) in Commands.lazy.items():
         command = Commands().load(name)
         assert command.help.splitlines()[0] == summary, name

@@ -36,7 +36,7 @@ def run(data: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def start(data: Path, *options: str) -> subprocess.Popen[str]:
-    """In a process group of its own, as a terminal's job is."""
+    """Start in a new process group, like a terminal's job."""
     return subprocess.Popen(
         command(data, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
@@ -52,14 +52,14 @@ def times(data: Path) -> dict[str, int]:
 
 
 def rubbish(data: Path) -> list[Path]:
-    """Whatever is neither a tar nor a table nor the lock."""
+    """The files that are not tars, tables or the lock."""
     files = [p for p in data.rglob("*") if p.is_file() and p.suffix not in (".tar", ".parquet")]
     return [p for p in files if p.name != ".fscdata.lock"]
 
 
 def until(happens: Callable[[], object], process: subprocess.Popen[str]) -> None:
     while not happens():
-        assert process.poll() is None, f"ended before it was disturbed: {process.communicate()}"
+        assert process.poll() is None, f"ended too early: {process.communicate()}"
         time.sleep(0.002)
 
 
@@ -72,12 +72,12 @@ def workers(process: subprocess.Popen[str]) -> list[int]:
 def _command_line(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:  # it ended meanwhile
+    except OSError:  # it has ended
         return b""
 
 
 def fresh(data: Path, shards: int = SHARDS, times: int = 1) -> Path:
-    """A data set without tables; with `times` it has its captions so often, numbered."""
+    """A data set without tables; its captions are repeated `times` times, numbered."""
     captions = [
         (f"{n}{key}", [f"{text} {n}" if n else text for text in texts])
         for n in range(times)
@@ -90,7 +90,7 @@ def fresh(data: Path, shards: int = SHARDS, times: int = 1) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], float]:
-    """The tables that an undisturbed run makes, and the seconds it takes."""
+    """The tables of an undisturbed run, and the seconds it takes."""
     data = fresh(tmp_path_factory.mktemp("undisturbed"))
     started = time.monotonic()
     assert run(data).returncode == 0
@@ -104,27 +104,27 @@ def test_survives_kills_at_twenty_random_moments(
     whole, seconds = undisturbed
     data = fresh(tmp_path)
     seed = time.time_ns()
-    print(f"seed {seed}")  # shown where the test fails
+    print(f"seed {seed}")  # shown if the test fails
     instants = random.Random(seed)
     kills = 0
     while kills < KILLS:
         before = times(data)
         process = start(data)
-        if instants.random() < 0.8:  # the others die while the command starts
+        if instants.random() < 0.8:  # the others are killed while the command starts
             until(partial(workers, process), process)
         try:
             process.communicate(timeout=instants.uniform(0, seconds))
             assert process.returncode == 0
         except subprocess.TimeoutExpired:
             if instants.random() < 0.5:
-                process.kill()  # its workers notice
+                process.kill()  # its workers notice and end
             else:
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             kills += 1
-        assert before.items() <= times(data).items(), "what was finished was made again"
+        assert before.items() <= times(data).items(), "finished tables are kept"
         made = tables(data)
-        assert made.items() <= whole.items(), "what has its name is not whole"
+        assert made.items() <= whole.items(), "a file with its final name is complete"
         if process.returncode == 0:
             assert made == whole
             assert rubbish(data) == []
@@ -159,11 +159,11 @@ def test_a_signal_ends_the_run_cleanly(
 
 
 def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
-    """SIGKILL is what the kernel's out-of-memory killer sends."""
+    """As the kernel's out-of-memory killer does."""
     data = fresh(tmp_path, shards=2, times=4)
     process = start(data, "--json")
     until(lambda: len(workers(process)) == 2, process)
-    time.sleep(0.5)  # let it take up its shard; to load the model takes longer
+    time.sleep(0.5)  # it has its shard by then, and is still loading the model
     os.kill(workers(process)[0], signal.SIGKILL)
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
@@ -183,7 +183,7 @@ def test_a_shard_whose_worker_is_killed_twice_is_named(tmp_path: Path) -> None:
     killed: set[int] = set()
     while len(killed) < 2:
         until(lambda: set(workers(process)) - killed, process)
-        time.sleep(0.5)  # let a new worker take up the shard
+        time.sleep(0.5)  # a new worker has the shard by then
         for pid in set(workers(process)) - killed:
             os.kill(pid, signal.SIGKILL)
             killed.add(pid)
@@ -196,7 +196,7 @@ def test_a_shard_whose_worker_is_killed_twice_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """A file system of its own, mounted with the options given; again with others."""
+    """A separate file system, mounted with the given options; it can be remounted."""
     folder = tmp_path / "disk"
     folder.mkdir()
 
@@ -293,7 +293,7 @@ def test_a_second_run_on_the_folder_stops(tmp_path: Path) -> None:
 def test_a_clock_that_jumps_back_does_no_harm(
     undisturbed: tuple[dict[str, bytes], float], tmp_path: Path
 ) -> None:
-    """Half of the shards are made today, then the clock jumps back twenty years."""
+    """Half of the shards are made today; then the clock jumps back twenty years."""
     whole, _ = undisturbed
     data = fresh(tmp_path)
     assert run(data, "--limit", str(SHARDS // 2)).returncode == 0

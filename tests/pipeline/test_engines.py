@@ -26,7 +26,7 @@ ENGINES = {"local": None, "ray": "ray", "spark": "pyspark"}
 
 
 def require(engine: str) -> None:
-    """Skip where an engine cannot run here."""
+    """Skip if an engine cannot run here."""
     package = ENGINES[engine]
     if package is not None and importlib.util.find_spec(package) is None:
         pytest.skip(f"no {package}: pip install 'fsckit[{engine}]'")
@@ -45,7 +45,7 @@ def tables(data: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The tables as they are made in one process."""
+    """The tables made in one process."""
     data = write(tmp_path_factory.mktemp("here"))
     make_negatives(data, Settings("fsc-clip", variants=2))
     return tables(data)
@@ -111,7 +111,7 @@ def test_workers_read_and_write_an_object_store(here: dict[str, bytes], tmp_path
 def test_a_signal_ends_an_engine_cleanly(
     engine: str, number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
-    """It goes to the whole group, as a terminal or a scheduler sends it: Java and all."""
+    """The signal goes to the process group, including Java, as from a terminal or a scheduler."""
     require(engine)
     write_shards(tmp_path, [[(f"{i}", [text])] for i in range(400) for _, [text] in [SAMPLES[0]]])
     command = ["make-negatives", str(tmp_path), "--recipe", "fsc-clip", "--executor", engine]

@@ -73,7 +73,7 @@ def write_negatives(
     without: dict[str, int],
     **changes: Any,
 ) -> None:
-    """`negatives` are (place of the caption, variant, row)."""
+    """`negatives` are (index of the caption, variant, row)."""
     rows = [
         {
             "key": f"{shard}{i:04d}",
@@ -93,7 +93,7 @@ def write_negatives(
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """Samples without negatives, in a folder whose name is hard on SQL and on globs."""
+    """Samples without negatives, in a folder whose name contains SQL and glob characters."""
     data = tmp_path / "it's [a]*{b}=c"
     for shard in CAPTIONS:
         write_samples(data, shard)

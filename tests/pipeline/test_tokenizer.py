@@ -50,7 +50,7 @@ def test_a_batch_equals_single_texts(pair, captions: list[str], monkeypatch) -> 
     parts = [ids[a:b].tolist() for a, b in pairwise(offsets)]
     assert parts == [ours(text) for text in texts]
     monkeypatch.setattr(tokenizer, "_CACHE_SIZE", 5)
-    assert parts == [ours(text) for text in texts], "the cache is emptied again and again"
+    assert parts == [ours(text) for text in texts], "also when the cache overflows"
     assert [len(part) for part in ours.batch([])] == [0, 1]
 
 

@@ -14,13 +14,13 @@ from fscdata.executors import Tick
 
 
 def attempts_so_far(folder: str, item: int) -> int:
-    """How often `note` was called with an item."""
+    """The number of calls of `note` for an item."""
     file = Path(folder, f"attempts-{item}")
     return file.stat().st_size if file.exists() else 0
 
 
 def note(folder: str, item: int) -> int:
-    """Count an attempt on disk, where it outlives the worker; returns which one it is."""
+    """Count an attempt on disk, where it outlives the worker; returns its number."""
     with Path(folder, f"attempts-{item}").open("ab") as file:
         file.write(b".")
     return attempts_so_far(folder, item)
@@ -60,7 +60,7 @@ class Square:
 
 @dataclass(frozen=True)
 class Megabytes:
-    """As many megabytes as the item says."""
+    """Returns as many megabytes as the item."""
 
     def __call__(self, item: int, tick: Tick) -> bytes:
         return bytes(item * 2**20)
@@ -68,7 +68,7 @@ class Megabytes:
 
 @dataclass(frozen=True)
 class Count:
-    """Counts to the item, and ticks."""
+    """Counts to the item and ticks."""
 
     def __call__(self, item: int, tick: Tick) -> int:
         for done in range(item + 1):
@@ -79,7 +79,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Wait:
-    """Item 0 is done at once; the others wait to be stopped, and note their clean-up."""
+    """Item 0 ends at once; the others wait to be stopped and record their clean-up."""
 
     folder: str
 
@@ -99,6 +99,6 @@ class Wait:
 
 
 def threads(item: int, tick: Tick) -> list[str | None]:
-    """How many threads numeric libraries are told to use."""
+    """The thread limits of numeric libraries."""
     libraries = ("OMP", "OPENBLAS", "MKL", "BLIS")
     return [os.environ.get(f"{library}_NUM_THREADS") for library in libraries]

@@ -31,7 +31,7 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables by which a client finds the server."""
+        """The environment variables of the server's clients."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "somebody",
@@ -40,7 +40,7 @@ class S3Server:
         }
 
     def client(self) -> Any:
-        """boto3's client, which shares nothing with s3fs."""
+        """A boto3 client, independent of s3fs."""
         return boto3.client(
             "s3",
             endpoint_url=self.url,
@@ -67,7 +67,7 @@ class S3Server:
 
 @contextmanager
 def s3_server() -> Iterator[S3Server]:
-    """A server that runs as long as the block."""
+    """A server that runs during the block."""
     server = S3Server()
     http = make_server("127.0.0.1", 0, server.app, threaded=True, request_handler=_Quiet)
     server.url = f"http://127.0.0.1:{http.server_port}"
@@ -78,7 +78,7 @@ def s3_server() -> Iterator[S3Server]:
     finally:
         http.shutdown()
         thread.join()
-        # fsspec keeps file systems, and with them this server's address.
+        # fsspec caches file systems with this server's address.
         get_filesystem_class("s3").clear_instance_cache()
 
 

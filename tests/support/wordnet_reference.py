@@ -30,7 +30,7 @@ def cousins(synset: Any) -> list[Any]:
 
 
 def nltk_replacements(wordnet: Any, word: str, pos: str) -> set[str]:
-    """What the published code can draw for a word, but for the word itself."""
+    """What the published code can draw for a word, except the word itself."""
     synsets = wordnet.synsets(word, pos=pos)
     synonyms = {lemma.name() for s in synsets for lemma in s.lemmas()}
     found = {a.name() for s in synsets for lemma in s.lemmas() for a in lemma.antonyms()}
@@ -48,12 +48,12 @@ def nltk_replacements(wordnet: Any, word: str, pos: str) -> set[str]:
 
 
 def digest(words: Iterable[str]) -> str:
-    """Of a set of words, whatever its order."""
+    """The digest of a set of words."""
     return hashlib.blake2b("\n".join(sorted(words)).encode(), digest_size=8).hexdigest()
 
 
 def words_of(captions: list[str]) -> list[tuple[str, str]]:
-    """The words of captions that WordNet may replace, with their parts of speech."""
+    """The replaceable words of captions, with their parts of speech."""
     return sorted(
         {
             (word.lower(), POS[pos])

@@ -25,11 +25,11 @@ from support import SUPPORT, TESTS
 from support.executor_steps import Count, Megabytes, Square, Wait, attempts_so_far, threads
 
 PACKAGES = {"local": None, "ray": "ray", "spark": "pyspark"}
-CLEANS_UP = {"local", "ray"}  # Spark kills the workers of a cancelled job without a word
+CLEANS_UP = {"local", "ray"}  # Spark kills the workers of a cancelled job
 
 
 def require(name: str) -> None:
-    """Skip where an executor cannot run here."""
+    """Skip if an executor cannot run here."""
     package = PACKAGES[name]
     if package is not None and importlib.util.find_spec(package) is None:
         pytest.skip(f"no {package}: pip install 'fsckit[{name}]'")
@@ -38,15 +38,15 @@ def require(name: str) -> None:
 
 
 def until(condition: Callable[[], object], what: str) -> None:
-    """Wait for something that another process does."""
+    """Wait until another process has done something."""
     deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < deadline, f"in vain: {what}"
+        assert time.monotonic() < deadline, f"timed out: {what}"
         time.sleep(0.05)
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has reaped has."""
+    """Whether a process has ended, reaped or not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -54,7 +54,7 @@ def gone(pid: int) -> bool:
 
 
 def waiting(folder: Path, count: int) -> list[int]:
-    """The processes of `count` attempts of Wait, or more, once they wait."""
+    """The processes of at least `count` attempts of Wait, once they wait."""
     until(lambda: len([*folder.glob("pid-?-?")]) >= count, f"{count} waiting attempts")
     return [int(path.read_text()) for path in folder.glob("pid-?-?")]
 
@@ -159,9 +159,9 @@ def test_closing_the_iterator_stops_the_workers(
     pids = waiting(tmp_path, 1)
     if name in CLEANS_UP:
         assert len([*tmp_path.glob("cleaned-*")]) == len(pids)
-    if name != "ray":  # whose workers live as long as its session
+    if name != "ray":  # Ray's workers live as long as the session
         until(lambda: all(map(gone, pids)), "the workers' end")
-    assert len([*tmp_path.glob("attempts-*")]) == len(pids) < 4, "no more is begun"
+    assert len([*tmp_path.glob("attempts-*")]) == len(pids) < 4, "no further item starts"
 
 
 def driver(name: str, folder: Path, step: str, items: str, *address: str) -> subprocess.Popen[str]:
@@ -232,11 +232,13 @@ def command_line(pid: int) -> bytes:
 
 @pytest.mark.parametrize("name", ["ray"], indirect=True)
 def test_a_running_cluster_is_used(name: str, tmp_path: Path) -> None:
-    ray = importlib.import_module("fscdata.executors.ray").ray  # imported as that module has it
+    ray = importlib.import_module(
+        "fscdata.executors.ray"
+    ).ray  # imported with that module's settings
     address = ray.get_runtime_context().gcs_address
     out, err = driver(name, tmp_path, "Square", "1,2,3", address).communicate(timeout=60)
     assert sorted(out.splitlines()) == ["0 None 1", "1 None 1", "2 None 1"], err
-    assert ray.cluster_resources()["CPU"] == 2, "it is still there"
+    assert ray.cluster_resources()["CPU"] == 2, "the cluster is still running"
 
 
 def test_ticks_reach_the_driver() -> None:
@@ -246,7 +248,7 @@ def test_ticks_reach_the_driver() -> None:
     for index, of in enumerate([60, 50]):
         ticks = [tick for tick in heard if tick[0] == index]
         assert ticks[0] == (index, 0, of)
-        assert 2 <= len(ticks) <= of, "not all of them"
+        assert 2 <= len(ticks) <= of, "ticks are limited"
         assert ticks == sorted(ticks)
 
 
@@ -350,7 +352,7 @@ def test_unsupported_arguments_are_rejected(arguments: tuple[object, ...], messa
 def test_an_unreachable_cluster_is_named(own: str, tmp_path: Path) -> None:
     require(own)
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        taken.bind(("127.0.0.1", 0))  # without listening
         address = f"{'spark://' if own == 'spark' else ''}127.0.0.1:{taken.getsockname()[1]}"
         _, err = driver(own, tmp_path, "Square", "1", address).communicate(timeout=60)
     assert err == (

@@ -107,6 +107,6 @@ def test_an_unwritable_output_is_named(tiny_wordnet: Path, tmp_path: Path) -> No
 
 def test_the_packaged_file_equals_compiled_wordnet(wordnet_folder: Path, tmp_path: Path) -> None:
     out = build_lexicon(wordnet_folder, tmp_path / "out.arrow")
-    # The content, not the bytes: those also depend on the versions of Arrow and zstd.
+    # Compare the content: the bytes also depend on the versions of Arrow and zstd.
     assert read_lexicon(out).digest == load_lexicon().digest
     assert PACKAGED.stat().st_size < 6_000_000

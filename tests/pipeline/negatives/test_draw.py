@@ -57,7 +57,7 @@ def items(*texts: str) -> list[Item | None]:
 
 def test_distinct_finds_every_candidate() -> None:
     generator = draw()
-    # "a" comes almost always; the others are found all the same.
+    # "a" is drawn almost always; the others must be found too.
     there = items("a", "b", "c")
     sums = [2 * 10**9, 10**12, 10**12 + 1, 10**12 + 2]
     one = lambda: there[generator.weighted(sums)]  # noqa: E731
@@ -77,7 +77,7 @@ def test_distinct_stops_when_all_are_drawn() -> None:
     assert distinct(one, lambda: iter(there), 2) == [Item("a")]
     few = len(drawn)
     assert distinct(one, None, 2) == [Item("a")]
-    assert len(drawn) > 5 * few, "what cannot be listed is drawn for longer"
+    assert len(drawn) > 5 * few, "without a list, draws continue for longer"
 
 
 def test_distinct_continues_while_candidates_remain() -> None:

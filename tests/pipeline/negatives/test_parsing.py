@@ -22,7 +22,7 @@ with model.without_torch():
 
 
 def expected_parse(doc: Doc) -> Parse:
-    """What spaCy's own objects say."""
+    """The parse read from spaCy's own objects."""
     return Parse(
         doc.text,
         [t.text for t in doc],
@@ -54,7 +54,7 @@ def test_equals_spacy_on_flickr(flickr_captions: list[str]) -> None:
 
 
 def test_equals_spacy_on_the_attribute_rules() -> None:
-    """Sentences that the attribute ruler's odd rules are about."""
+    """Sentences for the attribute ruler's special rules."""
     check(
         [
             "There is a dog .",
@@ -79,7 +79,7 @@ def test_does_not_depend_on_the_batch(captions: list[str]) -> None:
 
 
 def test_does_not_depend_on_earlier_texts(monkeypatch, captions: list[str]) -> None:
-    """The vocabulary is full after every few batches, and each time it starts over."""
+    """The vocabulary is replaced after every few batches."""
     monkeypatch.setattr(fast_parser, "_VOCABULARY", 800)
     monkeypatch.setattr(parsing, "_BATCH", 8)
     parser = Parser()
@@ -100,7 +100,7 @@ def test_spacy_forgets_words_too(monkeypatch, captions: list[str]) -> None:
 
 
 def test_texts_of_any_size() -> None:
-    """No tokens, more different words than are remembered, and more text than a batch takes."""
+    """No tokens, more different words than the cache holds, and more text than a batch holds."""
     check(
         [
             "",
@@ -182,11 +182,11 @@ def test_span_root() -> None:
     assert span_root(heads, 0, 5) == 2
     assert span_root(heads, 0, 2) == 1
     assert span_root(heads, 3, 5) == 4
-    assert span_root([1, 0], 0, 2) == 0, "a circle has no root: the first"
+    assert span_root([1, 0], 0, 2) == 0, "a cycle has no root, so the first token"
 
 
 def test_the_parser_names_its_model() -> None:
-    """By what spaCy says of itself and of the model, and by the files that it reads."""
+    """By spaCy's version and metadata, and by the files it reads."""
     info = load_parser().info
     nlp = spacy.load(info.model_name)
     assert info == model.ModelInfo(

@@ -118,7 +118,7 @@ def check(captions: list[str]) -> int:
             (e.kind, e.start, e.end, e.root)
             for e in (*graph.entities, *graph.modifiers, *graph.relations)
         ]
-        # Of a span whose tokens come in the wrong order the published parser has an empty one.
+        # The published parser returns an empty span if the tokens are in the wrong order.
         theirs = slow_elements(doc)
         assert sorted(ours) == sorted(theirs), parse.text
         count += len(ours)

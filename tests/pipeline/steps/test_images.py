@@ -53,7 +53,9 @@ def test_names_match_members_of_any_archive(tmp_path: Path) -> None:
     assert seen[-1] == Progress("packing c.tsv", 4, 4, "images")
     [tar] = shard_paths(tmp_path / "data")
     order = [caption for sample in index_tar(tar).samples for _, caption in sample.captions]
-    assert order == ["Of a/x.jpg.", "Of coco/a/y.jpg.", "Of b/z.jpg."], "as the archives have them"
+    assert order == ["Of a/x.jpg.", "Of coco/a/y.jpg.", "Of b/z.jpg."], (
+        "in the order of the archives"
+    )
 
 
 def test_archive_and_folder_give_equal_shards(tmp_path: Path) -> None:

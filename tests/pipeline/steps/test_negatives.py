@@ -37,7 +37,7 @@ CAPTIONS = [*TEMPLATES[:24], *ODD]
 
 
 def samples(captions: list[str]) -> list[tuple[str, list[str]]]:
-    """Two captions a sample."""
+    """Samples of two captions."""
     pairs = [captions[i : i + 2] for i in range(0, len(captions), 2)]
     return [(f"{i:06d}", pair) for i, pair in enumerate(pairs)]
 
@@ -49,7 +49,7 @@ def tables(data: Path) -> dict[str, bytes]:
 
 
 def per_caption(data: Path) -> dict[tuple[str, str, int], tuple]:
-    """(style, caption, variant) → the negative, whatever the shard and the key."""
+    """(style, caption, variant) → the negative, from all shards."""
     found = {}
     for path in sorted((data / "negatives").rglob("*.parquet")):
         texts = {
@@ -272,7 +272,7 @@ def test_a_killed_run_resumes(made: Path, tmp_path: Path) -> None:
     process.kill()
     assert process.wait() == -signal.SIGKILL
     finished = tables(tmp_path)
-    assert finished.items() <= tables(made).items(), "what has its final name is whole"
+    assert finished.items() <= tables(made).items(), "a file with its final name is complete"
     assert len(finished) < len(tables(made))
     make_negatives(tmp_path, Settings(ALL, variants=3))
     assert tables(tmp_path) == tables(made)

@@ -60,7 +60,7 @@ def one_tokenizer() -> Iterator[None]:
 
 @pytest.fixture
 def data(made: Path, one_tokenizer: None, tmp_path: Path) -> Path:
-    """A copy to break, its times kept."""
+    """A copy to break, with the same file times."""
     return shutil.copytree(made, tmp_path / "data")
 
 
@@ -69,7 +69,7 @@ def table(data: Path, name: str) -> Path:
 
 
 def state(data: Path) -> dict[str, tuple[bytes, int]]:
-    """Every table's bytes and time."""
+    """The bytes and time of every table."""
     paths = sorted(data.rglob("*.parquet"))
     return {str(p.relative_to(data)): (p.read_bytes(), p.stat().st_mtime_ns) for p in paths}
 
@@ -91,7 +91,7 @@ def edit_metadata(path: Path, part: str, **changes: Any) -> None:
 
 
 def edit_rows(path: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
-    """Write a table again with its rows changed and its metadata counting them."""
+    """Rewrite a table with changed rows and an updated row count."""
     content = pq.read_table(path)
     rows = content.to_pylist()
     change(rows)
@@ -119,7 +119,7 @@ def cut(path: Path) -> None:
 
 
 def flip(column: str) -> Callable[[Path], None]:
-    """One bit in the middle of a column's pages."""
+    """Flip one bit in the middle of a column's pages."""
 
     def change(path: Path) -> None:
         group = pq.read_metadata(path).row_group(0)

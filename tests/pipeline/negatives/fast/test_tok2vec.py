@@ -71,7 +71,7 @@ def test_texts_without_tokens(nlp, tok2vec: FastTok2Vec) -> None:
 
 
 def test_sums_are_exact(tok2vec: FastTok2Vec) -> None:
-    """Against Python's integers, for inputs as long as they can be."""
+    """Compared with Python's integers, for the longest possible inputs."""
     layer = tok2vec._layers[-1]
     draw = np.random.default_rng(3)
     inputs = draw.standard_normal((4, len(layer.weights)))
@@ -117,7 +117,7 @@ print(hashlib.sha256(b"".join(doc.tensor.tobytes() for doc in docs)).hexdigest()
 def test_vectors_do_not_depend_on_the_processor(
     core: str, nlp, tok2vec: FastTok2Vec, captions: list[str]
 ) -> None:
-    """OpenBLAS has kernels for each kind, with other orders of summation; numpy's own loops too."""
+    """OpenBLAS and numpy have kernels per processor, which sum in different orders."""
     texts = [caption for caption in captions if caption.isascii() and "|" not in caption]
     older = {"OPENBLAS_CORETYPE": core, "NPY_DISABLE_CPU_FEATURES": "X86_V4"}
     done = subprocess.run(

@@ -84,7 +84,7 @@ def test_support_on_flickr(flickr_captions: list[str]) -> None:
 
 
 def reference_draw(doc: Doc, rng: random.Random) -> str | None:
-    """One draw the way the published code makes it."""
+    """One draw as in the published code."""
     results = []
     for spans in families(doc).values():
         if len(spans) < 2:

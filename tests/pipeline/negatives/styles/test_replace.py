@@ -21,7 +21,7 @@ from support.wordnet_reference import REFERENCE, digest, nltk_replacements, word
 
 
 def test_support_equals_recorded_nltk() -> None:
-    """Every word of the tests' captions and of the svlc classes, without nltk or WordNet here."""
+    """Every word of the test captions and svlc classes; needs neither nltk nor WordNet."""
     some = 0
     for line in REFERENCE.read_text().splitlines():
         word, pos, count, expected = line.split("\t")
@@ -65,7 +65,7 @@ def test_finds_exactly_the_replacements() -> None:
 
 
 def test_distribution_equals_the_published_draw() -> None:
-    """Up to two draws of every element without replacement, then one of them all."""
+    """Draw up to two replacements of every element, then one of them all."""
     replacements = Replacements(("a", "b", "c"), ("x",) * 3, [6, 9, 10])
     counts: Counter[tuple[bool, int]] = Counter()
     for seed in range(20_000):

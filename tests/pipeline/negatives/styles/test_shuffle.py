@@ -40,7 +40,7 @@ def join(tokens: list[tuple[str, str]]) -> str:
 
 
 def slow_shuffles(parse: Parse, n: int) -> set[str]:
-    """Every text that the rules allow, by going through all orders."""
+    """Every text that the rules allow, from all orders."""
     tokens = [t for t in zip(parse.words, parse.pos, strict=True) if t[1] != "SPACE"]
     grams = [tokens[i : i + n] for i in range(0, len(tokens), n)]
     last = grams.pop() if len(grams[-1]) == 1 and grams[-1][0][1] == "PUNCT" else None
@@ -96,7 +96,7 @@ def test_changed_part_is_the_fewest_words(old: str, new: str) -> None:
     before, behind = old[: edit.start], old[edit.end :]
     assert not before or before[-1].isspace()
     assert not behind or behind[0].isspace()
-    # What is cut off at the front cannot be longer and still end in white space.
+    # A longer common prefix would not end in white space.
     longer = range(edit.start + 1, min(len(old), len(new)) + 1)
     assert not any(old[:i] == new[:i] and old[i - 1].isspace() for i in longer)
 
