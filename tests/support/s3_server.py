@@ -22,8 +22,7 @@ DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Err
 
 @dataclass
 class S3Server:
-    """`requests` are (method, path, range) in the order of their coming; nobody may use the bucket
-    `forbidden`."""
+    """A server; `requests` are (method, path, range) in order, and bucket `forbidden` is denied."""
 
     url: str = ""
     forbidden: str = "forbidden"

@@ -1,9 +1,9 @@
 """nltk's replacement sets, computed slowly or recorded for a few hundred words.
 
-    python tests/wordnet_reference.py /usr/share/wordnet
+    python tests/support/wordnet_reference.py /usr/share/wordnet
 
-writes `wordnet_reference.tsv` anew: word, part of speech, how many replacements, their digest. So
-the packaged lexicon is held against nltk on machines that have neither nltk's data nor WordNet.
+rewrites `wordnet_reference.tsv`: word, part of speech, number of replacements, their digest. With
+it the packaged lexicon is compared with nltk on machines without nltk's data and WordNet.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def db(
     data: Data,
     out: Annotated[
         Path | None,
-        typer.Option(help="file to write  [default: DATA/<name>.duckdb]", show_default=False),
+        typer.Option(help="file to write", show_default="DATA/<name>.duckdb"),
     ] = None,
 ) -> None:
     """Write a .duckdb file with views of a data set's tables."""

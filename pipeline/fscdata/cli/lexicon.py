@@ -22,7 +22,7 @@ def build(
     wordnet: WordNet,
     out: Annotated[
         Path | None,
-        typer.Option(help="file to write  [default: the package's own]", show_default=False),
+        typer.Option(help="file to write", show_default="the package's own"),
     ] = None,
 ) -> None:
     """Compile WordNet into one Arrow file."""

@@ -51,8 +51,8 @@ def make_negatives(
     caption_key: Annotated[
         str | None,
         typer.Option(
-            help="json field with the captions  [default: captions, else caption, else the .txt]",
-            show_default=False,
+            help="json field with the captions",
+            show_default="captions, else caption, else the .txt",
         ),
     ] = None,
     captions_dir: Annotated[
@@ -70,9 +70,8 @@ def make_negatives(
         int | None,
         typer.Option(
             min=0,
-            help="shards to make in parallel; 0 runs in this process (local)  "
-            "[default: one per core]",
-            show_default=False,
+            help="shards to make in parallel; 0 runs in this process (local)",
+            show_default="one per core",
         ),
     ] = None,
     address: Annotated[
