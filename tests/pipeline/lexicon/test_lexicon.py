@@ -153,7 +153,7 @@ def test_the_packaged_lexicon_is_wordnet_in_arrays() -> None:
 
 
 def test_a_missing_lexicon_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FsckitError, match=r"none\.arrow: the lexicon is missing; install fsckit"):
+    with pytest.raises(FsckitError, match=r"none\.arrow: the lexicon is missing; reinstall fsckit"):
         read_lexicon(tmp_path / "none.arrow")
 
 

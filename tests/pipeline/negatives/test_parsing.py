@@ -141,7 +141,7 @@ def test_falls_back_to_spacy(why: str, monkeypatch, caplog, captions: list[str])
     assert not parser.fast
     warnings = [r.getMessage() for r in caplog.records if r.name == "fscdata"]
     assert len(warnings) == 1
-    assert "is not what the fast path was checked with" in warnings[0]
+    assert "has not been checked with the fast parser" in warnings[0]
     nlp = load(parser.info.model_name, exclude=["ner", "lemmatizer"])
     assert list(parser.parse(captions)) == [expected_parse(doc) for doc in nlp.pipe(captions)]
 
