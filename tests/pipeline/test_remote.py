@@ -139,7 +139,9 @@ def test_a_new_connection_sees_new_tables(remote: DataPath, local: Path) -> None
 
 
 def test_a_database_needs_local_tables(remote: DataPath, tmp_path: Path) -> None:
-    with pytest.raises(FsckitError, match=r"local folder alone; ask with 'fscdata sql .*://bucket"):
+    with pytest.raises(
+        FsckitError, match=r"can only view local tables; query these with 'fscdata sql .*://bucket"
+    ):
         write_database(remote, tmp_path / "x.duckdb")
     assert not list(tmp_path.iterdir())
 
