@@ -23,8 +23,8 @@ from fscdata.download.fields import (
     check_unique,
 )
 from fscdata.download.session import Session
-from fscdata.steps.pack import pack_pictures
-from fscdata.steps.pictures import Key, Pictures
+from fscdata.steps.images import Images, Key
+from fscdata.steps.pack import pack_images
 
 
 class Pack(Model):
@@ -99,7 +99,7 @@ def pack_all(
     session: Session,
     packs: Sequence[Pack],
     captions: Sequence[Path],
-    images: Pictures[Key],
+    images: Images[Key],
 ) -> None:
     """Write the shards of all packs that are not packed yet.
 
@@ -111,8 +111,7 @@ def pack_all(
             continue
         dest = session.folder / pack.folder
         _remove_shards(dest / SHARDS)
-        counter = session.reporter.counter(f"packing {pack.captions}", "images")
-        report = pack_pictures(dest, images, caption_file, counter)
+        report = pack_images(dest, images, caption_file, session.reporter)
         session.source.packed.append(pack.folder)
         session.source.samples += report.samples
         session.source.captions += report.captions

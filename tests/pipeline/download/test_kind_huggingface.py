@@ -13,8 +13,8 @@ from fscdata.base.errors import FsckitError
 from fscdata.base.progress import Progress, Reporter
 from fscdata.contract import CaptionSource, index_tar
 from fscdata.download.run import Options, download, is_complete, plan
-from fscdata.steps.negatives import make_negatives
 from fscdata.steps.expected import Settings
+from fscdata.steps.negatives import make_negatives
 from support.captions import TEMPLATES
 from support.hub_server import HubRepository, HubServer
 from support.manifests import manifest, tree

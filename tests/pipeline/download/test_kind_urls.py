@@ -14,8 +14,8 @@ from fscdata.base.errors import FsckitError
 from fscdata.base.progress import Reporter
 from fscdata.download.record import read_source
 from fscdata.download.run import Options, download, is_complete, plan, retry
-from fscdata.steps.negatives import make_negatives
 from fscdata.steps.expected import Settings
+from fscdata.steps.negatives import make_negatives
 from support.captions import TEMPLATES
 from support.file_server import FileServer
 from support.image_server import TIMEOUT, ImageServer

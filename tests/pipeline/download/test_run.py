@@ -23,8 +23,8 @@ from fscdata.contract import index_tar, shard_paths
 from fscdata.download.record import read_source
 from fscdata.download.run import Options, download, is_complete, plan
 from fscdata.download.session import bytes_on_disk
-from fscdata.steps.negatives import make_negatives
 from fscdata.steps.expected import Settings
+from fscdata.steps.negatives import make_negatives
 from support import TESTS
 from support.captions import TEMPLATES
 from support.file_server import HTML, Answer, Drop, FileServer, Served

@@ -25,7 +25,7 @@ from fscdata.download.packs import (
     shard_folders,
 )
 from fscdata.download.session import Session
-from fscdata.steps.pictures import PictureArchives
+from fscdata.steps.images import ImageArchives
 
 
 class Kind(Manifest):
@@ -61,7 +61,7 @@ class Kind(Manifest):
         if needs_packing(session, self.packs):
             captions = caption_paths(session, self.packs, self.caption_files)
             session.fetch_files(self.remote_files(), sources, packed=self.archives)
-            pack_all(session, self.packs, captions, PictureArchives(archives))
+            pack_all(session, self.packs, captions, ImageArchives(archives))
         else:
             fetch_missing(session, self.remote_files() if keep else self.caption_files)
         if not keep:

@@ -21,7 +21,7 @@ from fscdata.download.packs import (
     shard_folders,
 )
 from fscdata.download.session import Session
-from fscdata.steps.pictures import PictureFolder
+from fscdata.steps.images import ImageFolder
 
 
 class Kind(Manifest):
@@ -57,7 +57,7 @@ class Kind(Manifest):
         if needs_packing(session, self.packs):
             captions = caption_paths(session, self.packs, self.caption_files)
             session.fetch_files(self.caption_files, session.folder / SOURCES)
-            pack_all(session, self.packs, captions, PictureFolder(images))
+            pack_all(session, self.packs, captions, ImageFolder(images))
         else:
             fetch_missing(session, self.caption_files)
         require_sources(session, self.caption_files)

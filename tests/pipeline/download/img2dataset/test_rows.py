@@ -23,8 +23,8 @@ from fscdata.download.img2dataset.options import TableOptions, read_job
 from fscdata.download.img2dataset.process import PYTHON_VARIABLE
 from fscdata.download.img2dataset.rows import download_rows, probe_rows, retry_rows
 from fscdata.download.img2dataset.shards import Outcomes, is_complete, read_outcomes
-from fscdata.steps.negatives import make_negatives
 from fscdata.steps.expected import Settings
+from fscdata.steps.negatives import make_negatives
 from support.image_server import KINDS, TIMEOUT, ImageServer, write_cc3m_table
 from support.installed import skip_without
 
