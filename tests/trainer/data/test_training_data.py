@@ -93,9 +93,7 @@ def test_accepts_a_style_without_a_single_negative(make_data, samples, clip: Cli
 
 
 def test_refuses_a_missing_style(data: Path, clip: Clip) -> None:
-    with pytest.raises(
-        FsckitError, match=r"no negatives of style 'svlc' \(found: colour, shape\)"
-    ):
+    with pytest.raises(FsckitError, match=r"no negatives of style 'svlc' \(found: colour, shape\)"):
         read(data, ("svlc",), clip)
 
 
