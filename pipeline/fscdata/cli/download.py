@@ -94,8 +94,11 @@ def download(
         workers,
         parse_values(img2dataset or []),
     )
+    manifest.check_options(options)  # a mistake is reported before the terms
     if dry_run:
-        with display(quiet or as_json) as reporter:
+        if not as_json:
+            typer.echo(terms(manifest))  # first: planning may fail without a network
+        with resumable(RERUN), display(quiet or as_json) as reporter:
             files = run.plan(manifest, options, reporter)
         print_plan(manifest, files, dest, as_json)
         return

@@ -33,7 +33,6 @@ def print_plan(manifest: Manifest, files: list[PlannedFile], folder: Path, as_js
         }
         typer.echo(json.dumps(record))
         return
-    typer.echo(terms(manifest))
     table = Table("file", "size")
     table.add_column("from", overflow="fold")
     for file in files:
