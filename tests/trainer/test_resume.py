@@ -26,6 +26,7 @@ from fsctrain.model import create_model
 from fsctrain.state import saved_states
 from fsctrain.train import train
 from support import SUPPORT
+from support.warm import WarmProcess, WarmRanks
 
 STEPS = 40
 KILLS = 5
@@ -33,33 +34,38 @@ POISON = SUPPORT / "rank_poison.py"
 
 
 @pytest.fixture
-def long(config: Config) -> Config:
-    """A run with three batches an epoch and a bad image."""
+def long(config: Config, samples: list, make_data: Callable[..., Path]) -> Config:
+    """A run with three batches per epoch and a bad image."""
+    samples[7].image = b"<html>"
+    make_data(samples)
     changes = {"steps": STEPS, "batch_size": 4, "checkpoint_every": 3, "warmup": 5, "name": "long"}
     return config.model_copy(update=changes)
 
 
-@pytest.fixture(autouse=True)
-def _a_bad_image(samples: list, make_data: Callable[..., Path]) -> None:
-    samples[7].image = b"<html>"
-    make_data(samples)
-
-
-def words(config: Config, *more: object) -> list[str]:
+def words(config: Config) -> list[str]:
     """The arguments of `fsctrain`."""
     path = config.out.parent / f"{config.name}.yaml"
     values = config.model_dump(mode="json", exclude={"recipe"})
     path.write_text(json.dumps(values))
-    return ["run", "--recipe", str(path), "--resume", *map(str, more)]
+    return ["run", "--recipe", str(path), "--resume"]
 
 
-def start(config: Config, *more: object, ranks: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """Start `fsctrain run`, under torchrun if `ranks` has its options."""
-    launcher = ["-m", "torch.distributed.run", "--rdzv-backend", "c10d", *ranks] if ranks else []
-    if ranks:
-        launcher += ["--rdzv-endpoint", "127.0.0.1:0"]
+def start(config: Config) -> WarmProcess:
+    """Start `fsctrain run`."""
+    return WarmProcess(["-m", "fsctrain", *words(config)])
+
+
+def start_ranks(size: int, config: Config) -> WarmRanks:
+    """Start `fsctrain run` on several ranks."""
+    return WarmRanks(size, ["-m", "fsctrain", *words(config)])
+
+
+def torchrun(config: Config, *options: str) -> subprocess.Popen[str]:
+    """Start `torchrun OPTIONS -m fsctrain run` on two ranks."""
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    launcher += ["--rdzv-endpoint", "127.0.0.1:0", *options]
     return subprocess.Popen(
-        [sys.executable, *launcher, "-m", "fsctrain", *words(config, *more)],
+        [sys.executable, *launcher, "-m", "fsctrain", *words(config)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ,
         start_new_session=True,
     )  # fmt: skip
@@ -70,7 +76,9 @@ def steps_done(config: Config) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+def until(
+    condition: Callable[[], object], process: WarmProcess | WarmRanks | subprocess.Popen[str]
+) -> None:
     while not condition():
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
@@ -152,15 +160,22 @@ def test_a_signal_stops_a_run_after_its_step(
 def assert_near(one: Config, other: Config) -> None:
     """Equal within the rounding of sums in another order."""
     left, right = weights(one), weights(other)
-    for name, tensor in left.items():
-        assert (tensor - right[name]).norm() <= 2e-3 * right[name].norm() + 1e-4, name
+    for name in left:
+        one_tensor, other_tensor = left[name], right[name]
+        if name.endswith("in_proj_bias"):
+            # A bias of the keys adds one number to all of a query's scores, so its gradient is zero
+            # but for rounding errors, which AdamW scales up to full steps: compare the others.
+            (q, _, v), (other_q, _, other_v) = one_tensor.chunk(3), other_tensor.chunk(3)
+            one_tensor, other_tensor = torch.cat([q, v]), torch.cat([other_q, other_v])
+        apart = (one_tensor - other_tensor).norm()
+        assert apart <= 2e-3 * other_tensor.norm() + 1e-4, name
     bad = [(c.out / c.name / "bad_images.jsonl").read_text() for c in (one, other)]
     assert bad[0] == bad[1]
 
 
 def test_resumes_on_another_number_of_ranks(long: Config) -> None:
     train(named(long, "undisturbed"))
-    process = start(long, ranks=("--nproc-per-node", "2"))
+    process = torchrun(long)
     until(lambda: steps_done(long) >= 20, process)
     process.terminate()  # torchrun forwards the signal to the ranks
     _, err = process.communicate(timeout=120)
@@ -169,7 +184,7 @@ def test_resumes_on_another_number_of_ranks(long: Config) -> None:
     shutil.copytree(long.out / long.name, long.out / "four")
     train(long, resume=True)
     assert_near(long, named(long, "undisturbed"))
-    four = start(named(long, "four"), ranks=("--nproc-per-node", "4"))
+    four = start_ranks(4, named(long, "four"))
     _, err = four.communicate(timeout=200)
     assert four.returncode == 0, err
     assert_near(named(long, "four"), named(long, "undisturbed"))
@@ -178,7 +193,7 @@ def test_resumes_on_another_number_of_ranks(long: Config) -> None:
 def test_resumes_after_a_lost_rank(long: Config) -> None:
     """torchrun restarts all ranks, and they resume from the last state."""
     train(named(long, "undisturbed"))
-    process = start(long, ranks=("--nproc-per-node", "2", "--max-restarts", "3"))
+    process = torchrun(long, "--max-restarts", "3")
     until(lambda: steps_done(long) >= 10, process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
@@ -192,18 +207,13 @@ def test_resumes_after_a_lost_rank(long: Config) -> None:
 
 def test_nan_on_one_rank_stops_all(long: Config) -> None:
     """The error names the rows that caused it and the last good state."""
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
-    launcher += ["--rdzv-endpoint", "127.0.0.1:0"]
     config = long.model_copy(update={"checkpoint_every": 1})
-    done = subprocess.run(
-        [sys.executable, *launcher, str(POISON), "20", *words(config)],
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode != 0, done
-    assert "the loss is nan at step" in done.stderr, done.stderr
-    (sentence,) = {
-        line.partition(": ")[2] for line in done.stderr.splitlines() if "the loss is" in line
-    }
+    ranks = WarmRanks(2, [str(POISON), "20", *words(config)])
+    _, err = ranks.communicate(timeout=120)
+    assert [rank.returncode for rank in ranks.ranks] == [1, 1], err
+    sentences = [line.partition(": ")[2] for line in err.splitlines() if "the loss is nan" in line]
+    assert len(sentences) == 2, err
+    (sentence,) = set(sentences)
     keys = sentence.split("of the samples ")[1].split(";")[0].split(", ")
     assert keys == ["20"]
     states = saved_states(config.out / config.name)
@@ -242,7 +252,7 @@ def test_a_stream_resumes_with_as_many_workers_and_ranks(long: Config) -> None:
     assert process.returncode == 143, err
     with pytest.raises(FsckitError, match=r"config.yaml: this run has workers 1, not 0"):
         train(streamed.model_copy(update={"workers": 0}), resume=True)
-    two = start(streamed, ranks=("--nproc-per-node", "2"))
+    two = start_ranks(2, streamed)
     _, err = two.communicate(timeout=120)
     assert two.returncode != 0
     assert "resumes only on as many ranks as before, 1, not 2" in err
@@ -359,7 +369,7 @@ def test_ranks_with_different_micro_batches_stop_early_together(long: Config) ->
     config = long.model_copy(update={**settings, "validation": copied(long), "validate_every": 3})
     config = config.model_copy(update={"patience": 2, "lr": 1e-7})
     train(named(config, "undisturbed"))
-    process = start(config, ranks=("--nproc-per-node", "2"))
+    process = start_ranks(2, config)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert_near(config, named(config, "undisturbed"))
@@ -367,10 +377,8 @@ def test_ranks_with_different_micro_batches_stop_early_together(long: Config) ->
 
 def test_a_mistake_of_the_first_rank_ends_all_ranks(long: Config) -> None:
     """Only the first rank reads the validation set; no other rank waits for ever."""
-    process = start(
-        long.model_copy(update={"validation": "nowhere"}), ranks=("--nproc-per-node", "2")
-    )
+    process = start_ranks(2, long.model_copy(update={"validation": "nowhere"}))
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "fsctrain: nowhere: no such folder" in err
-    assert err.count("Traceback") == 1, "torchrun's own"
+    assert "Traceback" not in err
