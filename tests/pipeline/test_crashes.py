@@ -32,7 +32,9 @@ def command(data: Path, *options: str) -> list[str]:
 
 
 def run(data: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(data, *options), capture_output=True, text=True, check=False)
+    """One worker, since each takes seconds to load spaCy and its model."""
+    one = command(data, "--workers", "1", *options)
+    return subprocess.run(one, capture_output=True, text=True, check=False)
 
 
 def start(data: Path, *options: str) -> subprocess.Popen[str]:
@@ -309,7 +311,7 @@ def test_a_clock_that_jumps_back_does_no_harm(
 
 
 def run_in_the_past(data: Path) -> dict[str, Any]:
-    past = ["faketime", "-f", "-20y", *command(data, "--json")]
+    past = ["faketime", "-f", "-20y", *command(data, "--json", "--workers", "1")]
     done = subprocess.run(past, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)

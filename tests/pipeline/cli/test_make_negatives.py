@@ -15,7 +15,8 @@ from fscdata.contract import read_table, samples_path
 from support.captions import TEMPLATES
 from support.tars import write_shards
 
-RECIPE = ["--recipe", "fsc-clip", "--variants", "2"]
+# One worker, since each takes seconds to load spaCy and its model.
+RECIPE = ["--recipe", "fsc-clip", "--variants", "2", "--workers", "1"]
 
 
 @pytest.fixture
