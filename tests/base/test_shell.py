@@ -85,16 +85,16 @@ def test_a_signal_says_how_to_resume() -> None:
         "app = typer.Typer()\n"
         "@app.command()\n"
         "def wait():\n"
-        "    with resumable('resume the work'):\n"
+        "    with resumable('kit', 'resume the work'):\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
         "run_command(app, 'kit')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 143
-    assert done.stderr == "fscdata: stopped; rerun the same command to resume the work\n"
+    assert done.stderr == "kit: stopped; rerun the same command to resume the work\n"
 
 
 def test_resumable_is_silent_when_nothing_stops_it(capsys: pytest.CaptureFixture[str]) -> None:
-    with resumable("resume"):
+    with resumable("kit", "resume"):
         pass
     assert capsys.readouterr().err == ""

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fscdata.base.errors import FsckitError
+from fscdata.base.errors import FsckitError, first_line
 from fscdata.base.files import atomic_folder
 from fsctrain.model import Clip
 from fsctrain.model.create import CONFIG_NAME
@@ -134,7 +134,7 @@ def read_lora(folder: Path) -> tuple[LoraConfig, dict[str, Tensor]]:
     try:
         state = load_file(weights)
     except (SafetensorError, OSError) as error:
-        raise FsckitError(f"{weights}: not a safetensors file ({error})") from None
+        raise FsckitError(f"{weights}: not a safetensors file ({first_line(error)})") from None
     if any(name.endswith(".A") and len(t) != config.rank for name, t in state.items()):
         raise FsckitError(
             f"{weights}: expected matrices of rank {config.rank}, as stated in {path}"
@@ -175,7 +175,7 @@ def _write(
     try:
         save_file(tensors, folder / name, metadata=metadata)
     except SafetensorError as error:
-        raise FsckitError(f"{folder / name}: cannot be written ({error})") from None
+        raise FsckitError(f"{folder / name}: cannot be written ({first_line(error)})") from None
     config = {"model_cfg": clip.model_cfg, "preprocess_cfg": clip.preprocess_cfg}
     _write_json(folder / CONFIG_NAME, config)
     # safetensors makes files that only their owner can read; share them like other files.

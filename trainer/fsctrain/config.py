@@ -255,7 +255,7 @@ def _sentence(error: ValidationError, recipe: Recipe, settings: Mapping[str, Any
         return message
     name = str(first["loc"][0])
     if first["type"] == "missing":
-        return f"`{name}` is missing: {Config.model_fields[name].description}"
+        return f"`{name}` is missing; give it here or in the recipe"
     # Of recipes that extend one another, name the file that sets the value.
     path = recipe.sources.get(name, recipe.path)
     if first["type"] == "extra_forbidden":

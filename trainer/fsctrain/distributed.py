@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # it is documented
 
-from fscdata.base.errors import FsckitError, first_line
+from fscdata.base.errors import FsckitError, file_error, first_line
 
 T = TypeVar("T")
 
@@ -92,8 +92,7 @@ class Ranks:
         except FsckitError as error:
             return None, str(error)
         except OSError as error:
-            reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            return None, reason
+            return None, file_error(error)
 
     def numbers(self, values: list[int]) -> Tensor:
         """A few numbers of every rank: int64 [size, len(values)], on the CPU.

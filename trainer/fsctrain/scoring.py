@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from fscdata.base.errors import FsckitError
 from fscdata.base.paths import data_path
+from fscdata.base.text import join_counts
 from fscdata.contract import open_footers, styles_present
 from fsctrain.benchmarks import choice_accuracy, recall_at_k
 from fsctrain.config import Config
@@ -112,9 +113,9 @@ class ValidationScorer:
             if good:
                 features.append(embed_images(model, torch.stack(good)))
         if not any(usable):
-            raise FsckitError(f"{self._name}: no image could be used ({_counts(reasons)})")
+            raise FsckitError(f"{self._name}: no image could be used ({join_counts(reasons)})")
         if reasons:
-            log.warning("step %s: %s: images left out: %s", step, self._name, _counts(reasons))
+            log.warning("step %s: %s: images left out: %s", step, self._name, join_counts(reasons))
         return torch.cat(features[1:]), torch.tensor(usable)
 
     def _negatives(self, style: int, rows: list[int]) -> tuple[list[Any], list[int]]:
@@ -172,7 +173,3 @@ class _ImageBatches(Dataset[list[Tensor | str] | FsckitError]):
 def _pad(texts: list[Any]) -> Tensor:
     """Token ids as int64 [len(texts), L], zeros at the right."""
     return pad_sequence([torch.from_numpy(text).long() for text in texts], batch_first=True)
-
-
-def _counts(reasons: Counter[str]) -> str:
-    return ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common())

@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from fscdata.base.errors import FsckitError
+from fscdata.base.errors import FsckitError, first_line
 from fscdata.base.files import atomic_folder
 from fsctrain.distributed import Ranks
 
-FORMAT = 2
+FORMAT = 3
 FOLDER, TENSORS, VALUES = "state", "state.safetensors", "state.json"
 
 
@@ -85,7 +85,7 @@ class TrainState:
             try:
                 save_file(tensors, temporary / TENSORS)
             except SafetensorError as error:
-                raise FsckitError(f"{folder}: cannot be written ({error})") from None
+                raise FsckitError(f"{folder}: cannot be written ({first_line(error)})") from None
             (temporary / VALUES).write_text(json.dumps(values), encoding="utf-8")
         for other in saved_states(folder.parent.parent):
             if other != folder:
@@ -131,8 +131,8 @@ class TrainState:
             self.saved = folder
         except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
             raise FsckitError(
-                f"{folder}: not a state of this run ({type(error).__name__}: {error}); delete it, "
-                f"or choose another `name`"
+                f"{folder}: not a state of this run ({type(error).__name__}: {first_line(error)}); "
+                f"delete it, or choose another `name`"
             ) from None
 
     def _trained(self) -> dict[str, Tensor]:

@@ -16,6 +16,11 @@ class FsckitError(ValueError):
     """
 
 
+def file_error(error: OSError) -> str:
+    """An operating system's error as "FILE: reason"."""
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+
+
 def first_line(error: BaseException | str) -> str:
     """The first line of an error's message, safe for a terminal; its type if it has none."""
     lines = str(error).strip().splitlines()

@@ -18,7 +18,7 @@ import typer
 import typer.core
 import typer.main
 
-from fscdata.base.errors import FsckitError
+from fscdata.base.errors import FsckitError, file_error
 from fscdata.base.text import printable
 
 _Click = Any  # click's classes come with typer, under another name in some versions
@@ -87,13 +87,13 @@ def run_command(
 
 def _sentence(error: Exception) -> str | None:
     if isinstance(error, FsckitError):
-        return _with_options(str(error))
+        return show_options(str(error))
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return file_error(error)
     return None
 
 
-def _with_options(sentence: str) -> str:
+def show_options(sentence: str) -> str:
     """A library's sentence in the command's words: `batch_size` becomes --batch-size."""
     return re.sub(r"`(\w+)`", lambda m: LazyGroup.options.get(m[1], m[0]), sentence)
 
@@ -104,10 +104,10 @@ def _exit_on_signal(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def resumable(rerun: str) -> Iterator[None]:
+def resumable(program: str, rerun: str) -> Iterator[None]:
     """When a signal ends the block, say what rerunning the command does."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        sys.stderr.write(f"fscdata: stopped; rerun the same command to {rerun}\n")
+        sys.stderr.write(f"{program}: stopped; rerun the same command to {rerun}\n")
         raise

@@ -98,13 +98,13 @@ def download(
     if dry_run:
         if not as_json:
             typer.echo(terms(manifest))  # first: planning may fail without a network
-        with resumable(RERUN), display(quiet or as_json) as reporter:
+        with resumable("fscdata", RERUN), display(quiet or as_json) as reporter:
             files = run.plan(manifest, options, reporter)
         print_plan(manifest, files, dest, as_json)
         return
     if not run.is_complete(manifest, dest):
         typer.echo(terms(manifest), err=True)
-    with resumable(RERUN), display(quiet or as_json) as reporter:
+    with resumable("fscdata", RERUN), display(quiet or as_json) as reporter:
         report = run.download(manifest, dest, options, reporter)
     if as_json:
         typer.echo(json.dumps({**report.as_json(), "licence": manifest.licence.model_dump()}))
@@ -147,7 +147,7 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Retry rows of a URL table that failed temporarily, into new shards."""
-    with resumable(RERUN), display(quiet or as_json) as reporter:
+    with resumable("fscdata", RERUN), display(quiet or as_json) as reporter:
         samples, left_out = run.retry(folder, times, reporter)
     if as_json:
         typer.echo(json.dumps({"samples": samples, "left_out": left_out}))

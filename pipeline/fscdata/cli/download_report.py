@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from fscdata.base.text import printable
+from fscdata.base.text import join_counts, plural, printable
 from fscdata.download.kind import Manifest, PlannedFile
 from fscdata.download.run import DownloadReport
 
@@ -43,7 +43,7 @@ def print_plan(manifest: Manifest, files: list[PlannedFile], folder: Path, as_js
     unknown = sum(file.size is None for file in files)
     sizes = [decimal(known)] if known or not unknown else []
     sizes += [f"{unknown:,} of unknown size"] if unknown else []
-    line = f"{_number(len(files), 'file')}, {' and '.join(sizes)}, to {folder}"
+    line = f"{plural(len(files), 'file')}, {' and '.join(sizes)}, to {folder}"
     typer.echo(printable(f"{line}; result: {manifest.on_disk}"))
     for note in manifest.planning_notes(folder):
         typer.echo(printable(note))
@@ -75,9 +75,8 @@ def print_report(manifest: Manifest, report: DownloadReport) -> None:
 
 
 def describe_left_out(left_out: Mapping[str, int]) -> str:
-    """Counts by reason, the most frequent first."""
-    reasons = sorted(left_out.items(), key=lambda item: -item[1])
-    return "left out: " + (", ".join(f"{reason}: {n:,}" for reason, n in reasons) or "nothing")
+    """Counts by reason, the largest first."""
+    return f"left out: {join_counts(left_out) or 'nothing'}"
 
 
 def _planned_size(file: PlannedFile) -> str:
@@ -89,10 +88,6 @@ def _planned_size(file: PlannedFile) -> str:
 def _counts(report: DownloadReport) -> str:
     source = report.source
     if not report.shards:
-        return _number(len(source.files), "file")
+        return plural(len(source.files), "file")
     counts = {"shard": report.shards, "sample": source.samples, "caption": source.captions}
-    return ", ".join(_number(count, what) for what, count in counts.items())
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+    return ", ".join(plural(count, what) for what, count in counts.items())

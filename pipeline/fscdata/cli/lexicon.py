@@ -11,7 +11,9 @@ from rich.filesize import decimal
 from fscdata.base.text import printable
 from fscdata.lexicon import PACKAGED, build_lexicon, check_lexicon
 
-app = typer.Typer(help="Build or check the WordNet table.", no_args_is_help=True)
+app = typer.Typer(
+    help="Build or check the WordNet table.", no_args_is_help=True, add_completion=False
+)
 WordNet = Annotated[
     Path, typer.Option(help="WordNet's dict folder: nltk's corpora/wordnet, or /usr/share/wordnet")
 ]

@@ -18,8 +18,8 @@ from rich.table import Table
 from fscdata.base.display import display
 from fscdata.base.errors import FsckitError
 from fscdata.base.paths import data_path
-from fscdata.base.shell import resumable
-from fscdata.base.text import printable
+from fscdata.base.shell import resumable, show_options
+from fscdata.base.text import join_counts, printable
 from fscdata.cli.options import Data
 from fscdata.contract import CaptionSource
 from fscdata.executors import create_executor, usable_cpus
@@ -105,7 +105,7 @@ def make_negatives(
             _print_estimate(found, usable_cpus() if workers is None else workers, as_json)
         _exit_if_failed(found.failed)
         return
-    with resumable("make what is missing"), display(quiet or as_json) as reporter:
+    with resumable("fscdata", "make what is missing"), display(quiet or as_json) as reporter:
         report = negatives.make_negatives(place, settings, overwrite, limit, engine, reporter)
     if as_json:
         typer.echo(json.dumps(report.record()))
@@ -116,8 +116,9 @@ def make_negatives(
 
 def _exit_if_failed(failed: dict[str, str]) -> None:
     """Print why each shard failed, and exit with 1 if any did."""
-    for tar, reason in ((printable(key), printable(value)) for key, value in failed.items()):
-        sys.stderr.write(f"fscdata: {reason if tar in reason else f'{tar}: {reason}'}\n")
+    for tar, reason in failed.items():
+        sentence = reason if tar in reason else f"{tar}: {reason}"
+        sys.stderr.write(f"fscdata: {printable(show_options(sentence))}\n")
     if failed:
         raise typer.Exit(1)
 
@@ -149,10 +150,10 @@ def _print_report(report: negatives.NegativesReport) -> None:
         table = Table("style", "negatives", "captions without a negative, by reason")
         styles = dict.fromkeys([*report.negatives, *(style for style, _ in report.without)])
         for style in styles:
-            reasons = [f"{r}: {n:,}" for (s, r), n in report.without.most_common() if s == style]
-            table.add_row(style, f"{report.negatives[style]:,}", "; ".join(reasons))
+            reasons = {r: n for (s, r), n in report.without.items() if s == style}
+            table.add_row(style, f"{report.negatives[style]:,}", join_counts(reasons, "; "))
         Console().print(table)
-    left_out = "; ".join(f"{r}: {n:,}" for r, n in report.left_out.most_common())
+    left_out = join_counts(report.left_out, "; ")
     typer.echo(
         f"{report.captions:,} captions of {report.shards:,} shards in {report.seconds:.1f} s "
         f"({report.per_second:,.0f} captions/s), {decimal(report.written)} written, "

@@ -9,7 +9,7 @@ import typer
 from rich.filesize import decimal
 
 from fscdata.base.display import display
-from fscdata.base.text import printable
+from fscdata.base.text import join_counts, printable
 from fscdata.steps import pack as step
 
 
@@ -38,5 +38,4 @@ def pack(
         f"{decimal(report.bytes)}; images without a row in the caption file: "
         f"{report.unnamed_images:,}; skipped: "
     )
-    reasons = [f"{reason}: {count:,}" for reason, count in report.skipped.most_common()]
-    typer.echo(printable(line + (", ".join(reasons) or "nothing")))
+    typer.echo(printable(line + (join_counts(report.skipped) or "nothing")))

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from fscdata.base.display import display
 from fscdata.base.paths import data_path
-from fscdata.base.text import printable
+from fscdata.base.text import plural, printable
 from fscdata.cli.options import Data
 from fscdata.executors import create_executor
 from fscdata.steps import verify as step
@@ -69,11 +69,7 @@ def _summary(data: str, report: step.VerifyReport) -> str:
     if not faults:
         return f"{line}; no faults"
     files = len({fault.path for fault in faults})
-    line += f"; {_counted(len(faults), 'fault')} in {_counted(files, 'file')}"
+    line += f"; {plural(len(faults), 'fault')} in {plural(files, 'file')}"
     if repairable := len(report.repairable):
         line += f", {repairable:,} repairable: run 'fscdata verify {data} --repair'"
     return line
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from fscdata.base.errors import FsckitError
 from fscdata.base.paths import DataPath, PathT, entries, size_of
 from fscdata.base.text import printable
-from fscdata.contract.schema import Provenance, caption_hash
+from fscdata.contract.schema import SAMPLES, Provenance, caption_hash
 from fscdata.contract.tables import (
     Metadata,
     command_for,
@@ -105,7 +105,7 @@ def open_dataset(data: PathT, styles: list[str]) -> Dataset[PathT]:
 def refuse_orphans(data: DataPath) -> None:
     """Raise FsckitError if a table belongs to no tar; a data set without any tars passes."""
     shards = {tar.stem for tar in tars_of(data)}
-    folders = [data / "samples", *entries(data / "negatives", "")]
+    folders = [data / SAMPLES, *entries(data / "negatives", "")]
     orphans = [p for folder in folders for p in entries(folder, ".parquet") if p.stem not in shards]
     if shards and orphans:
         raise FsckitError(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
-SAMPLES = "samples"  # a table is named SAMPLES, or by the style of its negatives
+SAMPLES: Final = "samples"  # a table is named SAMPLES, or by the style of its negatives
 CLIP_BPE = "clip-bpe"  # the only tokenizer whose ids are stored
 
 # Ids include the start and end token and are never truncated: the trainer truncates them to its

@@ -65,7 +65,7 @@ def tars_of(data: PathT) -> list[PathT]:
 
 
 def samples_path(data: PathT, shard: str) -> PathT:
-    return data / "samples" / f"{shard}.parquet"
+    return data / SAMPLES / f"{shard}.parquet"
 
 
 def negatives_path(data: PathT, style: str, shard: str) -> PathT:
@@ -193,7 +193,7 @@ def _intact(path: DataPath, problem: str) -> Iterator[None]:
 
 def command_for(path: DataPath, options: str = "") -> str:
     """The command that makes a table, in quotes."""
-    style = "RECIPE" if path.parent.name == "samples" else path.parent.name
+    style = "RECIPE" if path.parent.name == SAMPLES else path.parent.name
     return f"'fscdata make-negatives {_data_of(path)} --recipe {style}{options}'"
 
 
@@ -208,7 +208,7 @@ def _restore_command(path: DataPath) -> str:
 
 
 def _data_of(path: DataPath) -> DataPath:
-    return path.parents[1] if path.parent.name == "samples" else path.parents[2]
+    return path.parents[1] if path.parent.name == SAMPLES else path.parents[2]
 
 
 def _remake(path: DataPath) -> str:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from fscdata.base.files import TEMPORARY, atomic_file
 from fscdata.base.paths import DataPath, access, entries
+from fscdata.contract.schema import SAMPLES
 from fscdata.contract.tables import Metadata, write_metadata
 
 ROWS_PER_GROUP = 65_536
@@ -47,6 +48,6 @@ def temporary_files(data: DataPath) -> list[Path]:
     """The unfinished tables of an interrupted run; object stores have none."""
     if not isinstance(data, Path):
         return []
-    folders = (data / "samples", *entries(data / "negatives", ""))
+    folders = (data / SAMPLES, *entries(data / "negatives", ""))
     files = (file for folder in folders for file in entries(folder, TEMPORARY))
     return [file for file in files if file.name.startswith(".") and ".parquet" in file.name]

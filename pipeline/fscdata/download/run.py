@@ -11,6 +11,7 @@ from fscdata.base.errors import FsckitError
 from fscdata.base.locks import folder_lock
 from fscdata.base.paths import access
 from fscdata.base.progress import SILENT, Reporter
+from fscdata.base.text import join_counts
 from fscdata.download.kind import DEFAULTS, Manifest, Options, PlannedFile
 from fscdata.download.manifest import find_kind
 from fscdata.download.record import Source, read_source
@@ -170,7 +171,7 @@ def _check_no_shards(manifest: Manifest, folder: Path) -> None:
 def _check_samples(manifest: Manifest, session: Session) -> None:
     """Raises FsckitError if a data set of samples has none."""
     if manifest.has_samples and not session.source.samples:
-        reasons = ", ".join(f"{why}: {n:,}" for why, n in session.source.left_out.items())
+        reasons = join_counts(session.source.left_out)
         raise FsckitError(
             f"{session.folder / 'shards'}: contains no sample with a caption (left out: "
             f"{reasons or 'nothing'}); correct the manifest, or run 'fscdata retry' if rows of a "

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from yaml import Node
 
-from fscdata.base.errors import FsckitError
+from fscdata.base.errors import FsckitError, first_line
 from fscdata.base.text import is_unicode, printable
 
 __all__ = ["Node", "locate", "read_value", "read_yaml"]
@@ -66,10 +66,10 @@ def _parse(path: Path, text: str) -> tuple[Node, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        problem = printable(getattr(error, "problem", None) or str(error).partition("\n")[0])
+        problem = first_line(getattr(error, "problem", None) or error)
         raise FsckitError(f"{path}{where}: not YAML ({problem}); correct it") from None
     except ValueError as error:  # an impossible date
-        raise FsckitError(f"{path}: not a manifest ({printable(str(error)[:100])})") from None
+        raise FsckitError(f"{path}: not a manifest ({first_line(error)})") from None
     finally:
         loader.dispose()
 

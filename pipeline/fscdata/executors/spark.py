@@ -22,7 +22,7 @@ from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import InheritableThread, SparkConf, SparkContext
 from pyspark.errors import PySparkException
 
-from fscdata.base.errors import FsckitError
+from fscdata.base.errors import FsckitError, last_line
 from fscdata.executors.base import (
     DIED,
     GRACE,
@@ -185,4 +185,4 @@ def _reason(error: Exception) -> str:
     # A Python traceback ends with the error; a Java stack trace may follow. A Java exception
     # starts with the error.
     text = text.partition("\n\tat ")[0].partition("\n SQLSTATE")[0]
-    return reason_of(FsckitError(text.strip().splitlines()[-1]))
+    return reason_of(FsckitError(last_line(text)))

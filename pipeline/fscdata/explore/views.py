@@ -22,6 +22,7 @@ from fscdata.base.errors import FsckitError, last_line
 from fscdata.base.paths import DataPath, access, cannot_be, entries
 from fscdata.base.text import printable
 from fscdata.contract import (
+    SAMPLES,
     Metadata,
     negatives_schema,
     read_footers,
@@ -71,7 +72,7 @@ def _listed(data: UPath, styles: Iterable[str]) -> Any:
     # Only for this connection: cached listings do not show files written later.
     files = type(data)(data, use_listings_cache=True, skip_instance_cache=True).fs
     with access(data, "read"):
-        for folder in (data / "samples", *(data / "negatives" / style for style in styles)):
+        for folder in (data / SAMPLES, *(data / "negatives" / style for style in styles)):
             files.ls(folder.path)
     return files
 
@@ -139,7 +140,7 @@ def read_tables(data: DataPath) -> Tables:
     with access(data, "read"):
         if not data.is_dir():
             raise FsckitError(f"{data}: no such folder")
-    samples = read_footers(entries(data / "samples", ".parquet"))
+    samples = read_footers(entries(data / SAMPLES, ".parquet"))
     if not samples:
         raise FsckitError(
             f"{data}: no samples table; make it with "
@@ -164,7 +165,7 @@ def _create_views(connection: duckdb.DuckDBPyConnection, tables: Tables) -> None
     negatives = [path for of_style in tables.negatives.values() for path in of_style]
     connection.begin()
     for name, query in (
-        ("samples", _rows(list(tables.samples), "")),
+        (SAMPLES, _rows(list(tables.samples), "")),
         ("negatives", _rows(negatives, "parse_path(filename)[-2] AS style,")),
         ("coverage", _coverage(negatives)),
     ):

@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, cast
 
-from fscdata.base.errors import FsckitError
+from fscdata.base.errors import FsckitError, first_line
 from fscdata.base.files import TEMPORARY
 from fscdata.base.locks import file_lock
 from fscdata.base.paths import access, cannot_be
@@ -162,9 +162,9 @@ def _reading(path: Path) -> Iterator[None]:
     except (*_DAMAGE, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise cannot_be("read", path, error) from None
-        why = printable(str(error) or type(error).__name__)[:200]
         raise FsckitError(
-            f"{path}: the archive is damaged or truncated ({why}); delete it and download it again"
+            f"{path}: the archive is damaged or truncated ({first_line(error)}); delete it and "
+            f"download it again"
         ) from None
 
 

@@ -34,7 +34,7 @@ def is_well_formed(metadata: Metadata) -> bool:
         counts += [made.variants, made.style_version]
     return (
         all(type(count) is int and count >= 0 for count in counts)
-        and (made.table == "samples" or type(made.seed) is int)
+        and (made.table == SAMPLES or type(made.seed) is int)
         and made.tokenizer in (None, CLIP_BPE)
         and isinstance(made.caption_source, str)
     )

@@ -69,7 +69,7 @@ class ExpectedTables:
         self.settings = settings
         self.styles = {style.name: style for style in parse_recipe(settings.recipe)}
         samples = Provenance(
-            table="samples",
+            table=SAMPLES,
             caption_source=str(settings.captions),
             tokenizer=tokenizer_of(settings.tokenizer),
         )
@@ -154,8 +154,9 @@ class ExpectedTables:
             ):
                 raise FsckitError(
                     f"{path.parent}: made from captions {theirs.caption_source!r} with tokenizer "
-                    f"{theirs.tokenizer!r}, not {samples.caption_source!r} and "
-                    f"{samples.tokenizer!r}; add {style} to `recipe`, or delete that folder"
+                    f"'{theirs.tokenizer or 'none'}', not {samples.caption_source!r} and "
+                    f"'{samples.tokenizer or 'none'}'; add {style} to `recipe`, or delete "
+                    f"that folder"
                 )
         if overwrite:
             return

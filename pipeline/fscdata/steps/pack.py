@@ -18,6 +18,7 @@ from fscdata.base.errors import FsckitError
 from fscdata.base.files import atomic_file
 from fscdata.base.locks import folder_lock
 from fscdata.base.progress import SILENT, Reporter
+from fscdata.base.text import join_counts
 from fscdata.captions import read_captions
 from fscdata.steps.images import ImageFolder, Images, Key
 
@@ -128,7 +129,7 @@ def _pack(
         report.unnamed_images = matches.unnamed
         report.skipped = matches.skipped + report.skipped
         if not report.samples:
-            reasons = ", ".join(f"{reason} {n}" for reason, n in report.skipped.items())
+            reasons = join_counts(report.skipped)
             raise FsckitError(
                 f"{captions}: no caption matches an image of {images.place} ({reasons}); check "
                 f"the names in both"

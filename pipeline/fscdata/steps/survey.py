@@ -151,10 +151,10 @@ def _compare_captions(data: DataPath, survey: Survey, captions_dir: Path | None)
     if not references:
         raise FsckitError(
             f"{data}: no table is readable; delete the folders samples and negatives, and run "
-            f"'fscdata make-negatives {data}' again"
+            f"'fscdata make-negatives {data} --recipe RECIPE'"
         )
     made = references.get(SAMPLES) or next(iter(references.values()))
-    references.setdefault(SAMPLES, Provenance("samples", made.caption_source, made.tokenizer))
+    references.setdefault(SAMPLES, Provenance(SAMPLES, made.caption_source, made.tokenizer))
     source = made.caption_source
     if source.startswith("folder:") and (
         captions_dir is None or str(CaptionSource(folder=captions_dir)) != source

@@ -15,6 +15,7 @@ from rich.markup import escape
 from fscdata.base.display import display
 from fscdata.base.errors import FsckitError
 from fscdata.base.progress import Progress
+from fscdata.base.text import join_counts
 from fsctrain.cli.screen import console
 from fsctrain.config import Config, load_config
 from fsctrain.fields import Panel
@@ -57,7 +58,7 @@ def run(resume: bool, **options: Any) -> None:
     if not first_rank:
         return
     if result.bad_images:
-        counts = ", ".join(f"{reason}: {n}" for reason, n in result.bad_images.items())
+        counts = join_counts(result.bad_images)
         console.print(f"replaced bad images: {counts}; see {result.folder / run_folder.BAD_IMAGES}")
     console.print(f"checkpoint: {result.checkpoint}")
     console.print(f"load it with: {result.loading_line}")

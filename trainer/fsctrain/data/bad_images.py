@@ -12,6 +12,7 @@ from typing import Any
 from fscdata.base.errors import FsckitError
 from fscdata.base.files import write_text
 from fscdata.base.paths import access
+from fscdata.base.text import join_counts
 
 ALWAYS_TOLERATED = 10  # distinct images; a share of the first few rows says little
 
@@ -73,7 +74,7 @@ class BadImages:
 
     def summary(self) -> str:
         """The counts by reason, the most frequent first; empty without bad images."""
-        return ", ".join(f"{reason}: {count}" for reason, count in self.reasons.most_common())
+        return join_counts(self.reasons)
 
     def state_dict(self) -> dict[str, Any]:
         """The counts, as JSON values."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from fscdata.base.errors import FsckitError
+from fscdata.base.errors import FsckitError, first_line
 from fsctrain.checkpoint import (
     BASE_DIGEST,
     LORA_CONFIG_NAME,
@@ -61,7 +61,7 @@ class Checkpoint:
             with safe_open(path, "pt") as file:
                 return file.metadata() or {}
         except (SafetensorError, OSError) as error:
-            raise FsckitError(f"{path}: not a safetensors file ({error})") from None
+            raise FsckitError(f"{path}: not a safetensors file ({first_line(error)})") from None
 
 
 def find_checkpoint(path: Path) -> Checkpoint:

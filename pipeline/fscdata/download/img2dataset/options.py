@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fscdata.base.errors import FsckitError
+from fscdata.base.errors import FsckitError, first_line
 from fscdata.base.files import atomic_file
 from fscdata.base.paths import size_of
+from fscdata.base.text import join_counts
 from fscdata.download.img2dataset.process import find_img2dataset
 from fscdata.download.img2dataset.table import ROW, Columns, TableReader, write_table
 from fscdata.executors import usable_cpus
@@ -140,7 +141,9 @@ def read_job(folder: Path) -> Job:
     except FileNotFoundError:
         raise FsckitError(f"{folder}: not a data set of a URL table ({path} is missing)") from None
     except (OSError, ValueError, TypeError) as error:
-        raise FsckitError(f"{path}: cannot be read ({error}); choose another folder") from None
+        raise FsckitError(
+            f"{path}: cannot be read ({first_line(error)}); choose another folder"
+        ) from None
 
 
 def open_job(table: Sequence[Path], folder: Path, options: TableOptions) -> Job:
@@ -171,7 +174,7 @@ def open_job(table: Sequence[Path], folder: Path, options: TableOptions) -> Job:
     rows = write_table(path.with_name("table.parquet"), reader.batches())
     skipped = dict(+reader.skipped)
     if not rows:
-        reasons = ", ".join(f"{reason}: {n:,}" for reason, n in skipped.items()) or "it is empty"
+        reasons = join_counts(skipped) or "it is empty"
         raise FsckitError(f"{table[0]}: no row can be downloaded ({reasons})")
     job = Job(source, arguments, rows, skipped)
     with atomic_file(path) as file:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fscdata.base.errors import FsckitError
+from fscdata.base.errors import FsckitError, first_line
 from fscdata.base.locks import folder_lock
 from fscdata.base.paths import access
 from fscdata.download.img2dataset.failures import is_temporary
@@ -199,7 +199,8 @@ def _select(table: Path, rows: list[int]) -> Iterator[pa.RecordBatch]:
                 yield batch.filter(pc.is_in(batch.column(ROW), value_set=wanted))
     except (OSError, pa.ArrowException) as error:
         raise FsckitError(
-            f"{table}: cannot be read ({error}); restore it, or download into another folder"
+            f"{table}: cannot be read ({first_line(error)}); restore it, or download into another "
+            f"folder"
         ) from None
 
 

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from fscdata.base.errors import FsckitError
 from fscdata.base.paths import access
 from fscdata.base.progress import Progress, Reporter
+from fscdata.base.text import join_counts, plural
 from fscdata.download.fields import SHARDS, SOURCES, Files, RemoteFile, Text, UserPath
 from fscdata.download.img2dataset.failures import is_temporary
 from fscdata.download.img2dataset.options import TableOptions, read_job
@@ -106,8 +107,8 @@ class Kind(Manifest):
         rows = sum(count for reason, count in left_out.items() if is_temporary(reason))
         if not rows:
             return []
-        what = f"{rows:,} row{'' if rows == 1 else 's'} failed temporarily"
-        return [f"{what}; to retry: fscdata retry {shlex.quote(str(folder))}"]
+        retry = f"fscdata retry {shlex.quote(str(folder))}"
+        return [f"{plural(rows, 'row')} failed temporarily; to retry: {retry}"]
 
     @classmethod
     def retry_rows(cls, session: Session, times: int) -> None:
@@ -160,7 +161,7 @@ def _probe(session: Session, table: Sequence[Path], options: TableOptions) -> No
     with access(staging, "written"):
         staging.mkdir(exist_ok=True)
     probe = probe_rows(table, staging, options)
-    reasons = ", ".join(f"{reason}: {n:,}" for reason, n in probe.outcomes.items())
+    reasons = join_counts(probe.outcomes)
     session.reporter.say(
         f"probe of {probe.rows:,} rows: {reasons}; the table's {probe.table_rows:,} would give "
         f"about {probe.expected_samples:,} samples"
