@@ -1,9 +1,9 @@
-"""One file over HTTP: resumed, checked, and named when complete.
+"""Fetches one file over HTTP: resumes it, checks it, and renames it when complete.
 
-The difficulty of a bad network is to know when to resume and when to restart: two parts belong
+The hard part of a bad network is knowing when to resume and when to restart: two parts belong
 together only if they have the same strong ETag (`If-Range`) or the digest of the whole file is
-known. A permanent failure (404, an HTML page, another size) moves on to the next mirror at once;
-a transient one is retried for as long as new bytes arrive.
+known. After a permanent failure (404, an HTML page, the wrong size) the next mirror is tried at
+once; a transient one is retried as long as new bytes arrive.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def fetch_file(
 ) -> Fetched:
     """Fetch a file from the first mirror that has all of it.
 
-    `target` appears only when complete. Until then its bytes lie beside it, and a later process
-    resumes them. Without a strong ETag or `sha256`, a changed file would go unnoticed, so the
+    `target` appears only when complete. Until then its bytes are kept next to it, for a later
+    process to resume. Without a strong ETag or `sha256`, a changed file would go unnoticed, so the
     download restarts. An existing target with this size and digest is kept; any other is replaced.
 
     Args:
@@ -68,11 +68,11 @@ def fetch_file(
         target: where the file goes.
         size: in bytes, if known.
         sha256: hexadecimal, if known.
-        recorded: sha256 of an earlier download. An existing target with another digest was
-            changed since and is replaced; the new file may differ from it.
-        progress: called with the new bytes since the last call, first with those of an earlier
+        recorded: sha256 of an earlier download. An existing target with another digest has
+            changed since and is replaced; the new file need not match.
+        progress: called with the new bytes since the last call, first with those from an earlier
             run; negative after a restart.
-        expected: kind of content, checked on the first bytes.
+        expected: type of content, checked against the first bytes.
         headers: sent with every request; `Authorization` does not follow a redirect to another
             host.
         policy: when to give up on an address.
@@ -95,7 +95,7 @@ def fetch_file(
 
 
 def partial_size(target: Path) -> int | None:
-    """The full size [bytes] of a file that an earlier run began; None if unknown."""
+    """The full size [bytes] of a file that an earlier run started; None if unknown."""
     origin = _Partial(target).origin
     return None if origin is None else origin.total
 
@@ -116,7 +116,7 @@ def _existing(target: Path, size: int | None, sha256: str | None) -> Fetched | N
     digest = _digest(target)
     if sha256 is not None and digest != sha256.lower():
         return None
-    _Partial(target).discard()  # left by a kill between renaming and cleaning up
+    _Partial(target).discard()  # left if killed between renaming and cleaning up
     return Fetched(None, target.stat().st_size, digest)
 
 
@@ -130,7 +130,7 @@ class _Origin:
     """Where a partial file comes from. `total` is its full size [bytes], None if unknown."""
 
     address: str
-    etag: str | None  # a strong one
+    etag: str | None  # strong
     total: int | None
 
 
@@ -148,11 +148,11 @@ class _Partial:
 
     @property
     def size(self) -> int:
-        """Bytes to resume from."""
+        """The byte to resume at."""
         return self.path.stat().st_size if self.origin else 0
 
     def begin(self, origin: _Origin) -> None:
-        """Drop what has arrived; the bytes that follow come from `origin`."""
+        """Discard the bytes so far; the next ones come from `origin`."""
         self.discard()  # first, so that the record never describes other bytes
         self._record.write_text(json.dumps(asdict(origin)))
         self.path.touch()
@@ -167,7 +167,7 @@ class _Partial:
         self.origin = None
 
     def commit(self) -> None:
-        """Flush the complete file to disk and give it its name."""
+        """Flush the complete file to disk and rename it."""
         sync(self.path)
         self.path.replace(self.target)
         sync(self.target.parent)
@@ -182,7 +182,7 @@ class _Partial:
 
 @dataclass
 class _Transfer:
-    """One file on its way from its mirrors into a partial file."""
+    """The transfer of one file from its mirrors to a partial file."""
 
     session: requests.Session
     partial: _Partial
@@ -191,10 +191,10 @@ class _Transfer:
     expected: Content | None
     progress: Callable[[int], None]
     policy: RetryPolicy
-    reported: int = 0  # bytes that `progress` has been told of
+    reported: int = 0  # bytes passed to `progress`
 
     def from_any(self, addresses: Sequence[str]) -> Fetched:
-        """The file from the first mirror that has it, starting with the partial file's origin."""
+        """Fetch from the first mirror that has the file, starting with the partial's origin."""
         self._report()
         origin = self.partial.origin
         reasons, transient = [], False
@@ -212,13 +212,13 @@ class _Transfer:
             else "correct the addresses, or the size or digest of the file"
         )
         if self.partial.size:
-            fix += f", it resumes at byte {self.partial.size:,}"
+            fix += f" to resume at byte {self.partial.size:,}"
         raise FsckitError(
             f"{self.partial.target}: cannot be fetched: {printable('; '.join(reasons))}; {fix}"
         )
 
     def _from(self, address: str) -> Fetched:
-        """The file from one address, retried for as long as new bytes arrive."""
+        """Fetch from one address; retry as long as new bytes arrive."""
         failures, furthest = 0, self.partial.size
         while True:
             try:
@@ -233,7 +233,7 @@ class _Transfer:
                 self.policy.wait(address, failures, error)
 
     def _receive(self, address: str) -> bool:
-        """Receive the missing bytes; returns whether they are the whole file."""
+        """Receive the missing bytes; return whether they are the whole file."""
         origin = self.partial.origin
         if (
             origin is not None
@@ -251,7 +251,7 @@ class _Transfer:
             return response.status_code == HTTPStatus.OK
 
     def _range(self, address: str) -> dict[str, str]:
-        """Headers that ask for the missing bytes only, if those are sure to fit the others."""
+        """Headers that request only the missing bytes, if they are sure to match the others."""
         origin, have = self.partial.origin, self.partial.size
         if origin is None or not have:
             return {}
@@ -266,13 +266,13 @@ class _Transfer:
         start, _, total = response.headers.get("Content-Range", "").partition("/")
         same_start = start.startswith(f"bytes {self.partial.size}-")
         same_total = origin.total is None or total in ("*", str(origin.total))
-        # Some servers obey Range and ignore If-Range.
+        # Some servers obey Range but ignore If-Range.
         same_etag = address != origin.address or http.strong_etag(response) in (None, origin.etag)
         if not (same_start and same_total and same_etag):
-            self._restart("has another file now")
+            self._restart("now has a different file")
 
     def _begin(self, response: requests.Response, address: str) -> None:
-        """Start the partial file with the first bytes, unless they are of the wrong content."""
+        """Start the partial file with the first bytes, unless their content is wrong."""
         origin = _Origin(address, http.strong_etag(response), http.content_length(response))
         if self.size is not None and origin.total not in (None, self.size):
             raise PermanentError(f"has {origin.total:,} bytes, not {self.size:,}")
@@ -297,13 +297,13 @@ class _Transfer:
                     self._restart(f"sends more than {self.size:,} bytes")
         have = self.partial.size
         if origin.total is not None and have < origin.total:
-            raise TransientError(f"breaks off at byte {have:,} of {origin.total:,}")
+            raise TransientError(f"stops at byte {have:,} of {origin.total:,}")
 
     def _finish(self, in_one_go: bool) -> Fetched:
-        """Check the complete file and give it its name.
+        """Check the complete file and rename it.
 
-        If a resumed file is wrong, an earlier part may be the cause, so it restarts; a file that
-        came in one go would come again the same.
+        If a resumed file is wrong, an earlier part may be the cause, so it restarts; refetching
+        a file that came in one go would not help.
         """
         origin, size = self.partial.origin, self.partial.size
         assert origin is not None
@@ -312,7 +312,7 @@ class _Transfer:
             wrong = f"has {size:,} bytes, not {self.size:,}"
         digest = _digest(self.partial.path)
         if self.sha256 not in (None, digest):
-            wrong = wrong or f"gives a file of sha256 {digest}, not {self.sha256}"
+            wrong = wrong or f"has sha256 {digest}, not {self.sha256}"
         if wrong is None:
             self.partial.commit()
             return Fetched(origin.address, size, digest, origin.etag)

@@ -1,4 +1,4 @@
-"""The types of a manifest's fields, with their checks."""
+"""The types of a manifest's fields, and how they are validated."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 SOURCE_FILE = "SOURCE.json"  # the record of a download, in the data set's folder
 SHARDS = "shards"
-SOURCES = "sources"  # folder of the files that shards are made of
-MAX_FILES = 100_000  # that braces may stand for
+SOURCES = "sources"  # folder of the files that shards are made from
+MAX_FILES = 100_000  # per name with braces
 OWN_FOLDERS = (SHARDS, SOURCES, "urls")  # created in a data set's folder by the download
 
 
@@ -51,7 +51,7 @@ def _file_name(text: str) -> str:
 def _outside_own_folders(text: str) -> str:
     """A path outside the folders that the download creates."""
     if PurePosixPath(text).parts[0] in OWN_FOLDERS:
-        raise ValueError(f"'{text}' lies in a folder of the download's own; rename it")
+        raise ValueError(f"'{text}' is in a folder that the download creates; rename it")
     return text
 
 
@@ -79,13 +79,13 @@ RoughSize = Annotated[Bytes | None, Field(exclude=True)]
 
 
 class Model(BaseModel):
-    """Frozen, strict, and without unknown fields."""
+    """A frozen, strict model that rejects unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Licence(Model):
-    """`terms` sums up the licence in a sentence; `link` leads to its text."""
+    """`terms` sums up the licence in a sentence; `link` points to its text."""
 
     name: Text
     link: Address
@@ -126,8 +126,8 @@ def _expand(file: RemoteFile) -> list[RemoteFile]:
     rows = [expand_braces(address) for address in file.addresses]
     if any(len(row) != len(names) for row in rows):
         raise ValueError(
-            f"'{file.name}' stands for {len(names):,} files; each address must stand for as many, "
-            f"in the same order"
+            f"'{file.name}' stands for {len(names):,} files; each address must stand for as many "
+            f"files, in the same order"
         )
     if file.size is not None or file.sha256 is not None:
         raise ValueError(f"'{file.name}' stands for many files; remove its size and sha256")
@@ -146,7 +146,7 @@ def expand_braces(text: str) -> list[str]:
     Raises:
         ValueError: a brace is not closed, or the braces stand for too many texts.
     """
-    # braceexpand builds a range at once, so that a huge one has to be refused before.
+    # braceexpand builds a whole range in memory, so a huge one must be rejected first.
     spans = (abs(int(b) - int(a)) for a, b in re.findall(r"\{(-?\d{1,18})\.\.(-?\d{1,18})", text))
     too_many = any(span > MAX_FILES for span in spans)
     try:

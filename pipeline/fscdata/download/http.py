@@ -1,6 +1,6 @@
-"""HTTP requests whose every failure is either transient or permanent.
+"""HTTP requests; every failure is either transient or permanent.
 
-Proxies, certificates and credentials are those that `requests` takes from the environment
+`requests` takes proxies, certificates and credentials from the environment
 (HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE, ~/.netrc).
 """
 
@@ -26,10 +26,10 @@ with requires("download", "downloading"):
 
 MAX_REDIRECTS = 10
 BLOCK = 2**18  # bytes read at a time
-# What a busy server answers, and a proxy that cannot reach it.
+# Returned by a busy server, or by a proxy that cannot reach it.
 _TRANSIENT = frozenset({408, 425, 429, *range(500, 600)})
 
-# Sizes are asked for before the download and only improve the time estimate, so they may not
+# Sizes are requested before the download and only improve the time estimate, so they must not
 # delay it much.
 SIZE_THREADS = 8
 SIZE_TIMEOUT = 5.0  # seconds for each server
@@ -41,9 +41,9 @@ class PermanentError(Exception):
 
 
 class TransientError(Exception):
-    """A failure of one address that a retry may not repeat.
+    """A failure of one address that a retry may fix.
 
-    `after` is how many seconds the server asks to wait.
+    `after`: seconds to wait, as requested by the server.
     """
 
     def __init__(self, reason: str, after: float = 0.0) -> None:
@@ -56,13 +56,13 @@ class RetryPolicy:
     """When to give up on an address; times are in seconds.
 
     Attributes:
-        attempts: failures in a row that bring no new byte.
+        attempts: consecutive failures without a new byte.
         first_wait: the wait after the first failure; it doubles with each further one. A longer
-            Retry-After of the server's is respected.
-        longest_wait: limit of every wait, Retry-After included.
+            Retry-After from the server is respected.
+        longest_wait: limit of every wait, including Retry-After.
         timeout: how long a server may be silent.
-        sleep: waits.
-        say: gets a sentence before each wait.
+        sleep: does the waiting.
+        say: called with a message before each wait.
     """
 
     attempts: int = 8
@@ -80,7 +80,7 @@ class RetryPolicy:
 
 
 def open_session(headers: Mapping[str, str]) -> requests.Session:
-    """A session that follows redirects to http:// and https:// only."""
+    """A session that only follows redirects to http:// and https://."""
     session = requests.Session()
     session.max_redirects = MAX_REDIRECTS
     # A compressed transfer has neither the size nor the byte ranges of the file itself.
@@ -103,7 +103,7 @@ def get(
     if "Range" in headers:
         expected |= {HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
     with _send(session, address, headers, timeout) as response:
-        answer = f"answers {response.status_code} {response.reason or ''}".rstrip()
+        answer = f"returns {response.status_code} {response.reason or ''}".rstrip()
         if response.status_code in _TRANSIENT:
             raise TransientError(answer, retry_after(response.headers))
         if response.status_code not in expected:
@@ -146,7 +146,7 @@ def blocks(response: requests.Response, at_most: int | None = None) -> Iterator[
         except urllib3.exceptions.ReadTimeoutError:
             raise TransientError("stops sending") from None
         except urllib3.exceptions.HTTPError as error:
-            raise TransientError(f"breaks off ({_cause(error)})") from None
+            raise TransientError(f"disconnects ({_cause(error)})") from None
         if not block:
             return
         if left is not None:
@@ -161,13 +161,13 @@ def strong_etag(response: requests.Response) -> str | None:
 
 
 def content_length(response: requests.Response) -> int | None:
-    """The body's size in bytes; None if the server gives none, or an absurd one."""
+    """The body's size in bytes; None if it is missing or absurd."""
     length: str = response.headers.get("Content-Length", "")
     return int(length) if length.isdecimal() and len(length) < 20 else None
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds to wait by a response's Retry-After (RFC 9110: seconds or a date); 0 without one."""
+    """Seconds to wait according to Retry-After (RFC 9110: seconds or a date); 0 without one."""
     value = headers.get("Retry-After", "").strip()
     if value.isdecimal():
         return float(value)
@@ -181,7 +181,7 @@ def retry_after(headers: Mapping[str, str]) -> float:
 def ask_sizes(files: Sequence[RemoteFile]) -> dict[str, int]:
     """Sizes in bytes by file name, from the first mirror that answers HEAD in time.
 
-    Files that no server gives a size for are left out.
+    Files whose size no server gives are omitted.
     """
     stopped = Event()
 

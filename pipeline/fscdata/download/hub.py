@@ -1,8 +1,8 @@
-"""A data set repository of the Hugging Face hub, or of a mirror of it, at one commit.
+"""A data set repository on the Hugging Face hub, or on a mirror of it, at one commit.
 
-`huggingface_hub` lists files and resolves revisions, tokens and refusals. The bytes come through
-`fetch_file`, because the library's own download (2.4) restarts a file after every kill and leaves
-a cache in the folder. The hub is `HF_ENDPOINT`; the token is `HF_TOKEN` or that of `hf auth login`.
+`huggingface_hub` lists files and resolves revisions, tokens and refusals. `fetch_file` fetches the
+files, because the library's own download (2.4) restarts a file after every kill and leaves a cache
+in the folder. `HF_ENDPOINT` sets the hub; the token comes from `HF_TOKEN` or `hf auth login`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _NETWORK = {"httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3"}
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a repository; the hub publishes no sha256 of small files, which are not in LFS."""
+    """A file in a repository; the hub publishes a sha256 only for files in LFS."""
 
     path: str
     size: int
@@ -83,7 +83,7 @@ class Repository:
         wildcard such as `*.tar`, which skips hidden files.
 
         Args:
-            patterns: of paths in the repository.
+            patterns: for paths in the repository.
             optional_stars: whether a wildcard may match no file.
 
         Raises:
@@ -114,19 +114,19 @@ class Repository:
     ) -> Generator[HubFetched, None, None]:
         """Fetch files into a folder, under their paths in the repository.
 
-        Yields each file when it is complete. A complete file is kept, a partial one resumes.
+        Yields each file when it is complete. Complete files are skipped, partial ones resume.
         Closing the generator stops the threads.
 
         Args:
-            files: some of this repository's.
+            files: files of this repository.
             folder: where they go.
-            progress: as that of `fetch_file`, for all files; called by one thread at a time.
-            say: gets a sentence before each wait.
+            progress: as in `fetch_file`, for all files; called by one thread at a time.
+            say: called with a message before each wait.
             policy: when to give up; its `say` and `sleep` are not used.
 
         Raises:
             FsckitError: the hub cannot be reached or refuses, a file differs from its listing, or
-                the folder cannot be written. Partial files stay, so that another call resumes them.
+                the folder cannot be written. Partial files stay for another call to resume.
         """
         stopped, lock = Event(), Lock()
 
@@ -186,7 +186,7 @@ class Repository:
 
 
 class _StoppedError(Exception):
-    """Ends the other threads when one file has failed."""
+    """Stops the other threads when one file fails."""
 
 
 def list_files(
@@ -195,9 +195,9 @@ def list_files(
     """List the files of the repository `OWNER/NAME`.
 
     Args:
-        name: of the repository.
+        name: the repository.
         revision: a commit, branch or tag; None for the main branch.
-        say: gets a sentence before each wait for a busy hub.
+        say: called with a message before each wait for a busy hub.
 
     Raises:
         FsckitError: the hub cannot be reached or refuses, or the repository or revision is unknown.
@@ -252,19 +252,19 @@ def _is_hidden(path: str) -> bool:
 
 
 def _check_path(repository: Repository, path: str) -> None:
-    """Raises FsckitError unless a path is that of a visible file below a folder."""
+    """Raises FsckitError unless a path names a visible file inside the folder."""
     parts = path.split("/")
     plain = path.isprintable() and "\\" not in path and ":" not in path
     if not plain or any(not part or part.startswith(".") for part in parts):
         raise FsckitError(
-            f"{repository.name}: refused its file '{printable(path)}', whose path could leave the "
-            f"folder; tell the repository's owner"
+            f"{repository.name}: refused file '{printable(path)}', whose path could leave the "
+            f"folder; contact its owner"
         )
 
 
 @contextmanager
 def _hub_errors(endpoint: str, name: str, revision: str) -> Iterator[None]:
-    """Turn the hub's and the network's errors in the block into one sentence.
+    """Turn hub and network errors in the block into one sentence.
 
     Raises:
         FsckitError: the hub refused, cannot be reached, or is not a hub.
@@ -280,7 +280,7 @@ def _hub_errors(endpoint: str, name: str, revision: str) -> Iterator[None]:
 
 @contextmanager
 def _waits_reported(say: Callable[[str], None]) -> Iterator[None]:
-    """Send the library's messages about waits to `say`; on stderr they would break the bar."""
+    """Send the library's messages about waits to `say`; stderr has the progress bar."""
     logger = logging.getLogger("huggingface_hub")
     before, logger.handlers = logger.handlers, [_SayHandler(say)]
     try:
@@ -299,9 +299,9 @@ class _SayHandler(logging.Handler):
 
 
 def _refusal(error: Exception, endpoint: str, revision: str, path: str = "") -> str | None:
-    """What the hub refuses and what to do about it; None for other errors.
+    """Why the hub refused and what to do about it; None for other errors.
 
-    `path` is that of the requested file.
+    `path` is the requested file.
     """
     if isinstance(error, errors.GatedRepoError):
         return (
@@ -311,7 +311,7 @@ def _refusal(error: Exception, endpoint: str, revision: str, path: str = "") -> 
     if isinstance(error, errors.RepositoryNotFoundError):
         return (
             f"{endpoint} has no such data set repository, or it is private; check the name, or "
-            f"set HF_TOKEN to a token that may read it"
+            f"set HF_TOKEN to a token that can read it"
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return f"unknown revision '{printable(revision)}'; give a branch, a tag or a full commit"
@@ -324,7 +324,7 @@ def _refusal(error: Exception, endpoint: str, revision: str, path: str = "") -> 
         return "not a repository name; write OWNER/NAME"
     if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in _FORBIDDEN:
         return (
-            f"{endpoint} answers {error.response.status_code}; set HF_TOKEN to a valid token from "
+            f"{endpoint} returns {error.response.status_code}; set HF_TOKEN to a valid token from "
             f"{endpoint}/settings/tokens, or unset a stale one"
         )
     return None
@@ -336,10 +336,10 @@ def _failure(error: Exception, endpoint: str) -> str | None:
         return "HF_HUB_OFFLINE is set, which forbids requests to the hub; unset it"
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
-        return f"{endpoint} answers {status}; retry later, or set HF_ENDPOINT to a mirror"
-    # Before the network's: the JSON error of `requests` is a ValueError too.
+        return f"{endpoint} returns {status}; retry later, or set HF_ENDPOINT to a mirror"
+    # Checked before OSError: the JSON error of `requests` is a ValueError too.
     if isinstance(error, (ValueError, KeyError, TypeError)):
-        return f"{endpoint} does not answer like a Hugging Face hub; check {_SETTINGS}"
+        return f"{endpoint} does not behave like a Hugging Face hub; check {_SETTINGS}"
     if type(error).__module__.partition(".")[0] in _NETWORK or isinstance(error, OSError):
         reason = first_line(error)
         return f"{endpoint} cannot be reached ({reason}); check the network, {_SETTINGS}"

@@ -1,4 +1,4 @@
-"""What every kind of manifest has in common, and what a kind may override."""
+"""The base class of all kinds of manifest, and the options of a download."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Options:
     """How to download; None and False leave the choice to the manifest's kind.
 
     Attributes:
-        keep_archives: whether archives stay when their images are packed.
+        keep_archives: whether to keep archives after packing their images.
         min_success: share of a URL table's probed rows that must succeed.
-        retries: rounds for a URL table's rows that failed temporarily.
+        retries: retry rounds for rows of a URL table that failed temporarily.
         engine: img2dataset's distributor.
-        workers: img2dataset's processes.
-        img2dataset: further options of that tool.
+        workers: number of img2dataset processes.
+        img2dataset: other img2dataset options.
     """
 
     keep_archives: bool = False
@@ -60,14 +60,13 @@ class PlannedFile:
 
 
 class Manifest(Model):
-    """The fields and the work of a manifest, whatever its kind.
+    """The fields and methods that all kinds of manifest share.
 
-    A kind is a module `kinds/NAME.py` whose class `Kind` extends this one. Its fields are those of
-    the manifest; what its dump contains identifies a data set, so fields that only describe it are
-    `Prose`.
+    A kind is a module `kinds/NAME.py` whose class `Kind` extends this one. Its fields are the
+    manifest's. The dumped fields identify a data set; those that only describe it are `Prose`.
     """
 
-    # The fields of `Options` that this kind reads; others are refused.
+    # The fields of `Options` that this kind reads; others are rejected.
     uses: ClassVar[frozenset[str]] = frozenset()
 
     kind: Text
@@ -88,16 +87,16 @@ class Manifest(Model):
         raise NotImplementedError
 
     def remote_files(self) -> list[RemoteFile]:
-        """The files that the manifest names one by one."""
+        """The files that the manifest names individually."""
         return []
 
     def planned_files(self, options: Options, reporter: Reporter) -> list[PlannedFile]:
-        """What `fetch` would fetch; servers are asked for sizes that the manifest lacks.
+        """The files that `fetch` would fetch; asks servers for sizes that the manifest lacks.
 
         Raises:
-            FsckitError: a server or the options refuse.
+            FsckitError: a server refuses, or an option is wrong.
         """
-        # The HTTP library takes a while to import and is optional; listings need none of it.
+        # The HTTP library takes a while to import and is optional; listings do not need it.
         from fscdata.download.http import ask_sizes  # noqa: PLC0415
 
         files = self.remote_files()
@@ -114,43 +113,43 @@ class Manifest(Model):
 
     @property
     def expected_bytes(self) -> int | None:
-        """Bytes to fetch as far as the manifest knows; None if it knows nothing."""
+        """Bytes to fetch, as far as the manifest says; None if it gives no size."""
         return sum(file.expected_size or 0 for file in self.remote_files()) or None
 
     @property
     def shard_folders(self) -> list[str]:
-        """Folders that will hold shards and may not hold any before."""
+        """Folders for shards, which must have none before the download."""
         return [SHARDS]
 
     @property
     def has_samples(self) -> bool:
-        """Whether the data set consists of samples, and is a failure without any."""
+        """Whether the data set consists of samples; if so, having none is an error."""
         return True
 
     def check_missing(self, folder: Path, missing: Sequence[str]) -> None:
         """Raises FsckitError if `fetch` cannot restore these recorded files."""
 
     def check_finished(self, folder: Path, options: Options) -> None:
-        """Raises FsckitError if the options ask for what a finished data set lacks."""
+        """Raises FsckitError if the options require something a finished data set lacks."""
 
     def planning_notes(self, folder: Path) -> list[str]:
-        """Sentences for a user who considers a download."""
+        """Notes for a user who is planning a download."""
         return []
 
     def closing_notes(self, folder: Path, left_out: Mapping[str, int]) -> list[str]:
-        """Sentences for a user whose download is finished; `left_out` counts by reason."""
+        """Notes for a user whose download is finished; `left_out` counts by reason."""
         return []
 
     @classmethod
     def retry_rows(cls, session: Session, times: int) -> None:
-        """Fetch once more, in up to `times` rounds, what failed temporarily.
+        """Retry rows that failed temporarily, in up to `times` rounds.
 
         Raises:
             FsckitError: the kind has nothing to retry.
         """
         raise FsckitError(
             f"{session.folder}: only a data set of a URL table can be retried; rerun 'fscdata "
-            f"download' to restore the files of this one"
+            f"download' to restore this one's files"
         )
 
     def check_options(self, options: Options) -> None:
@@ -161,5 +160,5 @@ class Manifest(Model):
             raise FsckitError(f"kind '{self.kind}' does not use {names}; leave the option out")
 
     def identity(self) -> dict[str, Any]:
-        """The fields that tell one data set from another; a change of the others keeps it valid."""
+        """The fields that identify a data set; changing others keeps it valid."""
         return self.model_dump(mode="json", exclude_defaults=True)

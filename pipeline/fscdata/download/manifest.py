@@ -1,9 +1,9 @@
-"""A data set's manifest, `data_manifests/NAME.yaml`: where it comes from, under which terms.
+"""A data set's manifest, `data_manifests/NAME.yaml`: its source and its terms.
 
-A manifest leaves out what its source does not publish: we know no digests of COCO's zips and have
-looked up no commits of the hub's repositories. Rounded sizes are `about` and check nothing. The
-download records what it finds in the data set's `SOURCE.json`, and a resumed download stays with
-the commit that it began with.
+A manifest omits what its source does not publish: we know of no digests for COCO's zips and have
+not looked up the commits of hub repositories. `about` is a rounded size, which is not checked. The
+download records what it finds in the data set's `SOURCE.json`, and a resumed download stays at the
+commit that it started with.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FOLDER = "data_manifests"  # of the shipped manifests
 
 
 def kind_names() -> list[str]:
-    """The kinds of manifest, by file name."""
+    """The kinds of manifest, from their file names."""
     return sorted(module.name for module in pkgutil.iter_modules(kinds.__path__))
 
 
@@ -46,17 +46,17 @@ def find_kind(name: object) -> type[Manifest]:
 def shipped_manifests() -> dict[str, Path]:
     """Name → file of the manifests that come with fsckit, sorted by name."""
     package = Path(__file__).parents[1]
-    folder = package / FOLDER  # of a wheel; a checkout has it at its root
+    folder = package / FOLDER  # in a wheel; a checkout has it at its root
     if not folder.is_dir():
         folder = package.parents[1] / FOLDER
     return dict(sorted((path.stem, path) for path in folder.glob("*.yaml")))
 
 
 def load_manifest(name_or_path: str) -> Manifest:
-    """A shipped manifest by its name, or a user's own by its path (`….yaml`).
+    """Load a shipped manifest by name, or a user's own by path (`….yaml`).
 
     Raises:
-        FsckitError: the manifest does not exist or has a mistake; the sentence names the file, the
+        FsckitError: the manifest does not exist or has a mistake; the message names the file, the
             line and the field.
     """
     if Path(name_or_path).suffix in (".yaml", ".yml"):
@@ -71,7 +71,7 @@ def load_manifest(name_or_path: str) -> Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """As `load_manifest`, from a file."""
+    """Like `load_manifest`, from a file."""
     node, value = read_yaml(path)
     if "kind" not in value:
         raise FsckitError(f"{path}, line 1: kind: is missing; choose {', '.join(kind_names())}")

@@ -1,4 +1,4 @@
-"""Caption files and images → shards: what the kinds `archive` and `local` share."""
+"""Packs caption files and images into shards, for the kinds `archive` and `local`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fscdata.steps.pack import pack_images
 
 
 class Pack(Model):
-    """A caption file whose images become shards in `folder`, one sample for each image.
+    """A caption file whose images become shards in `folder`, one sample per image.
 
     `captions` names one of the manifest's `caption_files`, or a file that the user puts into the
     data set's folder.
@@ -48,7 +48,7 @@ def _check_folders(packs: list[Pack]) -> list[Pack]:
     check_unique(pack.folder for pack in packs)
     for pack in packs:
         if in_shards(pack.folder, packs):
-            raise ValueError(f"'{pack.folder}' lies in the shards of a pack; choose another folder")
+            raise ValueError(f"'{pack.folder}' is inside a pack's shards; choose another folder")
     return packs
 
 
@@ -135,9 +135,9 @@ def require_sources(session: Session, files: Sequence[RemoteFile]) -> None:
 
 
 def _remove_shards(shards: Path) -> None:
-    """Remove shards that are to be written again, or that a killed run did not record.
+    """Remove shards that will be rewritten, or that a killed run did not record.
 
-    Raises FsckitError if another file lies among them.
+    Raises FsckitError if there are other files among them.
     """
     if not shards.exists():
         return
@@ -145,7 +145,7 @@ def _remove_shards(shards: Path) -> None:
         for path in shards.iterdir():
             if not (path.is_file() and re.fullmatch(r"\d{5,}\.tar", path.name)):
                 raise FsckitError(
-                    f"{path}: not made by 'fscdata download', but lies where shards are written; "
+                    f"{path}: not made by 'fscdata download', but in its folder of shards; "
                     f"move it elsewhere"
                 )
         shutil.rmtree(shards)

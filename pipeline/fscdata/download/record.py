@@ -31,12 +31,12 @@ class Source(BaseModel):
     Attributes:
         complete: whether it is finished.
         manifest: the manifest's identity.
-        commit: of a hub's repository.
-        files: the fetched files, some of which may be gone again.
+        commit: of a hub repository.
+        files: the fetched files; some may have been removed since.
         present: files that the folder must have, with their sizes [bytes].
         folders: folders that it must have.
         packed: folders whose shards are written.
-        samples: in all shards; likewise `captions`.
+        samples, captions: their number in all shards.
         left_out: what is missing from the shards, counted by reason.
     """
 
@@ -88,11 +88,11 @@ class Source(BaseModel):
             if known.sha256 == file.sha256 and file.address is None:
                 file = known
         self.files.append(file)
-        self.files.sort(key=lambda file: file.name)  # files of a hub arrive in any order
+        self.files.sort(key=lambda file: file.name)  # hub files arrive in any order
 
 
 def read_source(folder: Path) -> Source | None:
-    """The record in a data set's folder, or None without one.
+    """The record in a data set's folder, or None if it has none.
 
     Raises:
         FsckitError: the record cannot be read.

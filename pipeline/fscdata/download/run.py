@@ -1,4 +1,4 @@
-"""Download a data set, plan a download, retry what failed."""
+"""Download a data set, plan a download, retry failed rows."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class DownloadReport:
     """A finished download.
 
     Attributes:
-        folder: the data set's.
+        folder: the data set's folder.
         source: its record.
-        already: whether it was complete before.
-        bytes: fetched by this call, including parts of files that an earlier run fetched and the
-            shards that img2dataset made.
-        seconds: that the call took.
+        already: whether it was already complete.
+        bytes: fetched by this call, including partial files from an earlier run and the shards
+            that img2dataset made.
+        seconds: duration of the call.
     """
 
     folder: Path
@@ -59,12 +59,12 @@ class DownloadReport:
 def download(
     manifest: Manifest, folder: Path, options: Options = DEFAULTS, reporter: Reporter = SILENT
 ) -> DownloadReport:
-    """Download a data set into a folder; an unfinished one resumes, a finished one is kept.
+    """Download a data set into a folder; an unfinished one resumes, a finished one is skipped.
 
     Raises:
         FsckitError: the manifest's kind does not use an option, the folder holds something else,
-            the disk is too small, a source is unreachable or sends other bytes than expected, too
-            few rows of a URL table succeed or its shards are missing, or the result has no sample.
+            the disk is too small, a source is unreachable or sends unexpected bytes, too few rows
+            of a URL table succeed or its shards are missing, or the result has no samples.
     """
     start = time.monotonic()
     manifest.check_options(options)
@@ -75,7 +75,7 @@ def download(
     with access(folder, "written"):
         folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder):
-        # Again, now that the lock is held: another process may have finished in between.
+        # Check again under the lock: another process may have finished in the meantime.
         source, missing = _inspect(manifest, folder)
         manifest.check_missing(folder, missing)
         source = source or Source.start(manifest)
@@ -107,8 +107,8 @@ def retry(folder: Path, times: int = 1, reporter: Reporter = SILENT) -> tuple[in
 
     Args:
         folder: a finished download.
-        times: rounds at most.
-        reporter: hears of the progress.
+        times: maximum number of rounds.
+        reporter: receives the progress.
 
     Returns:
         The number of new samples, and the rows that are still left out, by reason.
@@ -142,7 +142,7 @@ def is_complete(manifest: Manifest, folder: Path) -> bool:
 def _inspect(manifest: Manifest, folder: Path) -> tuple[Source | None, list[str]]:
     """The folder's record, and the recorded files that are missing.
 
-    Raises FsckitError if the folder holds something else than this data set.
+    Raises FsckitError if the folder holds anything other than this data set.
     """
     source = read_source(folder)
     if source is None:
@@ -150,13 +150,13 @@ def _inspect(manifest: Manifest, folder: Path) -> tuple[Source | None, list[str]
         return None, []
     if not source.is_of(manifest):
         raise FsckitError(
-            f"{folder}: contains '{source.title}' of another manifest; choose another folder"
+            f"{folder}: contains '{source.title}' from another manifest; choose another folder"
         )
     return source, source.missing(folder)
 
 
 def _check_no_shards(manifest: Manifest, folder: Path) -> None:
-    """Raises FsckitError if shards that are not ours lie where shards go."""
+    """Raises FsckitError if the folders for shards contain files we did not make."""
     with access(folder, "read"):
         if any(folder.glob("*.tar")) or any(
             path.is_file() or any(path.glob("*"))
@@ -182,5 +182,5 @@ def _check_samples(manifest: Manifest, session: Session) -> None:
 def _read_record(folder: Path) -> Source:
     source = read_source(folder)
     if source is None:
-        raise FsckitError(f"{folder}: not made by 'fscdata download'; name a folder that was")
+        raise FsckitError(f"{folder}: not made by 'fscdata download'; give a folder that was")
     return source

@@ -1,4 +1,4 @@
-"""One download at work in a folder: its record, its files, its progress."""
+"""A download in progress in a folder: its record, its files, its progress."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from fscdata.download.record import Source, SourceFile, write_source
 from fscdata.steps.content import content_of
 
 STAGING = ".downloading"  # folder of incomplete files
-MARGIN = 2**28  # bytes that must stay free beside the files to come
-_OVERHEAD = 0.05  # of their size, for block sizes and directories
+MARGIN = 2**28  # bytes to keep free in addition to the files' size
+_OVERHEAD = 0.05  # share of the files' size, for block sizes and directories
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Session:
     """A download into `folder`, whose lock is held.
 
     `missing` are recorded files that the folder lacks. `bytes` counts the fetched bytes, including
-    those that an earlier run fetched of unfinished files.
+    those of partial files from an earlier run.
     """
 
     folder: Path
@@ -49,16 +49,16 @@ class Session:
         """Fetch files over HTTP into `target`.
 
         Args:
-            files: what to fetch; complete files are kept, partial ones resume.
+            files: what to fetch; complete files are skipped, partial ones resume.
             target: their folder.
-            packed: those whose content will be written a second time, into shards.
+            packed: files whose content will be written again, into shards.
 
         Raises:
             FsckitError: a file cannot be fetched, or the disk is too small.
         """
         if not files:
             return
-        # The HTTP library takes a while to import and is optional; listings need none of it.
+        # The HTTP library takes a while to import and is optional; listings do not need it.
         from fscdata.download.fetch import fetch_file, partial_size  # noqa: PLC0415
         from fscdata.download.http import RetryPolicy, ask_sizes  # noqa: PLC0415
 
@@ -69,7 +69,7 @@ class Session:
             known[file.name] = here if file.size is None else file.size
         unknown = [file for file in files if known[file.name] is None]
         if unknown:
-            self.reporter.progress(Progress("asking for sizes", 0, len(unknown), "files"))
+            self.reporter.progress(Progress("getting sizes", 0, len(unknown), "files"))
         asked = ask_sizes(unknown)
         self._check_space_for(files, target, packed, known, asked)
 
@@ -109,31 +109,31 @@ class Session:
         asked: dict[str, int],
     ) -> None:
         def size(file: RemoteFile) -> int:
-            # A wrong Content-Length must not refuse a download, so `about` takes precedence.
+            # A wrong Content-Length must not block a download, so `about` takes precedence.
             return known[file.name] or file.about or asked.get(file.name) or 0
 
         hint = ""
         if any(file.name in asked and not file.about for file in files):
-            hint = "; the size is the server's, and the manifest's 'about' overrides it"
+            hint = "; the server reported this size; the manifest's 'about' overrides it"
         paths = [target / file.name for file in files]
         self.check_space(sum(map(size, [*files, *packed])), paths, hint)
 
     def check_space(self, size: int, existing: Sequence[Path] = (), hint: str = "") -> None:
         """Raises FsckitError if the disk is too small for `size` bytes, less those in `existing`.
 
-        `existing` are files to come, of which a part may be on the disk already.
+        `existing` are files to fetch, which may already be partly on the disk.
         """
         here = sum(bytes_on_disk(path) for path in existing)
         needed = round(max(size - here, 0) * (1 + _OVERHEAD)) + MARGIN
         free = shutil.disk_usage(self.folder).free
         if needed > free:
             raise FsckitError(
-                f"{self.folder}: needs about {decimal(needed)}, but only {decimal(free)} are free; "
+                f"{self.folder}: needs about {decimal(needed)}, but only {decimal(free)} is free; "
                 f"free some space or choose a folder on another disk{hint}"
             )
 
     def file_progress(self, total: int | None, files: int) -> FileProgress:
-        """A counter of the fetched bytes, out of `total`, and `files`."""
+        """A counter of fetched bytes (out of `total`) and files."""
         return FileProgress(self, total, files)
 
     def record(self, file: SourceFile) -> None:
@@ -153,7 +153,7 @@ class Session:
         self.source.present = {n: size for n, size in present.items() if not n.startswith(prefix)}
 
     def require_shards(self, dest: Path) -> None:
-        """Record that the shards now in `dest` must stay, and no others."""
+        """Record that only the shards now in `dest` must stay."""
         self.forget_shards(dest)
         for path in sorted((dest / SHARDS).iterdir()):
             if path.is_file() and not path.name.startswith("."):

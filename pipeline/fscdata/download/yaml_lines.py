@@ -1,4 +1,4 @@
-"""Untrusted YAML files, with the line of each field."""
+"""Reads untrusted YAML files, with the line of each field."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_yaml(path: Path) -> tuple[Node, Any]:
     """
     try:
         if path.stat().st_size > MAX_SIZE:
-            raise FsckitError(f"{path}: larger than a manifest may be (1 MiB); name another file")
+            raise FsckitError(f"{path}: too large for a manifest (over 1 MiB); give another file")
         return _parse(path, path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise FsckitError(f"{path}: cannot be read ({error.strerror or error})") from None
@@ -43,7 +43,7 @@ def read_yaml(path: Path) -> tuple[Node, Any]:
 
 
 def read_value(text: str) -> Any:
-    """A single value of the command line; text if it is not YAML."""
+    """A single value from the command line; text if it is not YAML."""
     try:
         _check_tokens("", text)
         return yaml.safe_load(text)
@@ -82,10 +82,10 @@ def _check_tokens(path: Path | str, text: str) -> None:
         if isinstance(token, yaml.AliasToken):
             raise FsckitError(f"{path}, line {line}: aliases are not allowed; write the value out")
         if isinstance(token, yaml.TagToken):
-            raise FsckitError(f"{path}, line {line}: tags are not allowed; write the value without")
+            raise FsckitError(f"{path}, line {line}: tags are not allowed; remove the tag")
         if isinstance(token, yaml.ScalarToken) and not is_unicode(token.value):
             raise FsckitError(
-                f"{path}, line {line}: half a character (\\uD800 to \\uDFFF); remove it"
+                f"{path}, line {line}: unpaired surrogate (\\uD800 to \\uDFFF); remove it"
             )
         depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
         if depth > MAX_DEPTH:
@@ -122,6 +122,6 @@ def locate(node: Node, loc: tuple[int | str, ...]) -> tuple[str, int]:
             node = node.value[part]
             line = node.start_mark.line
         else:
-            names.pop()  # pydantic's name of a type that it tried
+            names.pop()  # pydantic's name for a type that it tried
             break
     return printable(".".join(names)), line + 1

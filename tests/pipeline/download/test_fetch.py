@@ -43,7 +43,7 @@ def server() -> Iterator[FileServer]:
 
 @pytest.fixture
 def waits() -> list[float]:
-    """The waits in seconds, recorded and not slept."""
+    """The waits in seconds, recorded instead of slept."""
     return []
 
 
@@ -77,7 +77,7 @@ def part(server: FileServer, target: Path, file: Served, policy: RetryPolicy) ->
     return address
 
 
-def test_fetches_a_whole_file(server: FileServer, tmp_path: Path) -> None:
+def test_fetches_a_file(server: FileServer, tmp_path: Path) -> None:
     came: list[int] = []
     address = server.serve("file.bin", DATA)
     fetched = fetch_file([address], tmp_path / "deep" / "file.bin", progress=came.append)
@@ -118,7 +118,7 @@ def test_resumes_after_a_dropped_connection(
     server: FileServer, tmp_path: Path, policy: RetryPolicy, waits: list[float]
 ) -> None:
     came: list[int] = []
-    # Twice as many as there are attempts: each brings something.
+    # Twice as many drops as attempts, but each one brings new bytes.
     file = Served(DATA, [Drop(30_000)] * 8)
     target = tmp_path / "file.bin"
     fetch_file([server.serve("file.bin", file)], target, progress=came.append, policy=policy)
@@ -200,15 +200,15 @@ def test_gives_up_on_a_server_without_ranges_that_always_drops(
     file = Served(DATA, [Drop(HALF)] * 100, ranges=False)
     sentence = refused([server.serve("file.bin", file)], tmp_path / "f", policy=policy)
     assert "4 times in a row" in sentence
-    assert len(server.asked) == 1 + 4 - 1  # the first brought something
+    assert len(server.asked) == 1 + 4 - 1  # the first one brought new bytes
 
 
-def test_hashes_the_whole_of_a_resumed_file(
+def test_hashes_all_of_a_resumed_file(
     server: FileServer, tmp_path: Path, policy: RetryPolicy
 ) -> None:
     target = tmp_path / "file.bin"
     address = part(server, target, Served(DATA), policy)
-    (tmp_path / ".file.bin.tmp").write_bytes(OTHER[:HALF])  # a rotten disk
+    (tmp_path / ".file.bin.tmp").write_bytes(OTHER[:HALF])  # a faulty disk
     fetch_file([address], target, sha256=DIGEST, policy=policy)
     assert target.read_bytes() == DATA
     assert [asked.range for asked in server.asked] == [f"bytes={HALF}-", None]
@@ -262,7 +262,7 @@ def test_fetches_a_file_of_unannounced_size(
 def test_refuses_a_file_of_false_length(
     server: FileServer, tmp_path: Path, policy: RetryPolicy, lie: int
 ) -> None:
-    """Too large a length is a file that never ends; too small a one is a file of another size."""
+    """If it is too large, the file never ends; if it is too small, the file has the wrong size."""
     address = server.serve("file.bin", Served(DATA, length=len(DATA) + lie))
     refused([address], tmp_path / "file.bin", policy=policy, sha256=DIGEST)
     assert not (tmp_path / "file.bin").exists()
@@ -292,15 +292,15 @@ def test_names_the_failures_of_all_mirrors(
 ) -> None:
     busy = server.serve("busy", Served(DATA, [Answer(503)] * 9))
     sentence = refused([f"{server.url}/no", busy], tmp_path / "file.bin", policy=policy)
-    assert f"{server.url}/no answers 404 Not Found" in sentence
-    assert f"{busy} answers 503 Service Unavailable, 4 times in a row" in sentence
+    assert f"{server.url}/no returns 404 Not Found" in sentence
+    assert f"{busy} returns 503 Service Unavailable, 4 times in a row" in sentence
     assert "rerun the command later" in sentence
 
 
 def test_resumes_from_another_mirror_only_with_a_digest(
     server: FileServer, tmp_path: Path, policy: RetryPolicy
 ) -> None:
-    """Mirrors have different ETags; only a digest tells whether their parts belong together."""
+    """Mirrors have different ETags; only a digest shows whether their parts belong together."""
     target = tmp_path / "file.bin"
     first = part(server, target, Served(DATA), policy)
     mirror = server.serve("mirror.bin", Served(DATA, etag='"of the mirror"'))
@@ -338,7 +338,7 @@ def test_does_not_retry_permanent_failures(
     server: FileServer, tmp_path: Path, waits: list[float], policy: RetryPolicy, status: int
 ) -> None:
     address = server.serve("file.bin", Served(DATA, [Answer(status)]))
-    assert f"answers {status}" in refused([address], tmp_path / "file.bin", policy=policy)
+    assert f"returns {status}" in refused([address], tmp_path / "file.bin", policy=policy)
     assert waits == [] and len(server.asked) == 1
 
 
@@ -353,7 +353,7 @@ def test_respects_retry_after_up_to_a_limit(
     policy = RetryPolicy(longest_wait=100, sleep=waits.append, say=said.append)
     fetch_file([server.serve("file.bin", file)], tmp_path / "file.bin", policy=policy)
     assert waits[:2] == [7.0, 100.0] and 40 < waits[2] <= 50 and waits[3:] == [8.0, 16.0, 32.0]
-    assert said[0].endswith("/file.bin answers 429 Too Many Requests; retrying in 7 s")
+    assert said[0].endswith("/file.bin returns 429 Too Many Requests; retrying in 7 s")
 
 
 def test_gives_up_on_a_closed_port(tmp_path: Path, policy: RetryPolicy, waits: list[float]) -> None:
@@ -442,7 +442,7 @@ def test_uses_the_certificates_of_the_environment(
 ) -> None:
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
-    target, pem = tmp_path / "file.bin", certificate(tmp_path / "of a company.pem")
+    target, pem = tmp_path / "file.bin", certificate(tmp_path / "company.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     with FileServer() as server:
@@ -497,7 +497,7 @@ def test_resumes_after_a_full_disk_and_reports_it_in_one_sentence(
 
 
 def test_a_second_process_is_refused(server: FileServer, tmp_path: Path) -> None:
-    """The first is not disturbed."""
+    """The first one continues undisturbed."""
     target = tmp_path / "file.bin"
     address = server.serve("file.bin", Served(DATA, pause=0.02))
     first = child(address, target)
@@ -509,7 +509,7 @@ def test_a_second_process_is_refused(server: FileServer, tmp_path: Path) -> None
 
 
 def test_threads_fetch_files_of_one_folder(server: FileServer, tmp_path: Path) -> None:
-    """As they do from a hub."""
+    """As with a hub."""
     addresses = [server.serve(f"{i}", Served(DATA[i:], [Drop(100_000)])) for i in range(8)]
     policy = RetryPolicy(sleep=lambda seconds: None)
     threads = [

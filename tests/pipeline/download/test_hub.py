@@ -1,4 +1,4 @@
-"""Fetches repositories of a hub on loopback, over real HTTP."""
+"""Fetches repositories from a hub on loopback, over real HTTP."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ except FsckitError as error:
 
 
 def tar(seed: object, size: int = 200_000) -> bytes:
-    """A tar of one file of so many bytes."""
+    """A tar of one file with this many bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         member = tarfile.TarInfo("0.jpg")
@@ -141,7 +141,7 @@ def test_reads_a_long_list_in_pages(hub: HubServer) -> None:
     assert all(f"/tree/{NEW}?" in page.path for page in pages)  # a branch may move meanwhile
 
 
-def test_fetches_the_named_files_only(hub: HubServer, folder: Path) -> None:
+def test_fetches_only_the_named_files(hub: HubServer, folder: Path) -> None:
     fetched = fetch(folder, "{00000..00001}.tar", "*/captions*.json")
     assert files_in(folder) == {
         path: hub.repositories[NAME].commits[NEW][path]
@@ -151,7 +151,7 @@ def test_fetches_the_named_files_only(hub: HubServer, folder: Path) -> None:
     assert all(len(file.sha256) == 64 and NEW in file.address for file in fetched)
 
 
-def test_a_rerun_requests_the_list_only(hub: HubServer, folder: Path) -> None:
+def test_a_rerun_requests_only_the_list(hub: HubServer, folder: Path) -> None:
     first = fetch(folder)
     hub.requests.clear()
     assert fetch(folder) == first
@@ -191,8 +191,8 @@ def test_resumes_after_kills(hub: HubServer, folder: Path) -> None:
         until(lambda: hub.sent > kill * 60_000, process)  # noqa: B023 (called at once)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        whole = {path: content for path, content in files_in(folder).items() if path in TARS}
-        assert whole.items() < tars(hub).items()
+        complete = {path: content for path, content in files_in(folder).items() if path in TARS}
+        assert complete.items() < tars(hub).items()
     hub.seconds_a_block = 0
     hub.requests.clear()
     assert subprocess.run(command, check=False).returncode == 0
@@ -224,7 +224,7 @@ def test_an_interrupt_ends_the_download_at_once(silent: bool, hub: HubServer, fo
 
 def test_progress_includes_earlier_bytes(hub: HubServer, folder: Path) -> None:
     hub.drops = 1000
-    with pytest.raises(FsckitError, match="breaks off"):
+    with pytest.raises(FsckitError, match="stops at byte"):
         once = replace(QUICK, attempts=1)
         repository = list_files(NAME)
         list(repository.fetch_files(repository.select(["*.tar"]), folder, int, policy=once))
@@ -266,7 +266,7 @@ def test_reports_a_stale_token(
     hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", STALE_TOKEN)
-    with pytest.raises(FsckitError, match="answers 401; set HF_TOKEN to a valid token"):
+    with pytest.raises(FsckitError, match="returns 401; set HF_TOKEN to a valid token"):
         fetch(folder)
 
 
@@ -313,7 +313,7 @@ def test_obeys_the_offline_variable(hub: HubServer, folder: Path) -> None:
 
 def test_reports_a_hub_out_of_service(hub: HubServer) -> None:
     hub.unavailable = 100
-    with pytest.raises(FsckitError, match="answers 503; retry later"):
+    with pytest.raises(FsckitError, match="returns 503; retry later"):
         list_files(NAME)
 
 
@@ -321,7 +321,7 @@ def test_reports_a_server_that_is_not_a_hub(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("support.hub_server.json.dumps", lambda content: "<html>Welcome</html>")
-    with pytest.raises(FsckitError, match="does not answer like a Hugging Face hub"):
+    with pytest.raises(FsckitError, match="does not behave like a Hugging Face hub"):
         list_files(NAME)
 
 
@@ -376,7 +376,7 @@ def test_refuses_a_path_out_of_the_folder(hub: HubServer, folder: Path, path: st
 
 
 def test_reports_a_folder_that_cannot_be_written(hub: HubServer, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "file").write_text("not a folder")
     with pytest.raises(FsckitError, match=r"file.*: cannot be") as error:
         fetch(tmp_path / "file")
     assert "\n" not in str(error.value)

@@ -26,7 +26,7 @@ from support.tars import img2dataset_sample, jpeg
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TRAIN, VALID = 2000, 1000  # images of the archive; packing them is slow enough to be killed
-TARS, SAMPLES = 8, 300  # of the repository, and of each tar
+TARS, SAMPLES = 8, 300  # per repository, and per tar
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Source:
         )  # fmt: skip
 
     def finish(self, data: Path) -> None:
-        """Rerun the command; it leaves the same as an undisturbed one."""
+        """Rerun the command; the result equals an undisturbed one."""
         process = self.start(data)
         output, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
@@ -124,7 +124,7 @@ def served_archive(place: Path) -> Iterator[Source]:
 
 @contextmanager
 def served_repository(place: Path) -> Iterator[Source]:
-    """A repository of tars whose captions lie in an archive, like CC3M-100K's."""
+    """A repository of tars whose captions are in an archive, like CC3M-100K's."""
     files, captions = {}, []
     for shard in range(TARS):
         keys = [f"{shard:05d}{i:04d}" for i in range(SAMPLES)]
@@ -220,7 +220,7 @@ def test_resumes_after_a_kill_while_packing(archive: Source, folder: str, tmp_pa
 def size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:  # it was renamed just now
+    except FileNotFoundError:  # it has just been renamed
         return 0
 
 
@@ -276,7 +276,7 @@ def test_resumes_after_a_signal_while_fetching(
     assert process.returncode == code
     terms, *said = errors.splitlines()
     assert "licence: " in terms
-    said = [line for line in said if not line.startswith(("fetching: ", "asking for sizes: "))]
+    said = [line for line in said if not line.startswith(("fetching: ", "getting sizes: "))]
     assert said == ["fscdata: stopped; rerun the same command to resume the download"]
     check_nothing_half_written(data, source.undisturbed)
     source.finish(data)

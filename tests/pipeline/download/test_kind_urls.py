@@ -83,7 +83,7 @@ COLUMNS = {"columns": ["caption", "url"], "url_column": "url", "caption_column":
 
 
 def table_of(url: str, *kinds: str, first: int = 0) -> bytes:
-    """A TSV with a row for each kind of image."""
+    """A TSV with one row per kind of image."""
     rows = (f"{TEMPLATES[i]}\t{url}/{kind}/{i}\n" for i, kind in enumerate(kinds, first))
     return "".join(rows).encode()
 
@@ -116,7 +116,7 @@ def test_a_bad_probe_stops_the_download(tmp_path: Path) -> None:
         assert download(small, data, Options(retries=2)).already
 
 
-def test_reads_a_table_of_several_files_and_one_of_the_users_own(tmp_path: Path) -> None:
+def test_reads_a_table_of_several_files_and_the_users_own(tmp_path: Path) -> None:
     skip_without("img2dataset", "download")
     options = {"options": {"disallowed_header_directives": ["noai", "noimageai"]}}
     with FileServer() as files, ImageServer() as images:

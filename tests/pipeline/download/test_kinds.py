@@ -15,7 +15,7 @@ from fscdata.download.run import Options, download, is_complete, plan, retry
 from support.manifests import manifest, tree
 
 NOTE = '''
-"""A text, given in the manifest itself."""
+"""A text from the manifest itself."""
 
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -67,7 +67,7 @@ def test_a_sixth_kind_is_one_file(tmp_path: Path) -> None:
     assert not is_complete(small, data)
     assert not download(small, data).already
     assert tree(data) == {"note.txt": b"A cat."}
-    with pytest.raises(FsckitError, match="contains 'Small' of another manifest"):
+    with pytest.raises(FsckitError, match="contains 'Small' from another manifest"):
         download(manifest(tmp_path, kind="note", text="A dog."), data)
     with pytest.raises(FsckitError, match="kind 'note' does not use `keep_archives`"):
         download(small, data, Options(keep_archives=True))

@@ -106,8 +106,8 @@ def test_sums_published_and_rounded_sizes(tmp_path: Path) -> None:
         ("name: images.zip", "name: .fscdata.lock", "line 4: .*starts with a dot"),
         ("name: images.zip", "name: .downloading/p.zip", "line 4: .*starts with a dot"),
         ("name: images.zip", "name: .", r"line 4: archives\.0\.name: '\.' does not name a file"),
-        ("name: images.zip", 'name: "\\uD800"', "line 4: half a character"),
-        ("title: Small\n", 'title: "\\uDFFF"\n', "line 1: half a character"),
+        ("name: images.zip", 'name: "\\uD800"', "line 4: unpaired surrogate"),
+        ("title: Small\n", 'title: "\\uDFFF"\n', "line 1: unpaired surrogate"),
         ("name: images.zip", "name: ./captions.tsv", "line 8: .*'captions.tsv' occurs twice"),
         (
             "packs:\n",
@@ -127,7 +127,7 @@ def test_sums_published_and_rounded_sizes(tmp_path: Path) -> None:
         (
             "packs:\n",
             "packs:\n  - {captions: b.tsv, folder: shards/a}\n",
-            "line 12: packs: 'shards/a' lies in the shards of a pack",
+            "line 12: packs: 'shards/a' is inside a pack's shards",
         ),
         ("  terms: Keep the notice.\n", "", r"line 15: licence\.terms: is missing"),
         (
@@ -151,12 +151,12 @@ def test_sums_published_and_rounded_sizes(tmp_path: Path) -> None:
         (
             "title: Small\n",
             "title: !!python/name:os.system\n",
-            "line 1: tags are not allowed; write",
+            "line 1: tags are not allowed; remove the tag",
         ),
         (
             "title: Small\n",
             "title: !!bool x\n",
-            "line 1: tags are not allowed; write the value without",
+            "line 1: tags are not allowed; remove the tag",
         ),
     ],
 )
@@ -177,7 +177,7 @@ def test_a_mistake_names_file_line_and_field(
         (b"- a\n", "line 1: a manifest is a mapping"),
         (b"title: \xff\n", "not UTF-8"),
         (b"a: " + b"[" * 100_000, "line 1: nested too deeply"),
-        (b"#" * (2**20 + 1), "larger than a manifest"),
+        (b"#" * (2**20 + 1), "too large for a manifest"),
     ],
 )
 def test_refuses_what_is_not_a_manifest(tmp_path: Path, content: bytes, words: str) -> None:
@@ -273,7 +273,7 @@ def test_a_table_is_either_fetched_or_local(tmp_path: Path) -> None:
         ("", "table: give either table_files, to be fetched, or table"),
         (file + "table: a.tsv\n", "line 4: table: give either table_files"),
         ("table: /etc/passwd\n", "line 3: table: .*leaves the"),
-        ("table: shards/a.tsv\n", "line 3: table: .*lies in a folder of the download's own"),
+        ("table: shards/a.tsv\n", "line 3: table: .*is in a folder that the download creates"),
         ("table: .\n", "line 3: table: '.' does not name a file"),
         ("table: {name: a.tsv}\n", "line 3: table: is not text; write one value"),
         (file.replace("a.tsv,", "a.tsv.gz,"), "line 3: table_files: 'a.tsv.gz' is not a table"),

@@ -144,7 +144,7 @@ def test_a_missing_shard_is_missing_until_it_is_packed_again(
         with monkeypatch.context() as patch:
             patch.setattr("fscdata.download.session.MARGIN", 10**18)
             for _ in range(2):
-                with pytest.raises(FsckitError, match=r"needs about .* are free"):
+                with pytest.raises(FsckitError, match=r"needs about .* is free"):
                     download(small, data)
         assert not is_complete(small, data)
         assert download(small, data).source.samples == IMAGES
@@ -169,7 +169,7 @@ def test_restores_truncated_sources(tmp_path: Path) -> None:
         assert tree(data) == before
         (data / "sources" / "val2014.zip").write_bytes(b"PK")
         download(small, data)
-        assert is_complete(small, data), "archives that need not be kept are not missed"
+        assert is_complete(small, data), "archives are complete without being kept"
         assert tree(data) == {name: b for name, b in before.items() if not name.endswith(".zip")}
 
 
@@ -315,7 +315,7 @@ def test_packs_images_that_the_user_requested(tmp_path: Path) -> None:
     assert (report.source.samples, report.source.captions) == (3, 15)
 
 
-def test_packs_captions_of_the_users_own(tmp_path: Path) -> None:
+def test_packs_the_users_own_captions(tmp_path: Path) -> None:
     data = tmp_path / "data"
     small = manifest(
         tmp_path,
@@ -349,13 +349,13 @@ def test_reports_a_small_disk_before_the_first_byte(tmp_path: Path, known_by: st
         if known_by != "server":
             file[known_by] = 10**18
         small = manifest(tmp_path, kind="files", files=[file])
-        with pytest.raises(FsckitError, match=r"needs about 1\.\d EB, but only .* are free"):
+        with pytest.raises(FsckitError, match=r"needs about 1\.\d EB, but only .* is free"):
             download(small, tmp_path / "data")
         assert not server.asked
 
 
 def test_asks_servers_for_unpublished_sizes(tmp_path: Path) -> None:
-    """The total is known from the start, and packed images count twice for the disk."""
+    """The total is known from the start, and packed images need twice the disk space."""
     seen: list[Progress] = []
     with FileServer() as server:
         small = serve_coco(server, tmp_path)
@@ -393,11 +393,11 @@ def test_survives_false_and_missing_sizes(tmp_path: Path, monkeypatch: pytest.Mo
         small = manifest(tmp_path, kind="files", files=files)
         download(small, tmp_path / "data", reporter=Reporter(seen.append))
     assert tree(tmp_path / "data") == {"b.json": b"[2]", "lie.json": b"[1]"}
-    assert {p.stage for p in seen} == {"asking for sizes", "fetching"}
+    assert {p.stage for p in seen} == {"getting sizes", "fetching"}
     assert seen[-1].total is None
 
 
-def test_bytes_on_disk_include_the_partial_file_only(tmp_path: Path) -> None:
+def test_bytes_on_disk_include_only_the_partial_file(tmp_path: Path) -> None:
     for name in ("a.json", "mine-a.json", ".a.json.tmp", ".a.jsonl.tmp"):
         (tmp_path / name).write_bytes(b"x" * 10)
     assert bytes_on_disk(tmp_path / "a.json") == 20
@@ -412,7 +412,7 @@ def test_refuses_a_folder_of_something_else(tmp_path: Path) -> None:
             tmp_path, kind="files", files=[{"name": "b", "addresses": [server.serve("b", b"b")]}]
         )
         download(one, tmp_path / "data")
-        with pytest.raises(FsckitError, match=r"contains 'Small' of another manifest"):
+        with pytest.raises(FsckitError, match=r"contains 'Small' from another manifest"):
             download(two, tmp_path / "data")
         write_tar(tmp_path / "mine" / "shards" / "00000.tar", img2dataset_sample("0", "A cat."))
         before = tree(tmp_path / "mine")

@@ -6,7 +6,7 @@ import re
 
 _HTTP = re.compile(r"^HTTP Error (\d{3})\b")
 
-# The first match counts. The messages come from urllib, OpenSSL and img2dataset itself.
+# The first match wins. The messages come from urllib, OpenSSL and img2dataset itself.
 _REASONS = tuple(
     (re.compile(pattern, re.IGNORECASE), reason)
     for pattern, reason in (

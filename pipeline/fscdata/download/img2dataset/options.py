@@ -40,7 +40,7 @@ _DEFAULTS: dict[str, Any] = {
     "number_sample_per_shard": 10_000,
     "thread_count": 64,
     "timeout": 10,
-    # img2dataset would retry pages that are gone, too; `retry_rows` retries temporary failures.
+    # img2dataset would retry missing pages too; `retry_rows` only retries temporary failures.
     "retries": 0,
     "distributor": "multiprocessing",
 }
@@ -54,7 +54,7 @@ class TableOptions:
         url_column: the table's column of URLs.
         caption_column: its column of captions.
         columns: names of all columns of a table without a header.
-        img2dataset: arguments of that tool, over the defaults of this module. It respects opt-out
+        img2dataset: its arguments, which override this module's defaults. It respects opt-out
             headers (noai, noimageai, noindex, noimageindex) unless `disallowed_header_directives`
             says otherwise.
     """
@@ -150,8 +150,8 @@ def open_job(table: Sequence[Path], folder: Path, options: TableOptions) -> Job:
     """The job in the folder; a new one first writes the table for img2dataset.
 
     Raises:
-        FsckitError: the folder has a job of another table or other options, or foreign shards; the
-            table cannot be read; img2dataset is missing or does not take the options.
+        FsckitError: the folder has a job with another table or other options, or foreign shards;
+            the table cannot be read; img2dataset is missing or rejects the options.
     """
     path = folder / "urls" / "plan.json"
     columns, arguments = options.table_columns(), options.arguments()
@@ -168,7 +168,7 @@ def open_job(table: Sequence[Path], folder: Path, options: TableOptions) -> Job:
             )
         return job
     if (folder / "shards").exists():
-        raise FsckitError(f"{folder}: contains shards already; choose another folder")
+        raise FsckitError(f"{folder}: already contains shards; choose another folder")
     find_img2dataset().check(arguments)  # before a long table is read
     reader = TableReader(table, columns)
     rows = write_table(path.with_name("table.parquet"), reader.batches())

@@ -1,4 +1,4 @@
-"""img2dataset as a separate process, with its work checked."""
+"""Runs img2dataset as a separate process, and checks its work."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ PYTHON_VARIABLE = "FSCKIT_IMG2DATASET"  # the Python of an environment that has 
 
 _CHILD = str(Path(__file__).parent / "child" / "program.py")
 _POLL = 0.5  # seconds between progress reports
-# albumentations, which resizes, looks for a newer version on the network at every import.
+# albumentations, which resizes, checks online for a newer version at every import.
 _ENVIRONMENT = {"NO_ALBUMENTATIONS_UPDATE": "1", "OMP_NUM_THREADS": "1"}
-# Without an address, Ray joins the cluster that was started last on this machine, or waits forever
-# for one that is gone. A user who wants a cluster sets the same variable.
+# Without an address, Ray joins the last cluster started on this machine, or waits forever for one
+# that has gone. To use a cluster, a user sets the same variable.
 _DEFAULTS = {"RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
@@ -43,7 +43,7 @@ class Img2dataset:
     def check(self, arguments: Mapping[str, object]) -> None:
         """Raises FsckitError for an unknown option or an engine that is not installed.
 
-        Without Ray, img2dataset's Ray distributor returns at once, without work or an error.
+        Without Ray, img2dataset's Ray distributor returns at once, with no work done and no error.
         """
         for name in arguments:
             if name not in self.options:
@@ -86,14 +86,14 @@ def find_img2dataset() -> Img2dataset:
 
 @dataclass(frozen=True)
 class ToolRun:
-    """One job of img2dataset.
+    """One img2dataset job.
 
     Attributes:
         table: a Parquet that `write_table` wrote.
-        rows: how many it has.
+        rows: its number of rows.
         working: the folder that img2dataset writes shards into.
-        log: the file that gets what img2dataset prints.
-        arguments: of `img2dataset.download`.
+        log: the file for img2dataset's output.
+        arguments: for `img2dataset.download`.
         first: number of the first shard.
     """
 
@@ -119,7 +119,7 @@ class ToolRun:
         """Run img2dataset for the shards that are not complete yet.
 
         Args:
-            report: called with the rows of finished shards and all rows.
+            report: called with the rows in finished shards and the total.
 
         Raises:
             FsckitError: img2dataset is missing, fails or omits a shard.
@@ -153,7 +153,7 @@ class ToolRun:
         return [name for name, n in self.expected.items() if not is_complete(self.working, name, n)]
 
     def _call(self, shards: int) -> dict[str, Any]:
-        """The arguments of `img2dataset.download`."""
+        """The arguments for `img2dataset.download`."""
         arguments = self.arguments | {
             "url_list": str(self.table.absolute()),
             "output_folder": str(self.working.absolute()),
@@ -161,7 +161,7 @@ class ToolRun:
             "incremental_mode": "incremental",
         }
         if self.first:
-            # In this mode it continues the numbers of the last stats file.
+            # In this mode it continues numbering from the last stats file.
             name = shard_name(self.first - 1, int(self.arguments["oom_shard_count"]))
             (self.working / f"{name}_stats.json").touch()
             arguments["incremental_mode"] = "extend"
@@ -178,10 +178,9 @@ class ToolRun:
 def _run(
     tool: Img2dataset, arguments: Mapping[str, Any], log: Path, poll: Callable[[], None]
 ) -> None:
-    """Call `img2dataset.download` and wait, calling `poll` now and then.
+    """Call `img2dataset.download` and wait, calling `poll` periodically.
 
-    The process ends with this one, however this one ends. Its exit code 0 does not mean that it did
-    its work.
+    The process never outlives this one. Its exit code 0 does not mean that it did its work.
 
     Raises FsckitError for any other exit code.
     """
@@ -209,7 +208,7 @@ def _run(
         if code:
             _kill(process)  # workers may have survived
             raise FsckitError(
-                f"img2dataset ended with code {code} ({_last_line(log)}); see {log}, and rerun the "
+                f"img2dataset exited with {code} ({_last_line(log)}); see {log}, and rerun the "
                 f"command to resume"
             )
 
@@ -218,7 +217,7 @@ def _wait(
     process: subprocess.Popen[bytes], arguments: Mapping[str, Any], poll: Callable[[], None]
 ) -> int:
     assert process.stdin is not None
-    with suppress(BrokenPipeError):  # it died at once; its exit code tells
+    with suppress(BrokenPipeError):  # it died at once; its exit code says so
         process.stdin.write(json.dumps(arguments).encode() + b"\n")
         process.stdin.flush()
     while True:

@@ -1,4 +1,4 @@
-"""A URL table's rows: probed, downloaded, and retried where they failed temporarily."""
+"""Probes and downloads the rows of a URL table, and retries temporary failures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from fscdata.download.img2dataset.process import ToolRun
 from fscdata.download.img2dataset.shards import publish, read_outcomes, shard_names
 from fscdata.download.img2dataset.table import BATCH, ROW, TableReader, write_table
 
-# Called with the rows done and the rows in all.
+# Called with the rows done and the total.
 Report = Callable[[int, int], None]
 
 PROBED_ROWS = 200
@@ -37,7 +37,7 @@ PROBED_ROWS = 200
 
 @dataclass(frozen=True)
 class Probe:
-    """What became of `rows` rows, drawn from the `table_rows` usable ones."""
+    """The outcomes of `rows` rows, drawn from the `table_rows` usable ones."""
 
     table_rows: int
     rows: int
@@ -69,8 +69,8 @@ def probe_rows(
     Args:
         table: its files.
         folder: for temporary files, which img2dataset's workers on other machines must see; the log
-            `probe.log` stays.
-        options: as of the download.
+            `probe.log` is kept.
+        options: as for the download.
         rows: how many to draw.
         seed: random seed of the draw.
 
@@ -106,7 +106,7 @@ def download_rows(
         table: its files.
         folder: the data set's.
         options: how to read the table and store the images.
-        report: called with the rows done and the rows in all.
+        report: called with the rows done and the total.
 
     Raises:
         FsckitError: img2dataset is missing, fails or omits a shard; the table cannot be read; the
@@ -127,7 +127,7 @@ def download_rows(
             job.arguments | free_arguments(options),
         )
         run.finish(report)
-        # All at once: readers would take the shards of a part for the whole data set.
+        # All at once: readers would mistake some of the shards for the whole data set.
         with access(shards, "written"):
             run.working.rename(shards)
 
@@ -135,15 +135,14 @@ def download_rows(
 def retry_rows(folder: Path, times: int, report: Report) -> None:
     """Retry the rows that failed temporarily: a timeout, 429 or 5xx, DNS, a lost connection.
 
-    Their images go into new shards, whose numbers continue the existing ones, so keys stay unique;
-    a shard without an image is not kept. Each shard's Parquet tells what became of its rows, so a
-    row that succeeds is not retried again, even after a kill. The rounds end early when one brings
-    nothing.
+    Their images go into new shards, numbered after the existing ones, so keys stay unique; a shard
+    without images is not kept. Each shard's Parquet records the outcomes of its rows, so a row that
+    succeeded is not retried, even after a kill. A round without new images is the last.
 
     Args:
         folder: the data set's.
-        times: rounds at most.
-        report: as of `download_rows`, for each round.
+        times: maximum number of rounds.
+        report: as for `download_rows`, in each round.
 
     Raises:
         FsckitError: the folder is not a finished data set of a URL table; as `download_rows`.

@@ -1,4 +1,4 @@
-"""Shards as img2dataset writes them: whether one is complete, and the outcome of each row."""
+"""img2dataset's shards: whether each one is complete, and the outcome of each row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fscdata.contract import IMAGE_EXTENSIONS
 from fscdata.download.img2dataset.failures import reason_of
 from fscdata.download.img2dataset.table import ROW
 
-# The order of moving: the Parquet tells which rows are done, so it follows the tar with their
+# In the order of moving: the Parquet says which rows are done, so it follows the tar with their
 # images.
 ENDINGS = (".tar", "_stats.json", ".parquet")
 
@@ -66,9 +66,9 @@ def remove(folder: Path, name: str) -> None:
 
 
 def publish(working: Path, shards: Path) -> None:
-    """Move the complete shards of a working folder to the others.
+    """Move the complete shards from a working folder to the others.
 
-    Shards without an image stay behind. A move that was killed between two files is finished.
+    Shards without images stay behind. A move that was killed between two files is completed.
     """
     for name in shard_names(working):
         moving = (shards / f"{name}.tar").exists()
@@ -81,12 +81,12 @@ def publish(working: Path, shards: Path) -> None:
 
 @dataclass
 class Outcomes:
-    """What became of a table's rows.
+    """The outcomes of a table's rows.
 
     Attributes:
         successes: rows with an image.
         failures: `table_row` → the reason of the last attempt, for rows without one.
-        bytes: of all tars.
+        bytes: size of all tars.
     """
 
     successes: int = 0

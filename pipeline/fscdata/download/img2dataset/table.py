@@ -1,4 +1,4 @@
-"""Tables of URLs and captions: TSV, CSV and Parquet, one file or a folder of them."""
+"""Reads tables of URLs and captions: TSV, CSV or Parquet, one file or a folder of them."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class TableReader:
         """The columns `table_row`, `url`, `caption` and the kept ones.
 
         Raises:
-            FsckitError: a file is missing or unreadable, lacks a column, or has a column of another
-                type than the first file.
+            FsckitError: a file is missing or unreadable, lacks a column, or has a column whose type
+                differs from the first file's.
         """
         schema: pa.Schema | None = None
         for file in self._files:
@@ -87,12 +87,12 @@ class TableReader:
                 yield pa.RecordBatch.from_arrays([rows, *arrays], [ROW, *columns.renamed])
 
     def _read_text(self, file: Path) -> Iterator[pa.RecordBatch]:
-        # Captions of the web contain lone quotes, so tab-separated text is read unquoted.
+        # Web captions contain unmatched quotes, so tab-separated text is read without quoting.
         if file.suffix.lower() == ".tsv":
             style: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
         else:
             style = {}
-        # With surrogateescape, a byte that is not UTF-8 spoils its own row only.
+        # With surrogateescape, a byte that is not UTF-8 spoils only its own row.
         with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
             reader = csv.reader(text, strict=True, **style)
             names = list(self._columns.names or next(reader, []))
@@ -187,8 +187,8 @@ def _cast(file: Path, batch: pa.RecordBatch, schema: pa.Schema, first: Path) -> 
             (a, b) for a, b in zip(batch.schema, schema, strict=True) if not a.equals(b)
         )
         raise FsckitError(
-            f"{file}: its column '{printable(ours.name)}' is {ours.type}, which cannot become "
-            f"{theirs.type} as in {first.name}; use the same type in all files"
+            f"{file}: its column '{printable(ours.name)}' is {ours.type}, which cannot be cast "
+            f"to {theirs.type} as in {first.name}; use the same type in all files"
         ) from None
 
 

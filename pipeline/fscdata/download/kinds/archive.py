@@ -1,8 +1,7 @@
 """Zips or tars of images, and caption files, packed into shards.
 
-The archives are not unpacked: COCO's 20 GB of images would lie on the disk twice, in 120,000 files.
-They are read from front to back, and removed once their shards are complete, unless the user keeps
-them.
+The archives are not unpacked: COCO's 20 GB of images would be on the disk twice, in 120,000 files.
+They are read sequentially, and removed once their shards are complete, unless the user keeps them.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Kind(Manifest):
     def _differ_from_archives(
         cls, files: list[RemoteFile], info: ValidationInfo
     ) -> list[RemoteFile]:
-        # Both lie in the folder `sources`.
+        # Both go into the folder `sources`.
         check_unique(file.name for file in (*info.data.get("archives", []), *files))
         return files
 

@@ -1,4 +1,4 @@
-"""A data set repository of the Hugging Face hub."""
+"""A data set repository on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class CaptionArchive(Model):
-    """An archive of the repository that contains `<folder>/<key>.txt`, one caption on each line."""
+    """An archive in the repository that contains `<folder>/<key>.txt`, one caption per line."""
 
     file: FileName
     folder: UserPath
@@ -38,9 +38,9 @@ class CaptionArchive(Model):
 class Kind(Manifest):
     """Files of a data set repository, unchanged.
 
-    `shards` go to `DATA/shards`, `files` to `DATA` itself. Both name files of the repository, as a
-    series `{00000..00014}.tar`, which must be complete, or with a wildcard `*`, which may match
-    none. `revision` is a commit, tag or branch; default: the main branch.
+    `shards` go to `DATA/shards`, `files` to `DATA` itself. Both name files in the repository, as a
+    series `{00000..00014}.tar`, which must be complete, or with a wildcard `*`, which may match no
+    file. `revision` is a commit, tag or branch; default: the main branch.
     """
 
     kind: Literal["huggingface"]
@@ -71,16 +71,15 @@ class Kind(Manifest):
         ]
 
     def fetch(self, session: Session) -> None:
-        # A resumed download stays with the commit that it began with.
+        # A resumed download stays at the commit that it started with.
         repository = self._list(session.source.commit or self.revision, session.reporter)
         session.source.commit = repository.commit
         session.save()
 
         folder, staging, archive = session.folder, session.folder / STAGING, self.caption_archive
         shards, files = self._choose(repository)
-        # A tar of an unfinished download looks like any other, and every reader would take the
-        # part for the whole. So all shards appear in one rename; a missing one is restored in
-        # place.
+        # Readers would mistake the shards of an unfinished download for the whole data set. So
+        # all shards appear in one rename; a missing one is restored in place.
         parent = folder if any((folder / SHARDS).glob("*")) else staging
         parts = [(shards, parent / SHARDS), (files, folder)]
         if archive is not None and not (folder / archive.folder).is_dir():
@@ -101,7 +100,7 @@ class Kind(Manifest):
         session.require(*(file.path for file in files))
 
     def _list(self, revision: str | None, reporter: Reporter) -> Repository:
-        # huggingface_hub takes a second to import and is optional; listings need none of it.
+        # huggingface_hub takes a second to import and is optional; listings do not need it.
         from fscdata.download.hub import list_files  # noqa: PLC0415
 
         return list_files(self.repository, revision, reporter.say)
@@ -109,7 +108,7 @@ class Kind(Manifest):
     def _choose(self, repository: Repository) -> tuple[list[HubFile], list[HubFile]]:
         """The shards and the other files.
 
-        Raises FsckitError if the repository lacks them, or a shard lies in a subfolder.
+        Raises FsckitError if the repository lacks them, or a shard is in a subfolder.
         """
         shards, files = (
             repository.select(p, optional_stars=True) for p in (self.shards, self.files)
@@ -123,7 +122,7 @@ class Kind(Manifest):
         for file in shards:
             if "/" in file.path:
                 raise FsckitError(
-                    f"{repository.name}: the shard '{file.path}' lies in a subfolder; list it "
+                    f"{repository.name}: the shard '{file.path}' is in a subfolder; list it "
                     f"under the manifest's files, and use that folder as the data set"
                 )
         return shards, files
@@ -141,7 +140,7 @@ class Kind(Manifest):
         progress = session.file_progress(total, len(targets))
         for files, folder in parts:
             fetched = repository.fetch_files(files, folder, progress.add, session.reporter.say)
-            with closing(fetched):  # stops its threads at an error or a signal
+            with closing(fetched):  # stops its threads on an error or a signal
                 for file in fetched:
                     session.record(
                         SourceFile(

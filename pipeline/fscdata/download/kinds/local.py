@@ -1,4 +1,4 @@
-"""Images that a person has to request or copy by hand, packed into shards."""
+"""Images that the user has to request or copy by hand, packed into shards."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Kind(Manifest):
     `table_files` are its files (TSV, CSV or Parquet), which are fetched. Alternatively `table` is a
     file, or a folder of files, that the user puts into the data set's folder. `url_column` and
     `caption_column` name its columns; `columns` names all columns, in order, of a TSV or CSV
-    without a header. `options` go to img2dataset.
+    without a header. `options` are passed to img2dataset.
     """
 
     uses: ClassVar = frozenset({"min_success", "retries", "engine", "workers", "img2dataset"})
@@ -77,7 +77,7 @@ class Kind(Manifest):
     def fetch(self, session: Session) -> None:
         options = self._checked_options(session.options)  # before a long table is fetched
         table = self._fetch_table(session)
-        if not (session.folder / "urls").exists():  # a resumed download was probed before
+        if not (session.folder / "urls").exists():  # a resumed download has been probed
             _probe(session, table, options)
         counter = session.reporter.counter("downloading", "rows")
         download_rows(table, session.folder, options, counter)
@@ -93,7 +93,7 @@ class Kind(Manifest):
     def check_finished(self, folder: Path, options: Options) -> None:
         if options.img2dataset and not read_job(folder).allows(self._options(options).arguments()):
             raise FsckitError(
-                f"{folder}: was made with other options of img2dataset (see urls/plan.json in it); "
+                f"{folder}: was made with other img2dataset options (see its urls/plan.json); "
                 f"leave `img2dataset` out, or choose another folder"
             )
 
@@ -115,13 +115,13 @@ class Kind(Manifest):
         _check_shards(session.folder, session.missing)
         try:
             retry_rows(session.folder, times, session.reporter.counter("retrying", "rows"))
-        finally:  # an error or a signal in one round leaves the earlier ones
+        finally:  # earlier rounds survive an error or a signal
             if (session.folder / SHARDS).is_dir():
                 _count_rows(session)
                 session.save()
 
     def _options(self, options: Options) -> TableOptions:
-        """The manifest's options of img2dataset, overridden by the user's."""
+        """The manifest's img2dataset options, overridden by the user's."""
         given: dict[str, Any] = dict(self.options)
         if options.engine is not None:
             given["distributor"] = options.engine
@@ -135,7 +135,7 @@ class Kind(Manifest):
         )
 
     def _checked_options(self, options: Options) -> TableOptions:
-        """As `_options`; raises FsckitError if img2dataset is missing or refuses them."""
+        """Like `_options`; raises FsckitError if img2dataset is missing or rejects them."""
         checked = self._options(options)
         find_img2dataset().check(checked.arguments())
         return checked
@@ -176,7 +176,7 @@ def _probe(session: Session, table: Sequence[Path], options: TableOptions) -> No
 
 
 def _check_shards(folder: Path, missing: Sequence[str]) -> None:
-    """Raises FsckitError if shards are missing: their URLs may serve other images by now."""
+    """Raises FsckitError if shards are missing: their URLs may now serve other images."""
     shards = [name for name in missing if name.startswith(f"{SHARDS}/")]
     if shards:
         raise FsckitError(

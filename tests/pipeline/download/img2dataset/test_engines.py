@@ -152,7 +152,7 @@ def descendants(pid: int) -> dict[int, str]:
 
 
 def alive(family: dict[int, str]) -> list[str]:
-    """The command lines of those processes that still run; zombies do not count."""
+    """The command lines of the processes still running; zombies do not count."""
     every = processes()
     running = [pid for pid, words in family.items() if pid in every and every[pid][2] == words]
     return [family[pid] for pid in running if not every[pid][1].startswith("Z")]
@@ -163,7 +163,7 @@ def test_reports_a_killed_engine_in_one_sentence(killed: Killed) -> None:
     assert killed.output == ""
     assert "Traceback" not in killed.errors
     [*_, said] = killed.errors.splitlines()
-    assert said.startswith("fscdata: img2dataset ended with code ")
+    assert said.startswith("fscdata: img2dataset exited with ")
     assert said.endswith("img2dataset.log, and rerun the command to resume")
     assert "probe of 30 rows: success: 22, time-out: 4, HTTP 404: 2" in killed.errors
     assert not (killed.folder / "shards").exists()
@@ -179,7 +179,7 @@ def test_resumes_after_a_killed_engine(killed: Killed) -> None:
     done = killed.again()
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    assert "probe of" not in done.stderr, "it resumes and does not restart"
+    assert "probe of" not in done.stderr, "it resumes instead of restarting"
     left_out = done.stdout.partition("left out: ")[2].splitlines()[0]
     assert dict(reason.rsplit(": ", 1) for reason in left_out.split(", ")) == FAILURES
     assert f"5 rows failed temporarily; to retry: fscdata retry {killed.folder}" in done.stdout
@@ -188,7 +188,7 @@ def test_resumes_after_a_killed_engine(killed: Killed) -> None:
     reds = reds_by_caption(killed.folder)
     rows = [row for row, kind in enumerate(KINDS) if kind == "ok"]
     assert sorted(reds) == sorted(f"image {row}" for row in rows)
-    assert all(abs(reds[f"image {row}"] - row) <= 3 for row in rows), "each image is its row's"
+    assert all(abs(reds[f"image {row}"] - row) <= 3 for row in rows), "each image matches its row"
     shards = killed.folder / "shards"
     names = [f"0000{i}{end}" for i in range(3) for end in (".parquet", ".tar", "_stats.json")]
     assert sorted(path.name for path in shards.iterdir()) == names

@@ -69,7 +69,7 @@ FAILURES = {
 
 @pytest.fixture(scope="module", autouse=True)
 def no_proxy() -> Iterator[None]:
-    """Bypass a proxy of the environment."""
+    """Bypass a proxy in the environment."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("no_proxy", "127.0.0.1")
         yield
@@ -83,7 +83,7 @@ def server() -> Iterator[ImageServer]:
 
 @pytest.fixture(scope="module")
 def data(server: ImageServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data set after an undisturbed download; its table lies beside it."""
+    """The data set after an undisturbed download; its table is next to it."""
     folder = tmp_path_factory.mktemp("urls")
     write_cc3m_table(folder / "cc3m.tsv", server.url)
     seen: list[tuple[int, int]] = []
@@ -150,7 +150,7 @@ def test_refuses_other_options_on_resume(data: Path) -> None:
         download(data.with_name("cc3m.tsv"), data, image_size=64)
 
 
-def test_retries_temporary_failures_only(copy: Path, server: ImageServer) -> None:
+def test_retries_only_temporary_failures(copy: Path, server: ImageServer) -> None:
     samples_and_shards = retry(copy, times=2)
     healed = sum(KINDS[kind] for kind in ("unwell", "busy", "slow", "dropped", "sick"))
     assert samples_and_shards == (healed, 2)
@@ -175,7 +175,7 @@ def test_retries_temporary_failures_only(copy: Path, server: ImageServer) -> Non
     assert read_outcomes(copy / "shards").reasons == permanent | left
     assert server.requests.total() == sum(asked_before.values()) + sum(left.values())
 
-    # As after a kill while a retry moved its last shard.
+    # As if killed while a retry was moving its last shard.
     working = copy / "urls" / "working"
     working.mkdir()
     for name in ("00006_stats.json", "00006.parquet"):
@@ -216,7 +216,7 @@ def test_a_kill_leaves_the_same_data_set(data: Path, tmp_path: Path) -> None:
         assert not (tmp_path / "data" / "shards").exists()
         complete = {p: p.stat().st_mtime_ns for p in working.glob("00000.*")}
         assert complete
-        # The kill may come while stats are written; img2dataset would skip this shard.
+        # As if killed while writing stats; img2dataset would skip this shard.
         (working / "00003.tar").write_bytes(b"half")
         (working / "00003_stats.json").write_text('{"count": 6')
 
@@ -284,7 +284,7 @@ def described(*engines: str) -> str:
         (
             described("multiprocessing"),
             "echo at $RAY_ADDRESS; exit 3",
-            r"ended with code 3 \(at local\)",
+            r"exited with 3 \(at local\)",
         ),
     ],
 )

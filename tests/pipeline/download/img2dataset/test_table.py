@@ -123,7 +123,7 @@ def test_casts_columns_to_the_types_of_the_first_file(tmp_path: Path) -> None:
     assert [row["score"] for row in rows(tmp_path, columns)[0]] == [1.5, 2.0]
     write("b.parquet", ["high"])
     with pytest.raises(
-        FsckitError, match=r"b\.parquet: its column 'score' is string, which cannot become do"
+        FsckitError, match=r"b\.parquet: its column 'score' is string, which cannot be cast to do"
     ):
         rows(tmp_path, columns)
     twice = pa.Table.from_arrays(
@@ -136,5 +136,5 @@ def test_casts_columns_to_the_types_of_the_first_file(tmp_path: Path) -> None:
 
 def test_skips_hidden_files_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("url,caption\nhttp://a/,A cat.\n")
-    (tmp_path / "._a.csv").write_text("what a Mac leaves")
+    (tmp_path / "._a.csv").write_text("left by a Mac")
     assert len(rows(tmp_path, Columns())[0]) == 1

@@ -1,9 +1,9 @@
 """The program that runs in img2dataset's environment; it imports the standard library only.
 
-`describe` prints as JSON what is installed there. `download` calls `img2dataset.download` with the
+`describe` prints what is installed there, as JSON. `download` calls `img2dataset.download` with the
 arguments from a line of JSON on standard input.
 
-The folder holds nothing else: Python puts it first on the path of the program's imports.
+The folder holds nothing else, because Python puts it first on the program's import path.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def main() -> None:
     import_module("img2dataset").download(**arguments)
 
 
-# webdataset imports torch if it can, which img2dataset does not need: that is half of every
-# process's start and most of its memory. At module level, because each worker runs this file too.
+# webdataset imports torch if it can, which img2dataset does not need: it takes half of every
+# process's start-up time and most of its memory. At module level: each worker runs this file too.
 sys.modules["torch"] = None  # type: ignore[assignment]
 if __name__ == "__main__":
     main()
