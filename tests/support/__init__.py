@@ -1,4 +1,4 @@
-"""What several tests and benchmarks share: data, local servers, scripts to run."""
+"""Data, local servers and scripts that several tests and benchmarks share."""
 
 from pathlib import Path
 

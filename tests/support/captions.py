@@ -1,4 +1,4 @@
-"""Captions for tests: templates, odd ones, and the path of an optional real corpus."""
+"""Captions for tests: templates, odd ones, and the path to an optional real corpus."""
 
 from __future__ import annotations
 

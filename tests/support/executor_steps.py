@@ -20,7 +20,7 @@ def attempts_so_far(folder: str, item: int) -> int:
 
 
 def note(folder: str, item: int) -> int:
-    """Count an attempt on disk, where it outlives the worker; returns its number."""
+    """Count an attempt on disk, so that it outlives the worker; returns its number."""
     with Path(folder, f"attempts-{item}").open("ab") as file:
         file.write(b".")
     return attempts_so_far(folder, item)
@@ -45,7 +45,7 @@ FAILURES: dict[str, Callable[[], object]] = {
 
 @dataclass(frozen=True)
 class Square:
-    """The square of an item, after the first `times` attempts at those in `how` have failed."""
+    """Returns an item's square; items in `how` fail on their first `times` attempts."""
 
     folder: str
     how: dict[int, str] = field(default_factory=dict)

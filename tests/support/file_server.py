@@ -30,7 +30,7 @@ class Stall:
 
 @dataclass(frozen=True)
 class Answer:
-    """Answer with something else: a status, a page of status 200, a redirect."""
+    """Respond with something else: a status, a page with status 200, a redirect."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -53,10 +53,10 @@ class Served:
     ranges: bool = True
     obeys_if_range: bool = True
     etag: str | None = ""  # "": derived from the content; None: not sent
-    length: int | None = None  # a false Content-Length
+    length: int | None = None  # a wrong Content-Length
     chunked: bool = False  # sent without a Content-Length
     pause: float = 0.0  # seconds before each block
-    head_length: int | None = None  # a false length in answers to HEAD; 0: no answer
+    head_length: int | None = None  # a wrong length in responses to HEAD; 0: no response
 
     @property
     def tag(self) -> str | None:
@@ -173,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in answer.headers.items():
             self.send_header(name, value)
         if "Content-Length" in answer.headers:
-            self.close_connection = True  # it may be false
+            self.close_connection = True  # it may be wrong
         else:
             self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()

@@ -50,8 +50,8 @@ class Request:
 class HubServer:
     """Serves `repositories` until its block ends.
 
-    `unavailable` requests are answered with 503, `drops` contents end after half of the requested
-    bytes, and `seconds_a_block` delays each block of 16 KiB. `sent` counts the contents' bytes.
+    `unavailable` requests get a 503, `drops` files end after half of the requested bytes, and
+    `seconds_a_block` delays each block of 16 KiB. `sent` counts the files' bytes.
     """
 
     def __init__(self, repositories: dict[str, HubRepository], page: int = 1000) -> None:
@@ -81,7 +81,7 @@ class HubServer:
             return [r for r in self.requests if part in r.path and r.method == method]
 
     def takes(self, counter: str) -> bool:
-        """Whether a fault is left; uses it up."""
+        """Use up a fault; returns whether one was left."""
         with self.lock:
             left: int = getattr(self, counter)
             setattr(self, counter, max(0, left - 1))
@@ -176,7 +176,7 @@ class _Hub(_Handler):
         return self._json({"id": asked[1], "sha": commit, "private": False, "gated": False})
 
     def _tree(self, files: dict[str, bytes]) -> None:
-        """Send a page of the list, with the address of the next one."""
+        """Send a page of the list, with the next page's address."""
         size, at = self.server.owner.page, 0
         if cursor := parse_qs(urlsplit(self.path).query).get("cursor"):
             at = int(cursor[0])

@@ -1,4 +1,4 @@
-"""Images on loopback, with the faults of the real web."""
+"""Serves images on loopback, with the faults of the real web."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ HEALS_AFTER = {"unwell": 1, "busy": 1, "slow": 1, "dropped": 1, "sick": 2}  # re
 class ImageServer(LoopbackServer):
     """Serves /KIND/NUMBER and counts the requests for each path in `requests`.
 
-    `ok` is a JPEG whose colour depends on the number. `gone` answers 404, `forbidden` 403, `html` a
+    `ok` is a JPEG whose colour depends on the number. `gone` returns 404, `forbidden` 403, `html` a
     page with status 200, `noai` a JPEG with the opt-out header, `broken` always 500, `stuck` never.
-    `unwell` (500), `busy` (429), `slow` (no answer), `dropped` (half of the image) and `sick` (503)
-    become a JPEG after as many requests as `HEALS_AFTER` has, unless `heals` is false. Every answer
-    takes `delay` seconds.
+    `unwell` (500), `busy` (429), `slow` (no response), `dropped` (half an image) and `sick` (503)
+    become a JPEG after `HEALS_AFTER` requests, unless `heals` is false. Every response takes
+    `delay` seconds.
     """
 
     def __init__(self, heals: bool = True, delay: float = 0) -> None:

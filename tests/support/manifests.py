@@ -44,7 +44,7 @@ def coco_zip(split: str, numbers: range) -> bytes:
 
 
 def neg_clip(rows: list[tuple[str, int]]) -> bytes:
-    """A table in NegCLIP's layout, from a (split, number) for each row."""
+    """A table in NegCLIP's layout, from one (split, number) per row."""
     lines = ["\ttitle\tfilepath\tneg_caption\tneg_image"]
     for row, (split, i) in enumerate(rows):
         path = f"coco/{split}/COCO_{split}_{i:012d}.jpg"

@@ -1,4 +1,4 @@
-"""`torchrun rank_poison.py KEY WORDS…`: runs fsctrain with WORDS; the image of KEY gives NaN."""
+"""`torchrun rank_poison.py KEY WORDS…`: runs fsctrain with WORDS; KEY's image gives NaN."""
 
 from __future__ import annotations
 

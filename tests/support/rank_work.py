@@ -1,7 +1,7 @@
-"""A rank of test_distributed: `torchrun rank_work.py CASES.json OUT`.
+"""A rank in test_distributed: `torchrun rank_work.py CASES.json OUT`.
 
-CASES is a list of settings, each with the number of a step. For each one the first rank writes the
-losses and the gradients of that step's global batch.
+CASES is a list of (settings, step number). For each one, the first rank writes the losses and the
+gradients of that step's global batch.
 """
 
 from __future__ import annotations

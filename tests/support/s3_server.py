@@ -1,4 +1,4 @@
-"""moto's S3 server on a loopback port; it records its requests."""
+"""moto's S3 server on a loopback port, which records its requests."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def jpeg(colour: tuple[int, int, int] = (200, 30, 30), size: tuple[int, int] = (
 
 
 def write_tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
-    """A tar of these members, in this order."""
+    """Write a tar of these members, in this order."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for name, content in members:
@@ -46,7 +46,7 @@ def img2dataset_sample(key: str, caption: str) -> list[tuple[str, bytes]]:
 
 
 def write_shards(data: Path, shards: list[list[tuple[str, list[str]]]]) -> list[Path]:
-    """DATA/shards with one tar for each list of (key, captions)."""
+    """Write DATA/shards, with one tar per list of (key, captions)."""
     return [
         write_tar(
             data / "shards" / f"{number:05d}.tar",

@@ -1,8 +1,8 @@
-"""`fsctrain` processes that fork from an interpreter in which torch is imported already.
+"""`fsctrain` processes that fork from an interpreter that has already imported torch.
 
-Importing torch and open_clip takes a process five seconds, most of what a test of a tiny run would
-spend. These are real processes all the same: own pid, process group, signals and exit code. Tests
-of torchrun itself, and of start-up, start the command from scratch.
+Importing torch and open_clip takes five seconds, most of the time of a test with a tiny run. These
+are still real processes, with their own pid, process group, signals and exit code. Tests of
+torchrun itself, and of start-up, start the command from scratch.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class WarmProcess:
         return self._process.exitcode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """What it printed to stdout and stderr, when it has ended."""
+        """Wait for the process to end; returns its stdout and stderr."""
         self.wait(timeout)
         for file in self._files:
             file.seek(0)
@@ -68,7 +68,7 @@ class WarmProcess:
 
 
 class WarmRanks:
-    """Several ranks of one command on this machine; the first one's output counts."""
+    """Several ranks of one command on this machine; stdout is the first rank's."""
 
     def __init__(self, size: int, command: list[str]) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -81,7 +81,7 @@ class WarmRanks:
 
     @property
     def returncode(self) -> int | None:
-        """The first code that is not 0, None while a rank runs."""
+        """The first nonzero code, or None while a rank is running."""
         codes = [rank.returncode for rank in self.ranks]
         return None if None in codes else next(filter(None, codes), 0)
 
@@ -93,7 +93,7 @@ class WarmRanks:
         return outputs[0][0], "".join(err for _, err in outputs)
 
     def terminate(self) -> None:
-        """SIGTERM to all ranks, as torchrun hands it on."""
+        """Send SIGTERM to all ranks, as torchrun does."""
         for rank in self.ranks:
             rank.terminate()
 

@@ -2,8 +2,8 @@
 
     python tests/support/wordnet_reference.py /usr/share/wordnet
 
-rewrites `wordnet_reference.tsv`: word, part of speech, number of replacements, their digest. With
-it the packaged lexicon is compared with nltk on machines without nltk's data and WordNet.
+rewrites `wordnet_reference.tsv`: word, part of speech, number of replacements, their digest. Tests
+use it to compare the packaged lexicon with nltk on machines without WordNet and nltk's data.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compiles WordNet's database files to the Arrow file that ships with the package."""
+"""Compiles WordNet's database files into the Arrow file that ships with the package."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def build_lexicon(source: Path, out: Path) -> Path:
         batch = _compile(wordnet)
     except KeyError as error:
         raise FsckitError(
-            f"{source}: its files are not from one WordNet: {error.args[0]} is missing; use the "
+            f"{source}: its files are from different WordNets: {error.args[0]} is missing; use the "
             f"unchanged files"
         ) from None
     metadata = {

@@ -33,7 +33,7 @@ _ENDINGS = ("s", "es", "ies", "ves", "men", "d", "ed", "ing", "er", "est")
 
 @dataclass
 class CheckReport:
-    """The number of words compared by part of speech, and a line per difference."""
+    """The number of compared words by part of speech, and one line per difference."""
 
     compared: dict[PartOfSpeech, int] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
@@ -136,9 +136,9 @@ def _differences(
 
 
 class _Reference:
-    """The definition of the replace style's support, written with nltk's objects.
+    """The replace style's support, defined with nltk's objects.
 
-    In nltk lemmas of equal name compare equal, so a sense is identified by its synset and name.
+    In nltk, lemmas with equal names compare equal, so a sense is identified by its synset and name.
     """
 
     def __init__(self, wordnet: Any, source: Path) -> None:
@@ -165,7 +165,7 @@ class _Reference:
             if name not in left_out:
                 weight, before = found.get(name, (0.0, relation))
                 weight += max(1, self._count(lemma))
-                found[name] = (weight, min(before, relation))  # "antonym" is the smaller
+                found[name] = (weight, min(before, relation))  # "antonym" sorts first
         return found
 
     def _count(self, lemma: Any) -> int:

@@ -53,8 +53,8 @@ class Strings:
 class Replacements:
     """The replacements of a word: N names of WordNet ("look_at"), sorted by code point.
 
-    `weights` [N] float64 are WordNet's counts, summed over the senses that are reached, each at
-    least 1; `relations` [N] are "antonym" or "cohyponym".
+    `weights` [N] float64 are WordNet's counts, each at least 1, summed over the senses
+    reached; `relations` [N] are "antonym" or "cohyponym".
     """
 
     lemmas: Strings
@@ -114,7 +114,7 @@ class Lexicon:
         nouns derived from it; so "red" reaches "blue". This is the support of SugarCrepe's and
         FSC-CLIP's REPLACE. The weights differ: each sense counts once, with its own count. The
         published code counts every path to a sense, and takes a word's count from whichever sense
-        comes first, since nltk's lemmas of equal name compare equal.
+        comes first, since nltk's lemmas with equal names compare equal.
         """
         word = word.lower()
         synsets = {s for form in self.base_forms(word, pos) for s in self._senses_of(form, pos)}

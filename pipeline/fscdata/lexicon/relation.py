@@ -1,4 +1,4 @@
-"""Rows of numbers of unequal length, stored in two arrays."""
+"""Variable-length rows of numbers, stored in two arrays."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Relation:
         return np.searchsorted(self.starts, positions, side="right") - 1
 
     def inverse(self) -> Relation:
-        """The relation from target to row, if both are indices of the same things."""
+        """The relation from target to row, if both index the same things."""
         n = len(self.starts) - 1
         order = np.argsort(self.targets, kind="stable")
         sources = np.repeat(np.arange(n, dtype=np.int32), np.diff(self.starts))[order]

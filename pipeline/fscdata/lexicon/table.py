@@ -52,7 +52,7 @@ def content_digest(batch: pa.RecordBatch) -> str:
 def view(numbers: pa.Array) -> npt.NDArray[Any]:
     """An Arrow array of numbers without nulls as a numpy array.
 
-    Not `to_numpy`: it imports pandas if installed, which takes longer than the rest of a start.
+    Not `to_numpy`: it imports pandas if installed, which takes longer than all other start-up.
     """
     array: npt.NDArray[Any] = np.from_dlpack(numbers)
     return array

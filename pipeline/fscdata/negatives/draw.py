@@ -1,7 +1,7 @@
 """Random draws that depend only on a key, not on the machine, the order or a library.
 
-All arithmetic is on integers, since sums of floats could differ between machines. numpy's
-generators take longer to seed than a negative takes to make.
+All arithmetic is on integers, since sums of floats could differ between machines. Seeding one of
+numpy's generators takes longer than making a negative.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _HasText(Protocol):
 Text = TypeVar("Text", bound=_HasText)
 _MASK = 2**64 - 1
 _GAMMA, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-_AHEAD = 32  # outputs made in advance; most captions need no more
+_AHEAD = 32  # outputs made in advance, enough for most captions
 _SUSPICIOUS, _REJECTIONS = 4, 50  # consecutive rejected draws
 
 
@@ -61,7 +61,7 @@ class Draw:
 
 
 def draws(keys: Sequence[hashlib.blake2b]) -> Iterator[Draw]:
-    """`Draw(key)` for every key; the first outputs of all keys are made at once."""
+    """`Draw(key)` for every key; the first outputs of all keys are made together."""
     made = [Draw(key) for key in keys]
     steps = np.arange(_AHEAD, 0, -1, dtype=np.uint64) * np.uint64(_GAMMA)
     states = np.array([draw._state for draw in made], np.uint64)
@@ -88,7 +88,7 @@ def distinct(
         everything: lists all candidates in a fixed order. After too many rejected draws the
             remaining candidates follow in this order, so that none is missed. None if there are
             too many to list.
-        count: the most draws.
+        count: maximum number of draws.
     """
     drawn: dict[str, Text] = {}
 

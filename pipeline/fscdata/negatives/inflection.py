@@ -1,7 +1,7 @@
 """Inflects a WordNet lemma like the word it replaces.
 
-lemminflect (MIT, 1 MB, last release 2022) is a table with rules. It loads in 0.1 s and does better
-than simple rules would.
+lemminflect (MIT, 1 MB, last release 2022) is a table with rules. It loads in 0.1 s and beats
+simple rules.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _inflected(lemma: str, tag: str) -> str:
 
 @cache
 def _get_inflection() -> Callable[..., tuple[str, ...]]:
-    """lemminflect's function."""
+    """lemminflect's `getInflection`."""
     with without_torch():
         # lemminflect imports spaCy, which only workers need.
         from lemminflect import getInflection  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The installed English model, and how to import spaCy; nothing here imports spaCy."""
+"""The installed English model, and how to import spaCy; this module does not import it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNUSED = ("torch", "cupy")
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """The model that makes the parses; the digest covers its files."""
+    """The parsing model; the digest covers its files."""
 
     spacy_version: str
     model_name: str

@@ -1,4 +1,4 @@
-"""A caption's parse as plain lists, which is all that styles see."""
+"""A caption's parse as plain lists; styles see nothing else."""
 
 from __future__ import annotations
 

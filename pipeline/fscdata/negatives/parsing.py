@@ -1,4 +1,4 @@
-"""Parses captions with spaCy, each once; styles read the parse and never change it."""
+"""Parses each caption once, with spaCy; styles read the parse and never change it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ with without_torch():
 log = logging.getLogger("fscdata")
 
 _BATCH, _BATCH_CHARACTERS = 128, 20_000  # a batch ends when it reaches either
-_VOCABULARY = 30_000  # words that are kept; later ones are dropped after their batch
+_VOCABULARY = 30_000  # words to keep; later ones are dropped after their batch
 # Captions that exercise every component; the fast parser must parse them as spaCy does.
 _CHECK = [
     "There's a bull's eye on the big red sign that two men aren't looking at , is there ?",
@@ -34,9 +34,9 @@ _CHECK = [
 class Parser:
     """The English model without `ner` and `lemmatizer`, which no style needs.
 
-    `fast` is whether `FastParser` replaces the slow components: the versions of the model, spaCy
-    and thinc must be the checked ones, and a few captions must parse as with spaCy. Otherwise
-    spaCy's own components parse, with one warning.
+    `fast`: whether `FastParser` replaces the slow components. This needs the tested versions of
+    the model, spaCy and thinc, and the same parses of a few captions as with spaCy. Otherwise
+    spaCy's own components are used, with one warning.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Parser:
         self.fast = fingerprint(self._nlp) == CHECKED and self._speed_up()
         if not self.fast:
             log.warning(
-                "%s %s with spaCy %s has not been checked with the fast parser; parsing with spaCy "
+                "%s %s with spaCy %s has not been tested with the fast parser; parsing with spaCy "
                 "takes twice as long",
                 self.info.model_name,
                 self.info.model_version,

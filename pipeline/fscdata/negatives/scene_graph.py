@@ -1,10 +1,10 @@
 """Entities, their modifiers and the relations between them, from a dependency parse.
 
-The rules are those of SceneGraphParser (Jiayuan Mao) as used by FSC-CLIP and CLoVe. The kinds of
+The rules come from SceneGraphParser (Jiayuan Mao), as used by FSC-CLIP and CLoVe. The kinds of
 elements are SugarCrepe's (Hsieh et al., 2023): objects, attributes and relations. The rules treat
-the conjuncts of an adjective as adjectives of the same noun; that happens on a copy of the
-dependency labels, since other styles read the parse too. Phrasal verbs are those of WordNet: "look
-at" is one verb because WordNet has `look_at`.
+the conjuncts of an adjective as adjectives of the same noun, on a copy of the dependency labels,
+since other styles read the parse too. Phrasal verbs come from WordNet: "look at" is one verb
+because WordNet has `look_at`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Element(NamedTuple):
 
 
 class SceneGraph(NamedTuple):
-    """The elements of a caption. A relation between several entities is listed several times."""
+    """The elements of a caption. A relation between several entities is listed once per pair."""
 
     entities: list[Element]
     modifiers: list[Element]
@@ -153,7 +153,7 @@ def _preposition(
     is_phrasal_verb: Callable[[str, str], bool],
     not_entities: set[int],
 ) -> tuple[int, int, tuple[int, int]] | None:
-    """The relation of a noun's preposition, by the preposition's head."""
+    """The relation that a noun's preposition expresses, by the preposition's head."""
     heads, pos, words = parse.heads, parse.pos, parse.words
     preposition = heads[noun]
     anchor = heads[preposition]

@@ -76,7 +76,7 @@ def apply_edits(text: str, edits: list[Edit]) -> str:
 
 
 def seed_key(seed: int, style: Style) -> hashlib.blake2b:
-    """A hash that becomes the key of a caption's draws when the caption is added to it."""
+    """A hash; adding a caption to it gives the key for that caption's draws."""
     parts = [seed, style.name, style.version, style.options]
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode() + b"\0", digest_size=8)
 
@@ -87,7 +87,7 @@ def style_names() -> list[str]:
 
 
 def create_style(name: str) -> Style:
-    """The style of that name: `NAME` or `NAME-ARGUMENT` (`shuffle-2`).
+    """The style with that name: `NAME` or `NAME-ARGUMENT` (`shuffle-2`).
 
     Raises:
         FsckitError: unknown style, or an argument that it does not accept.

@@ -115,7 +115,7 @@ def test_quiet_prints_the_terms(tmp_path: Path) -> None:
     + [(name, "HTML page instead of a t") for name in ("page.txt", "page.xz", "page.bz2")]
     + [("page.jsonl", "HTML page instead of a json"), ("page.html", "")],
 )
-def test_refuses_an_html_page_of_status_200(tmp_path: Path, name: str, sentence: str) -> None:
+def test_refuses_an_html_page_with_status_200(tmp_path: Path, name: str, sentence: str) -> None:
     with FileServer() as server:
         server.serve("a.json", b"[1, 2]")
         server.serve(name, HTML)

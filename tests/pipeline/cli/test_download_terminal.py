@@ -29,7 +29,7 @@ BAR = re.compile(r"━ fetching: (\S+ \w+) of (\S+ \w+), (\d) of 2 files(?:, (\d
 
 
 def in_terminal(*words: object) -> tuple[int, list[str]]:
-    """The exit code, and the lines written to a terminal of 80 columns, overwritten ones too."""
+    """The exit code, and all lines written to an 80-column terminal, even overwritten ones."""
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
     process = subprocess.Popen(
@@ -145,8 +145,8 @@ def test_prints_lines_without_a_terminal(slow: Path, tmp_path: Path) -> None:
     check_closing(done.stdout.splitlines(), data)
 
 
-def test_shows_whole_names_of_data_sets(tmp_path: Path) -> None:
-    """A long folder may be cut, but 'fscdata download' needs the name."""
+def test_shows_full_names_of_data_sets(tmp_path: Path) -> None:
+    """A long folder may be truncated, but 'fscdata download' needs the full name."""
     long = tmp_path / "a-long-name-of-a-folder" / "another-long-name" / "data"
     code, lines = in_terminal("datasets", "--data-root", long)
     assert code == 0

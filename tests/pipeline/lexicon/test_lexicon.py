@@ -103,7 +103,7 @@ def test_an_inflected_word_has_its_lemmas_replacements() -> None:
 def test_no_synonym_in_any_sense(word: str, pos: PartOfSpeech, synonyms: set[str]) -> None:
     found = load_lexicon().replacements(word, pos)
     assert found.lemmas
-    # "chase" is a dog as a verb only.
+    # "chase" is a synonym of "dog" only as a verb.
     kept = {"chase"} if pos == "n" else set()
     assert synonyms & set(found.lemmas) <= kept
 
@@ -167,9 +167,9 @@ def test_a_truncated_lexicon_is_rejected(tmp_path: Path, size: int) -> None:
 
 def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "changed.arrow"
-    whole = PACKAGED.read_bytes()
-    for at in range(20_000, len(whole) - 20_000, len(whole) // 12):
-        path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+    packaged = PACKAGED.read_bytes()
+    for at in range(20_000, len(packaged) - 20_000, len(packaged) // 12):
+        path.write_bytes(packaged[:at] + bytes([packaged[at] ^ 4]) + packaged[at + 1 :])
         with pytest.raises(FsckitError, match=r"changed\.arrow: .*damaged"):
             read_lexicon(path)
 

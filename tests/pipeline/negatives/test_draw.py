@@ -1,4 +1,4 @@
-"""Draws never change, are fair, and are without replacement."""
+"""Draws never change, are fair, and do not repeat."""
 
 from __future__ import annotations
 

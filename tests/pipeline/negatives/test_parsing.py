@@ -141,7 +141,7 @@ def test_falls_back_to_spacy(why: str, monkeypatch, caplog, captions: list[str])
     assert not parser.fast
     warnings = [r.getMessage() for r in caplog.records if r.name == "fscdata"]
     assert len(warnings) == 1
-    assert "has not been checked with the fast parser" in warnings[0]
+    assert "has not been tested with the fast parser" in warnings[0]
     nlp = load(parser.info.model_name, exclude=["ner", "lemmatizer"])
     assert list(parser.parse(captions)) == [expected_parse(doc) for doc in nlp.pipe(captions)]
 
@@ -186,7 +186,7 @@ def test_span_root() -> None:
 
 
 def test_the_parser_names_its_model() -> None:
-    """By spaCy's version and metadata, and by the files it reads."""
+    """The name includes spaCy's version, its metadata, and a digest of the model's files."""
     info = load_parser().info
     nlp = spacy.load(info.model_name)
     assert info == model.ModelInfo(

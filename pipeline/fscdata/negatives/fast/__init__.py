@@ -1,1 +1,1 @@
-"""Stand-ins for the slow parts of spaCy: the same parses in less than half the time."""
+"""Replacements for the slow parts of spaCy: the same parses in less than half the time."""

@@ -1,9 +1,9 @@
-"""The parses of spaCy's model, without the parts of spaCy that take most of the time.
+"""Parses with spaCy's model, without spaCy's slowest parts.
 
 Vectors come from `tok2vec`. In spaCy the attribute ruler, which turns tags into parts of speech,
 takes a fifth of the time, and visiting a Doc's tokens another tenth. The ruler's result depends
-only on one token's word, tag and label (one rule aside, which covers two tokens), so it runs once
-for each such triple and the result is cached. Tokenizer, tagger and parser are spaCy's own.
+only on one token's word, tag and label (except for a rule that covers two tokens), so it runs once
+per triple and the result is cached. Tokenizer, tagger and parser are spaCy's own.
 `tests/pipeline/negatives/test_parsing.py` compares this with spaCy's parses.
 """
 
@@ -28,13 +28,13 @@ with without_torch():
     from spacy.tokens import Doc
     from spacy.vocab import Vocab
 
-# The checked versions of spaCy and thinc, and en_core_web_sm 3.8.0's weights, labels and rules.
+# The tested versions of spaCy and thinc, and en_core_web_sm 3.8.0's weights, labels and rules.
 # With any others `parsing.Parser` falls back to spaCy's own components.
 CHECKED = ("3.8", "8.3", "a4d6419a18c94232")
 _RULER = "attribute_ruler"
 _OTHER = "_"  # represents all words that no rule names
-# Words before the vocabulary is replaced. Not nlp.memory_zone(): inside a zone spaCy caches no
-# tokenization, and what it deletes still fills its tables.
+# The vocabulary is replaced after this many words. nlp.memory_zone() does not help: inside a zone
+# spaCy does not cache tokenization, and deleted words still fill its tables.
 _VOCABULARY = 30_000
 _BE = frozenset({"is", "are", "was", "were", "'s", "'re"})
 _NOMINAL = frozenset({"NOUN", "PROPN", "PRON"})
@@ -128,7 +128,7 @@ class FastParser:
         ]
         words = [word for word, _ in known]
         tag_names, pos, dep_names = map(list, zip(*ruled, strict=True))
-        # The rule of two tokens: "there is".
+        # The two-token rule: "there is".
         if self._expletive in deps:
             for i in range(1, len(words)):
                 if deps[i - 1] == self._expletive and words[i].lower() in _BE:
@@ -138,7 +138,7 @@ class FastParser:
         return Parse(text, words, starts, tag_names, pos, dep_names, heads, chunks)
 
     def _learn(self, orth: int) -> tuple[str, str]:
-        """A word and its role for the rules: itself if a rule names it, a space, or any other."""
+        """A word and its role in the rules: itself if a rule names it, a space, or `_OTHER`."""
         word = self._tokenizer.vocab.strings[orth]
         role = word.lower()
         if role not in self._named:

@@ -1,13 +1,13 @@
 """The model's tok2vec and the parser's features in numpy: exact sums, cached words.
 
-spaCy spends more than half of a parse on these. numpy's matrix products are three times faster,
+spaCy spends over half its parsing time on these. numpy's matrix products are three times faster,
 but their rounding depends on a row's position in the batch. So they run in double precision on
 numbers rounded to a grid: inputs are multiples of 2^-21, weights of about 2^-23. A sum of such
 products fits in the 53 bits of a double and is exact in any order: a vector does not depend on the
-batch, the BLAS, its threads or the machine. It differs from spaCy's single-precision vector by no
-more than that differs from the true value.
+batch, the BLAS, its threads or the machine. Its distance from spaCy's single-precision vector is
+at most the rounding error of the latter.
 
-That tags and trees equal spaCy's is measured, not proved: 0 of 40,455 captions differ, and the
+Equality with spaCy's tags and trees is measured, not proved: 0 of 40,455 captions differ, and the
 closest decision ("slip 'n' slide") has a margin of 7e-6, so do not coarsen the grid.
 `tests/pipeline/negatives/fast/test_tok2vec.py` compares the two.
 
@@ -207,8 +207,8 @@ def use_exact_features(parser: _Model, longest: float) -> None:
 def _on_grid(weights: Array, longest: float) -> Array:
     """Round weights [inputs, outputs] to the finest grid with exact sums, for inputs in steps.
 
-    By Cauchy-Schwarz no partial sum exceeds the product of two lengths: that of the inputs, at most
-    `longest`, and that of their weights.
+    By Cauchy-Schwarz, no partial sum exceeds the length of the inputs (at most `longest`) times the
+    length of their weights.
     """
     largest = longest * _STEPS * np.linalg.norm(weights, axis=0).max()
     steps = 2.0 ** math.floor(math.log2(_EXACT / largest) - 1e-3)

@@ -1,4 +1,4 @@
-"""NegCLIP's swaps (Yuksekgonul et al., ICLR 2023): two spans of one family change places.
+"""NegCLIP's swaps (Yuksekgonul et al., ICLR 2023): two spans of one family swap places.
 
 Six families: noun phrases, verb phrases, singular and plural nouns, adverbs, adjectives. The
 published code draws two spans of each family, drops pairs of equal text, and draws one of the
@@ -27,7 +27,7 @@ _SCALE = 2**40  # makes probabilities integers, so that draws are exact
 
 
 def span_families(parse: Parse) -> dict[str, list[Span]]:
-    """The spans of each family; of overlapping spans the longest is kept."""
+    """The spans of each family; if spans overlap, the longest is kept."""
     tags, pos = parse.tags, parse.pos
     return {
         "noun_phrase": _without_overlap([(a, b) for a, b, _ in parse.chunks if b - a > 2]),
@@ -73,7 +73,7 @@ def _without_overlap(spans: list[Span]) -> list[Span]:
 
 
 def swap_pairs(parse: Parse) -> Iterator[tuple[str, Span, Span, int]]:
-    """(family, first, second, weight) of every pair whose texts differ; spans are of characters."""
+    """(family, first, second, weight) of every pair whose texts differ; spans count characters."""
     text, starts, words = parse.text, parse.starts, parse.words
     families = []
     for name, spans in span_families(parse).items():
@@ -92,7 +92,7 @@ def swap_pairs(parse: Parse) -> Iterator[tuple[str, Span, Span, int]]:
 
 @lru_cache(maxsize=4096)
 def _weights(families: tuple[tuple[int, int], ...]) -> list[int]:
-    """The weight of one pair of each family, given (pairs that differ, pairs in all) of each."""
+    """The weight of one pair per family, given each family's (differing pairs, all pairs)."""
     weights = []
     for i, (_, drawn_from) in enumerate(families):
         others = [pairs / n for pairs, n in (*families[:i], *families[i + 1 :])]

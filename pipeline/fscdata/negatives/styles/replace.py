@@ -2,9 +2,9 @@
 
 An element of the caption's scene graph is replaced with an antonym or a cousin co-hyponym from
 WordNet, drawn by WordNet's counts; a preposition with another one, drawn by its frequency in Google
-Books. The published code draws up to two replacements of every element and then one of them all.
-Here a draw first picks one of those places and then the replacement, which is the same
-distribution.
+Books. The published code draws up to two replacements for every element and then picks one of them
+all. Here a draw first picks an element and whether it is its first or second replacement, and then
+the replacement, which gives the same distribution.
 """
 
 from __future__ import annotations

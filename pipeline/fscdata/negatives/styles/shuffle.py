@@ -16,7 +16,7 @@ from fscdata.negatives.parse import Parse
 from fscdata.negatives.style import Caption, Edit, Negative, Style
 
 _LONGEST = 5
-_ENUMERABLE = 6  # the most N-grams whose orders are listed: 720
+_ENUMERABLE = 6  # list all orders of at most this many N-grams: 720
 Token = tuple[str, bool]  # the word, and whether it is punctuation
 
 

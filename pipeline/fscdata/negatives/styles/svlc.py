@@ -1,8 +1,7 @@
-"""Rule-based replacements (SVLC: Doveh et al., CVPR 2023): a word by another of its class.
+"""Rule-based replacements (SVLC: Doveh et al., CVPR 2023): one word for another of its class.
 
-The eight classes are the published ones. The word lists are our own, of words in captions of
-photographs. Prepositions are not among the actions: "skating a table" for "on a table" is not a
-caption.
+The eight classes are the published ones. The word lists are our own, from image captions. The
+actions exclude prepositions: "skating a table" for "on a table" is not a caption.
 """
 
 from __future__ import annotations

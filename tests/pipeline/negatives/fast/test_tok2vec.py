@@ -66,7 +66,7 @@ def test_vectors_survive_an_emptied_cache(nlp, tok2vec, monkeypatch, captions: l
 def test_texts_without_tokens(nlp, tok2vec: FastTok2Vec) -> None:
     assert tensors(nlp, tok2vec, ["", ""])[0].size == 0
     assert same(tensors(nlp, tok2vec, ["", "a dog", ""])[1:2], tensors(nlp, tok2vec, ["a dog"])), (
-        "texts without tokens are no neighbours"
+        "texts without tokens are not neighbours"
     )
 
 
@@ -117,7 +117,7 @@ print(hashlib.sha256(b"".join(doc.tensor.tobytes() for doc in docs)).hexdigest()
 def test_vectors_do_not_depend_on_the_processor(
     core: str, nlp, tok2vec: FastTok2Vec, captions: list[str]
 ) -> None:
-    """OpenBLAS and numpy have kernels per processor, which sum in different orders."""
+    """OpenBLAS and numpy have a kernel per processor, each with its own order of summation."""
     texts = [caption for caption in captions if caption.isascii() and "|" not in caption]
     older = {"OPENBLAS_CORETYPE": core, "NPY_DISABLE_CPU_FEATURES": "X86_V4"}
     done = subprocess.run(

@@ -65,7 +65,7 @@ def test_finds_exactly_the_replacements() -> None:
 
 
 def test_distribution_equals_the_published_draw() -> None:
-    """Draw up to two replacements of every element, then one of them all."""
+    """Draw up to two replacements for every element, then pick one of them all."""
     replacements = Replacements(("a", "b", "c"), ("x",) * 3, [6, 9, 10])
     counts: Counter[tuple[bool, int]] = Counter()
     for seed in range(20_000):
