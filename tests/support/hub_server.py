@@ -51,7 +51,7 @@ class HubServer:
     """Serves `repositories` until its block ends.
 
     `unavailable` requests get a 503, `drops` files end after half of the requested bytes, and
-    `seconds_a_block` delays each block of 16 KiB. `sent` counts the files' bytes.
+    `seconds_per_block` delays each block of 16 KiB. `sent` counts the files' bytes.
     """
 
     def __init__(self, repositories: dict[str, HubRepository], page: int = 1000) -> None:
@@ -59,7 +59,7 @@ class HubServer:
         self.page = page
         self.unavailable = 0
         self.drops = 0
-        self.seconds_a_block = 0.0
+        self.seconds_per_block = 0.0
         self.sent = 0
         self.requests: list[Request] = []
         self.lock = Lock()
@@ -151,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content[at : min(at + _BLOCK, end)])
             with owner.lock:
                 owner.sent += min(at + _BLOCK, end) - at
-            time.sleep(owner.seconds_a_block)
+            time.sleep(owner.seconds_per_block)
         return None
 
     def log_message(self, *_: object) -> None:

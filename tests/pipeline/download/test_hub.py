@@ -184,7 +184,7 @@ def test_survives_a_bad_network(hub: HubServer, folder: Path) -> None:
 
 
 def test_resumes_after_kills(hub: HubServer, folder: Path) -> None:
-    hub.seconds_a_block = 0.05
+    hub.seconds_per_block = 0.05
     command = [sys.executable, "-c", SCRIPT, str(folder)]
     for kill in range(1, 6):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -193,7 +193,7 @@ def test_resumes_after_kills(hub: HubServer, folder: Path) -> None:
         process.wait()
         complete = {path: content for path, content in files_in(folder).items() if path in TARS}
         assert complete.items() < tars(hub).items()
-    hub.seconds_a_block = 0
+    hub.seconds_per_block = 0
     hub.requests.clear()
     assert subprocess.run(command, check=False).returncode == 0
     assert files_in(folder) == tars(hub)
@@ -210,7 +210,7 @@ def until(happens: Callable[[], bool], process: subprocess.Popen[bytes]) -> None
 def test_an_interrupt_ends_the_download_at_once(silent: bool, hub: HubServer, folder: Path) -> None:
     """From a slow hub, and from a silent one, whose timeout is a minute."""
     hub.repositories[NAME].commits[NEW]["00001.tar"] = tar("large", size=20_000_000)
-    hub.seconds_a_block = 1000 if silent else 0.05
+    hub.seconds_per_block = 1000 if silent else 0.05
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(folder)], stderr=subprocess.PIPE, text=True
     )
@@ -344,7 +344,7 @@ def test_refuses_files_that_differ_from_the_list(hub: HubServer, folder: Path) -
 def test_a_failure_stops_the_other_files(hub: HubServer, folder: Path) -> None:
     hub.repositories[NAME].commits[NEW]["00000.tar"] = tar("large", size=4_000_000)
     hub.repositories[NAME].lost = {"00002.tar"}
-    hub.seconds_a_block = 0.01
+    hub.seconds_per_block = 0.01
     with pytest.raises(FsckitError, match=r"00002\.tar"):
         fetch(folder)
     assert not (folder / "00000.tar").exists()

@@ -143,7 +143,7 @@ def served_repository(place: Path) -> Iterator[Source]:
         )
 
         def slow(is_slow: bool) -> None:
-            server.seconds_a_block = 0.02 if is_slow else 0.0
+            server.seconds_per_block = 0.02 if is_slow else 0.0
 
         others = {k: v for k, v in os.environ.items() if k != "HF_TOKEN"}
         yield undisturbed(
