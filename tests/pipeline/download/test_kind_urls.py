@@ -50,7 +50,7 @@ def test_downloads_a_url_table_and_retries_it(tmp_path: Path) -> None:
         assert report.bytes == len(table) + tars
         assert download(small, data, options).already
         assert download(small, data, Options(img2dataset={"timeout": 9})).already
-        for number, before in ((3, "other options"), (0, "not a positive number")):
+        for number, before in ((3, "other img2dataset options"), (0, "not a positive number")):
             with pytest.raises(FsckitError, match=before):
                 download(small, data, Options(img2dataset={"number_sample_per_shard": number}))
         came, failures = retry(data, 2)
