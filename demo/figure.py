@@ -21,7 +21,7 @@ Curve = list[tuple[int, dict[str, float]]]
 
 @dataclass(frozen=True)
 class ShownScene:
-    """An image, its caption, and for each negative, which models prefer the caption to it."""
+    """An image, its caption, and for each negative, which models prefer the caption."""
 
     image: np.ndarray  # [48, 48, 3] uint8
     caption: str

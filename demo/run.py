@@ -3,7 +3,7 @@
     python demo/run.py [--seeds 3] [--recipe negclip]
 
 Scenes → fscdata pack → fscdata make-negatives → fscdata inspect → fsctrain twice, with and without
-negatives and otherwise equal → a table and a PNG. The test captions come from the scene generator,
+negatives but otherwise equal → a table and a PNG. The test captions come from the scene generator,
 never from the generator of the negatives: true and false captions follow the same grammar, so a
 model that sees only the text scores 50 %.
 """
@@ -102,7 +102,7 @@ class TestSet:
 
 
 def command(*words: object) -> None:
-    """Print a command of this project and run it."""
+    """Print and run a command of this project."""
     shown = [str(word) for word in words]
     say(f"$ {shlex.join(shown)}")
     subprocess.run([sys.executable, "-m", *shown], check=True)
@@ -126,7 +126,7 @@ def fine_tune_all(data: Path, out: Path, jobs: list[tuple[str, int]], test: Test
         settings = SETTINGS | {"data": data, "out": out, "name": f"{recipe}-{seed}", "seed": seed}
         words = [f"--{k.replace('_', '-')}={v}" for k, v in settings.items()]
         say(f"$ {shlex.join(['fsctrain', 'run', f'--recipe={recipe}', *words])}")
-    say("training two models at a time, one core each; this takes some minutes")
+    say("training two models at a time, one core each; this takes a few minutes")
     with ProcessPoolExecutor(max_workers=2, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(fine_tune, data, out, *job, test) for job in jobs]
         for future in as_completed(futures):
@@ -148,7 +148,7 @@ def curve(run: Path) -> list[tuple[int, dict[str, float]]]:
 
 
 def interval(values: list[float], count: int) -> str:
-    """The mean with its 95 % interval over the test items; with several seeds, with their range."""
+    """The mean with its 95 % interval over the test items; with several seeds, its range."""
     mean = sum(values) / len(values)
     if len(values) > 1:
         return f"{mean:.3f} ({min(values):.3f}–{max(values):.3f})"
@@ -176,7 +176,7 @@ def result_table(runs: dict[str, list[Path]]) -> Table:
 
 
 def load_run(run: Path) -> nn.Module:
-    """A finished run's model."""
+    """Load a finished run's model."""
     clip = create_model(SETTINGS["model"], str(run / "checkpoint" / "open_clip_model.safetensors"))
     return clip.model.eval()
 

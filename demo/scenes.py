@@ -1,4 +1,4 @@
-"""A small world in which a bag of words fails: two coloured shapes and their arrangement.
+"""A small world in which bag-of-words models fail: two coloured shapes and their arrangement.
 
 A scene is a graph (colour, shape, relation, colour, shape) of 12 colours and 12 shapes, distinct
 within a scene, and two relations: 34,848 graphs. Captions name the left or upper object first.
@@ -162,7 +162,7 @@ def _mask(name: str, x: float, y: float, r: float, size: tuple[int, int]) -> Ima
 
 @dataclass(frozen=True)
 class World:
-    """Training and test scenes without common graphs."""
+    """Training and test scenes that share no graph."""
 
     train: list[Scene]
     test: list[Scene]

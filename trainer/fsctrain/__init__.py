@@ -1,3 +1,3 @@
-"""fsctrain: tars joined with hard negatives → a fine-tuned CLIP → its scores."""
+"""fsctrain: fine-tune CLIP on tars joined with hard negatives, and score it."""
 
 __version__ = "0.1.0"

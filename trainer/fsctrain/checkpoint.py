@@ -24,15 +24,15 @@ from fsctrain.model.lora import base_state, lora_state, lora_updates
 WEIGHTS_NAME = "open_clip_model.safetensors"
 LORA_NAME = "lora.safetensors"
 LORA_CONFIG_NAME = "lora_config.json"
-# In the metadata of full weights: LoRA and WiSE-FT go back to the weights a run started from, and
-# other weights of the same name must be refused.
+# Metadata key of full weights: LoRA and WiSE-FT need the exact weights that a run started from, and
+# must refuse others of the same name.
 BASE_DIGEST = "base_digest"
 
 
 class LoraConfig(BaseModel):
     """A LoRA checkpoint's updates and the base weights they belong to.
 
-    `pretrained` is the run's: a tag, an absolute path, or `none` for random weights drawn directly
+    `pretrained` is the run's: a tag, an absolute path, or `none` for random weights drawn right
     after `torch.manual_seed(seed)`. `base_digest` is the `weights_digest` of the base.
     """
 
@@ -63,8 +63,8 @@ def save_checkpoint(
     Args:
         folder: the new folder.
         clip: the model.
-        base_digest: `weights_digest` of the weights the model was trained from. Without it, a
-            full checkpoint records none, and LoRA's base is hashed here.
+        base_digest: `weights_digest` of the weights the model was trained from. If None, a
+            full checkpoint does not record it, and LoRA's base is hashed here.
         pretrained, seed: how the model was created; required with LoRA, to recreate its base.
 
     Raises:
@@ -106,8 +106,8 @@ def write_weights(
 ) -> None:
     """Write a full checkpoint into an existing folder: configuration and state dict.
 
-    The metadata of the weights file is `metadata` plus the configuration, so that the activation
-    survives if the file is copied alone.
+    The metadata of the weights file is `metadata` plus the configuration, so that a copy
+    of this file alone keeps the activation.
 
     Raises:
         FsckitError: a file cannot be written.
@@ -178,7 +178,7 @@ def _write(
         raise FsckitError(f"{folder / name}: cannot be written ({first_line(error)})") from None
     config = {"model_cfg": clip.model_cfg, "preprocess_cfg": clip.preprocess_cfg}
     _write_json(folder / CONFIG_NAME, config)
-    # safetensors makes files that only their owner can read; share them like other files.
+    # safetensors creates files that only their owner can read; use the usual mode.
     (folder / name).chmod((folder / CONFIG_NAME).stat().st_mode)
 
 

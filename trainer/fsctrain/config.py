@@ -1,4 +1,4 @@
-"""Every setting of a run, in one frozen model; `fsctrain run` makes its options from the fields."""
+"""All settings of a run in one frozen model; `fsctrain run` derives its options from the fields."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from fsctrain.recipes import Recipe, read_recipe
 class Config(BaseModel):
     """The settings of one run, as `fsctrain run` takes them and `config.yaml` records them.
 
-    A setting that changes nothing about the result also belongs in `run_folder.FREE`: all others
-    must stay the same when a run resumes.
+    Settings that do not affect the result also belong in `run_folder.FREE`; all others must stay
+    the same when a run resumes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     data: Folders = setting(
-        "Data", help="data set folder with tars, samples and negatives; several by comma"
+        "Data", help="data set folders with tars, samples and negatives, comma-separated"
     )
     data_weights: Numbers = setting(
-        "Data", (), help="how often each data set's captions are seen per epoch, by comma: 0.5,2"
+        "Data", (), help="how often each data set's captions are seen per epoch, such as 0.5,2"
     )
     recipe: str | None = setting(
         "Run", None, help="recipe name (see 'fsctrain recipes') or path to a YAML file"
@@ -52,8 +52,8 @@ class Config(BaseModel):
     pretrained: str = setting(
         "Model",
         "openai",
-        help="pretrained tag, path to weights, or none for random weights; for a file of OpenAI's "
-        "weights choose a model name ending in -quickgelu",
+        help="pretrained tag, path to weights, or none for random weights; for a file of OpenAI "
+        "weights, choose a model name ending in -quickgelu",
     )
 
     context_length: Annotated[int, Field(ge=2)] | None = setting(
@@ -63,17 +63,19 @@ class Config(BaseModel):
         "Model", None, help="rank of the LoRA matrices; freezes all other weights"
     )
     lora_alpha: float = setting(
-        "Model", 1.0, gt=0, help="LoRA scale: an update is multiplied by alpha/rank"
+        "Model", 1.0, gt=0, help="LoRA scale: updates are multiplied by alpha/rank"
     )
     freeze_image: Blocks = setting(
-        "Model", 0, help="number of lowest image tower blocks to freeze, or all"
+        "Model", 0, help="number of image tower blocks to freeze from the bottom, or all"
     )
     freeze_text: Blocks = setting(
-        "Model", 0, help="number of lowest text tower blocks to freeze, or all"
+        "Model", 0, help="number of text tower blocks to freeze from the bottom, or all"
     )
 
     loss: str = setting("Loss", "clip", help="loss name: clip, negclip or fsc-clip")
-    styles: Names = setting("Loss", (), help="styles of hard negatives to train on, by comma")
+    styles: Names = setting(
+        "Loss", (), help="styles of hard negatives to train on, comma-separated"
+    )
     global_weight: float = setting(
         "Loss", 0.0, ge=0, help="weight of the global hard-negative loss"
     )
@@ -86,19 +88,21 @@ class Config(BaseModel):
     )
 
     shard_loss: bool = setting(
-        "System", True, help="compute only this rank's rows of the loss, instead of all rows"
+        "System", True, help="on each rank, compute the loss of its own rows only"
     )
 
     epochs: int = setting("Optimization", 5, ge=1, help="number of passes over the captions")
     steps: Count | None = setting(
         "Optimization", None, help="total number of steps; overrides epochs"
     )
-    batch_size: int = setting("Optimization", 256, ge=1, help="captions per step, over all ranks")
+    batch_size: int = setting("Optimization", 256, ge=1, help="captions per step, across all ranks")
     micro_batch_size: Count | None = setting(
-        "System", None, help="captions encoded at once per rank; saves memory, same gradient"
+        "System", None, help="captions encoded at a time per rank; saves memory, same gradient"
     )
     lr: float = setting("Optimization", 5e-6, gt=0, help="peak learning rate of AdamW")
-    betas: Decays = setting("Optimization", (0.9, 0.98), help="AdamW's two decay rates, by comma")
+    betas: Decays = setting(
+        "Optimization", (0.9, 0.98), help="AdamW's two decay rates, comma-separated"
+    )
     eps: float = setting("Optimization", 1e-6, gt=0, help="AdamW's epsilon")
     weight_decay: float = setting(
         "Optimization", 0.1, ge=0, help="AdamW's weight decay, applied to matrices only"
@@ -114,14 +118,14 @@ class Config(BaseModel):
         "Optimization", None, help="maximum gradient norm; larger gradients are scaled down"
     )
     crop_scale: Shares = setting(
-        "Data", (0.9, 1.0), help="minimum and maximum share of an image that a crop keeps, by comma"
+        "Data", (0.9, 1.0), help="minimum and maximum share of an image in a crop, comma-separated"
     )
 
     transform: Literal["uint8", "pil"] = setting(
         "Data", "uint8", help="image transform: uint8 is fast, pil matches open_clip's pixels"
     )
     max_bad: float = setting(
-        "Data", 0.01, ge=0, le=1, help="share of unreadable images above which the run stops"
+        "Data", 0.01, ge=0, le=1, help="maximum share of unreadable images before the run stops"
     )
     stream: bool = setting(
         "Data", False, help="read tars sequentially instead of by random access, for remote data"
@@ -144,7 +148,7 @@ class Config(BaseModel):
     )
 
     seed: int = setting(
-        "Optimization", 0, ge=0, lt=2**63, help="random seed of weights, data order and crops"
+        "Optimization", 0, ge=0, lt=2**63, help="random seed for weights, data order and crops"
     )
     workers: int = setting(
         "System",
@@ -161,7 +165,7 @@ class Config(BaseModel):
         "System", False, help="recompute activations in the backward pass to save memory"
     )
     compile: bool = setting("System", False, help="compile the towers with torch.compile")
-    out: Path = setting("Run", Path("runs"), help="folder of all runs")
+    out: Path = setting("Run", Path("runs"), help="folder for all runs")
     name: FolderName = setting(
         "Run", "run", help="name of this run's folder [default: the recipe's name]"
     )
@@ -171,14 +175,14 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Config:
-        """Reject settings that contradict each other; the first conflict is the error."""
+        """Reject conflicting settings; reports the first conflict."""
         for conflict in _conflicts(self):
             raise ValueError(conflict)
         return self
 
 
 def _conflicts(config: Config) -> Iterator[str]:
-    """One sentence for each pair of settings that contradict or need each other."""
+    """An error message for each conflict between settings."""
     c = config
     if c.data_weights and len(c.data_weights) != len(c.data):
         yield (
@@ -210,9 +214,9 @@ def _conflicts(config: Config) -> Iterator[str]:
 
 
 def schedule_conflicts(config: Config, steps: int, run: str) -> Iterator[str]:
-    """A sentence if warm-up and cooldown exceed `steps`, which the sentence calls `run`.
+    """An error message if warm-up and cooldown exceed `steps`, described there as `run`.
 
-    Checked here if `steps` is set, and again once the data tells how many steps an epoch has.
+    Checked first if `steps` is set, and again once the data determines the number of steps.
     """
     c = config
     if c.cooldown and c.warmup + c.cooldown > steps:
@@ -225,19 +229,19 @@ _OPTIONAL = frozenset(
 
 
 def load_config(recipe: str, settings: Mapping[str, Any]) -> Config:
-    """A recipe's settings, with some replaced.
+    """Load a recipe's settings, with overrides.
 
     Args:
         recipe: its name, or a path to a YAML file.
-        settings: values, or words of the command line; `none` unsets an optional setting.
+        settings: overrides, as values or command-line strings; `none` unsets an optional one.
 
     Raises:
-        FsckitError: unknown recipe or setting, or a wrong value.
+        FsckitError: unknown recipe or setting, or an invalid value.
     """
     parsed = read_recipe(recipe)
     # A run is named after its recipe by default; the command line overrides the file.
     values = {"name": parsed.path.stem, **parsed.settings, **settings, "recipe": recipe}
-    # Only optional settings: `pretrained: none` is a value of its own.
+    # Only optional settings: `none` is a valid value of `pretrained`.
     for name in _OPTIONAL & values.keys():
         if values[name] == "none":
             values[name] = None
@@ -248,7 +252,7 @@ def load_config(recipe: str, settings: Mapping[str, Any]) -> Config:
 
 
 def _sentence(error: ValidationError, recipe: Recipe, settings: Mapping[str, Any]) -> str:
-    """The first of pydantic's complaints, naming the setting and the file it comes from."""
+    """Pydantic's first error, with the setting and the file it comes from."""
     first = error.errors()[0]
     message = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:  # a conflict of several settings
@@ -256,7 +260,7 @@ def _sentence(error: ValidationError, recipe: Recipe, settings: Mapping[str, Any
     name = str(first["loc"][0])
     if first["type"] == "missing":
         return f"`{name}` is missing; give it here or in the recipe"
-    # Of recipes that extend one another, name the file that sets the value.
+    # Name the file that sets the value, which may be an extended recipe.
     path = recipe.sources.get(name, recipe.path)
     if first["type"] == "extra_forbidden":
         return f"{path}: unknown setting '{name}'; choose {', '.join(Config.model_fields)}"
@@ -266,6 +270,6 @@ def _sentence(error: ValidationError, recipe: Recipe, settings: Mapping[str, Any
 
 
 def dump_config(config: Config) -> str:
-    """The settings as YAML, itself a recipe."""
+    """The settings as YAML, usable as a recipe."""
     text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     return text

@@ -1,4 +1,4 @@
-"""Ranks: the processes of a run, one per device, as torchrun starts them; one without torchrun."""
+"""Ranks: the processes of a run, one per device under torchrun; a single one without it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from fscdata.base.errors import FsckitError, file_error, first_line
 T = TypeVar("T")
 
 STORE_KEY = "fsckit/store"
-JOIN = 300.0  # seconds within which the ranks of a start must find each other
+JOIN = 300.0  # seconds for the ranks to find each other at startup
 
 
 @dataclass(frozen=True)
 class Ranks:
     """This process and the other processes of its run.
 
-    The methods are collective calls: all ranks call them in the same order, or wait for ever.
+    The methods are collective calls: all ranks must make them in the same order, or they hang.
 
     Attributes:
         rank: this process's number, from 0.
@@ -57,7 +57,7 @@ class Ranks:
         return tensor
 
     def objects(self, value: T) -> list[T]:
-        """The value of every rank, in their order; slow, so for rare use."""
+        """Every rank's value, in rank order; slow, so use it rarely."""
         if self.size == 1:
             return [value]
         values: list[T] = [value] * self.size
@@ -68,7 +68,7 @@ class Ranks:
         """The result of `work` on the first rank, None on the others.
 
         Raises:
-            FsckitError: on all ranks alike, if `work` raises it or an OSError.
+            FsckitError: on all ranks, if `work` raises it or an OSError.
         """
         result, sentence = self._run_on_first(work)
         (sentence, *_) = self.objects(sentence)
@@ -77,14 +77,14 @@ class Ranks:
         return result
 
     def from_first(self, work: Callable[[], T]) -> T:
-        """As `on_first`, with the result sent to all ranks."""
+        """Like `on_first`, but returns the result on all ranks."""
         result, sentence = self.objects(self._run_on_first(work))[0]
         if sentence is not None:
             raise FsckitError(sentence)
         return cast(T, result)
 
     def _run_on_first(self, work: Callable[[], T]) -> tuple[T | None, str | None]:
-        """The result, and the sentence of a mistake that all ranks have to raise."""
+        """The result, and the message of an error that all ranks must raise."""
         if not self.first:
             return None, None
         try:
@@ -95,9 +95,9 @@ class Ranks:
             return None, file_error(error)
 
     def numbers(self, values: list[int]) -> Tensor:
-        """A few numbers of every rank: int64 [size, len(values)], on the CPU.
+        """Gather a few numbers from every rank: int64 [size, len(values)], on the CPU.
 
-        They travel between CPUs (gloo), even for models on GPUs: no rank waits for its device.
+        They are exchanged between CPUs (gloo), so no rank waits for its device.
         """
         mine = torch.tensor(values)
         if self.size == 1:
@@ -107,13 +107,13 @@ class Ranks:
         return torch.stack(numbers)
 
     def gather(self, rows: Tensor, counts: list[int]) -> Tensor:
-        """The rows of all ranks, [sum(counts), ...], in their order, with gradients.
+        """The rows of all ranks, [sum(counts), ...], in rank order, with gradients.
 
-        The gradient of a rank's rows is the sum of those that all ranks compute.
+        The gradient of a rank's rows is summed over all ranks.
 
         Args:
             rows: [counts[rank], ...] of this rank; the other dimensions are equal on all ranks.
-            counts: the number of rows of every rank; 0 is allowed.
+            counts: the number of rows on each rank; 0 is allowed.
         """
         if self.size == 1:
             return rows
@@ -135,7 +135,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        # A copy, since all_reduce writes in place and autograd may use its tensor again.
+        # A copy, since all_reduce writes in place and autograd may reuse the tensor.
         gradient = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)
         return gradient[ctx.mine], None, None
@@ -143,11 +143,11 @@ class _Gather(torch.autograd.Function):
 
 @contextmanager
 def open_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
-    """Join the ranks of this run, as torchrun's variables describe them; yields also the device.
+    """Join the ranks described by torchrun's variables; yields them and the device.
 
     Args:
-        device: the setting: auto, cpu, cuda, cuda:1, …; with several ranks on GPUs each takes the
-            GPU of its local rank.
+        device: the setting: auto, cpu, cuda, cuda:1, …; several ranks on GPUs each use the GPU of
+            their local rank.
 
     Raises:
         FsckitError: this machine has no such device, or the variables are not torchrun's.
@@ -175,12 +175,12 @@ def open_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
 
 
 def _store(rank: int) -> TCPStore:
-    """The store through which the ranks of this start find each other.
+    """The store that the ranks use to find each other at this start.
 
-    torchrun (2.14) keeps one store over all restarts. In it a rank that starts sooner finds the
-    address of a lost one (https://github.com/pytorch/pytorch/issues/135712), and the restarted run
-    hangs or fails. So at every start the first rank opens a new store, and publishes its port in
-    the kept one. An older port that another rank reads before has no listener; it retries.
+    torchrun (2.14) keeps one store across restarts. In it, a rank that starts early can find the
+    address of a lost rank (https://github.com/pytorch/pytorch/issues/135712), and the restarted run
+    hangs or fails. So at every start the first rank opens a new store and publishes its port in
+    torchrun's store. A rank that reads an outdated port finds no listener there, and retries.
     """
     host = os.environ["MASTER_ADDR"]
     kept = TCPStore(host, int(os.environ["MASTER_PORT"]), is_master=False)

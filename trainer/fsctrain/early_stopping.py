@@ -10,12 +10,12 @@ BEST = "best"
 
 
 class EarlyStopping:
-    """Ends a run whose score has stopped growing; its state is saved with the run.
+    """Ends a run whose score stops improving; its state is saved with the run.
 
     Attributes:
         best: the best score so far; None before the first.
         best_step: the number of steps after which it was reached.
-        since: how many scores have followed it.
+        since: the number of scores since then.
     """
 
     def __init__(self, patience: int | None, folder: Path) -> None:
@@ -52,7 +52,7 @@ class EarlyStopping:
     def remove_older_weights(self) -> None:
         """Remove all weights but the best; call it after saving the state.
 
-        Until then the last saved state may still count older weights as the best.
+        Until then, the last saved state may still refer to older weights.
         """
         for folder in self._folder.glob(f"{BEST}-*"):
             if folder != self.best_weights:

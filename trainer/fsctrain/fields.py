@@ -1,4 +1,4 @@
-"""The types of the settings: how a word on the command line becomes a value."""
+"""The types of the settings, which parse command-line strings."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def setting(panel: Panel, default: Any = PydanticUndefined, *, help: str, **limi
     """A field of `Config`.
 
     Args:
-        panel: where `fsctrain run --help` lists it.
+        panel: its section in `fsctrain run --help`.
         default: its value if neither the command line nor the recipe sets it.
-        help: a phrase that stands alone.
+        help: a standalone phrase.
         limits: pydantic's constraints, such as `gt=0`.
     """
     return Field(default, description=help, json_schema_extra={"panel": panel}, **limits)
 
 
 def _split(value: object) -> object:
-    """Split the command line's `a,b,c`; a recipe may also write a list."""
+    """Split `a,b,c` from the command line; a recipe may also use a list."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value
@@ -86,7 +86,7 @@ def _blocks(value: object) -> object:
 
 
 def normalize_folder(folder: str) -> str:
-    """A data set folder in one spelling, so that two spellings can be compared."""
+    """A data set folder in canonical form, for comparison."""
     return folder.rstrip("/") if "://" in folder else os.path.realpath(folder)
 
 

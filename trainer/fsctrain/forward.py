@@ -1,4 +1,4 @@
-"""From a batch to the features that the losses use."""
+"""Compute the features that the losses use from a batch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fsctrain.model import OpenClip, encode_images, encode_packed, end_positions
 
 
 def forward(model: OpenClip, batch: Batch, *, local: bool) -> Features:
-    """A batch's features. Captions and negatives go through the text tower together, without
-    padding, and the tokens of a shared prefix only once.
+    """Encode a batch. Captions and negatives go through the text tower together, without padding,
+    and shared prefixes only once.
 
     Args:
         model: an open_clip model that `check_towers` accepts.
-        batch: B rows, on the CPU, where the packing of texts is computed without waiting for the
-            model's device. B may be 0: the towers run all the same, so that every parameter with a
-            gradient on other ranks has one of zeros here.
+        batch: B rows, on the CPU, so that texts are packed without waiting for the model's
+            device. If B is 0, the towers still run, so that every parameter with a gradient on
+            other ranks has a zero gradient here.
         local: whether to return the tokens that the local loss compares.
     """
     if not len(batch.images):
@@ -31,7 +31,7 @@ def forward(model: OpenClip, batch: Batch, *, local: bool) -> Features:
     position = torch.arange(texts.shape[2])
     inside = (position > 0) & (position < lengths[..., None])  # [B, 1 + N, L]
     device = model.logit_scale.device
-    # Convolutions read images faster with the channels first in memory.
+    # Convolutions are faster with the channels first in memory.
     pixels = batch.images.to(device, non_blocking=True).contiguous()
     images, image_tokens = encode_images(model, pixels, local=local)
     packing = pack_texts(texts, lengths).to(device)
@@ -52,7 +52,7 @@ def forward(model: OpenClip, batch: Batch, *, local: bool) -> Features:
 
 
 def _no_rows(model: OpenClip, batch: Batch, *, local: bool) -> Features:
-    """Features of 0 rows: those of one row, which is sliced away."""
+    """Features of 0 rows: encode one row and slice it away."""
     _, styles, length = batch.negative_tokens.shape
     one = replace(
         batch,

@@ -24,19 +24,18 @@ ONE_RANK = Ranks()
 
 
 class Metrics:
-    """Sums up the steps between two lines; reads nothing from the device until a line is due.
+    """Accumulates the steps between two lines; reads from the device only when a line is due.
 
     A training line has the means since the last line: the losses, `grad_norm` (before clipping;
-    null if not finite, as with fp16 at times), `with_negatives` (share of rows with a negative),
+    null if not finite, as may happen with fp16), `with_negatives` (share of rows with a negative),
     `prefers_true` (by style, how often an image is nearer to its caption than to its negative;
     null without negatives), `data_seconds` and `step_seconds` (the wait for a step's data, and the
     rest of the step), `samples_per_second` and `tokens_per_second`. It also has the current step,
-    epoch, learning rate, logit scale and `peak_memory_gb` (10⁹ bytes; on a GPU the most that
-    tensors held, else that of the process). A scores line has `step` and `scores`; the time of
-    scoring counts nowhere.
+    epoch, learning rate, logit scale and `peak_memory_gb` (10⁹ bytes; of tensors on a GPU,
+    else of the process). A scores line has `step` and `scores`; scoring time is not counted.
 
-    Over several ranks, losses, rows and tokens are summed, times are means, and the memory is the
-    largest. All ranks call `log`; the first one writes.
+    Over several ranks, losses, rows and tokens are summed, times are averaged, and memory is the
+    maximum. All ranks call `log`; the first one writes.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class Metrics:
 
         Args:
             path: the file; lines are appended.
-            styles: the styles of the features' negatives, in their order.
+            styles: the styles of the features' negatives, in order.
             watch: called with every record that is written.
             ranks: the ranks of the run.
             resumed_at: the step at which the run resumes; lines of later steps are removed.
@@ -70,7 +69,7 @@ class Metrics:
 
     def _clear(self) -> None:
         self._names: list[str] = []  # of the losses
-        # On the device: losses, norm, rows with negatives, and by style preferred and negatives.
+        # On the device: losses, norm, rows with negatives, and by style: preferred, negatives.
         self._sums: Tensor | None = None
         self._host = [0.0] * 5  # steps, rows, tokens, seconds waited, seconds taken
         self._logit_scale = torch.zeros(())
@@ -92,7 +91,7 @@ class Metrics:
             losses: this rank's parts of the losses; their sums over the ranks are the losses.
             features: the features of this rank's rows.
             tokens: number of tokens that this rank's text tower encoded.
-            waited: seconds of waiting for the batch.
+            waited: seconds spent waiting for the batch.
             took: seconds for the rest of the step.
             grad_norm: norm of the whole gradient, equal on all ranks.
         """
@@ -109,7 +108,7 @@ class Metrics:
         self._logit_scale = features.logit_scale.detach()
 
     def log(self, step: int, epoch: int, lr: float) -> None:
-        """Write a line for the steps since the last line; no line without a step."""
+        """Write a line for the steps since the last line, if any."""
         if self._sums is None:
             return
         device = self._sums.device
@@ -159,7 +158,7 @@ class Metrics:
 
 
 def _finite(record: Record) -> Record:
-    """The record with None for numbers that are not finite, which JSON cannot express."""
+    """The record with None for non-finite numbers, which JSON cannot express."""
     return {
         name: _finite(value)
         if isinstance(value, dict)
@@ -171,7 +170,7 @@ def _finite(record: Record) -> Record:
 
 
 def read_metrics(path: Path) -> list[Record]:
-    """The records of a metrics.jsonl, without the half line that a killed run may leave.
+    """The records of a metrics.jsonl, without the partial line that a killed run may leave.
 
     Raises:
         FsckitError: the file is missing, or a line is not a metrics record.
@@ -194,14 +193,14 @@ def read_metrics(path: Path) -> list[Record]:
 def _cut(path: Path, step: int) -> None:
     """Keep the lines of the first `step` steps.
 
-    Scores of step `step` itself go too: a run saves its state before it scores, so it scores again.
+    Scores at `step` itself are removed too: a run scores after saving its state, so it will again.
     """
     kept = [r for r in read_metrics(path) if r["step"] + ("scores" in r) <= step]
     write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def _peak_memory(device: torch.device) -> float:
-    """The peak so far, in 10⁹ bytes."""
+    """The peak memory so far, in 10⁹ bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     unit = 1 if sys.platform == "darwin" else 1024

@@ -13,7 +13,7 @@ from fsctrain.config import Config
 def make_optimizer(model: nn.Module, config: Config) -> AdamW:
     """AdamW (Loshchilov & Hutter, ICLR 2019) with weight decay on matrices only.
 
-    Parameters of fewer than two dimensions (gains, biases, the class embedding, the logit scale)
+    Parameters with fewer than two dimensions (gains, biases, the class embedding, the logit scale)
     are not decayed; LoRA's matrices are. Frozen parameters are excluded.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]

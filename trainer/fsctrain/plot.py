@@ -29,11 +29,11 @@ Curves = dict[str, list[Point]]  # by label within a run, such as a style
 def plot_runs(runs: Sequence[Path], out: Path) -> None:
     """Plot loss, preferred captions, scores, learning rate and speed as a PNG, 1600 px wide.
 
-    Each run has a colour, each curve of a run a dash pattern. Panels without data are left out.
+    Colours distinguish runs, dash patterns a run's curves. Panels without data are omitted.
 
     Args:
         runs: run folders, each with a metrics.jsonl.
-        out: the PNG; an existing file is replaced.
+        out: the PNG; an existing file is overwritten.
 
     Raises:
         FsckitError: metrics are missing or have no training record, a value is not a number, or a
@@ -81,7 +81,7 @@ def _point(record: Record, value: Any) -> Point:
 
 
 def _one(name: str) -> Callable[[list[Record]], Curves]:
-    """A number of every line of training."""
+    """A number from each training record."""
 
     def curves(records: list[Record]) -> Curves:
         points = [_point(r, r[name]) for r in records if r.get(name) is not None]
@@ -110,7 +110,7 @@ PANELS: dict[str, Callable[[list[Record]], Curves]] = {
     "training: loss": _one("loss"),
     "training: prefers the true caption": _several("prefers_true"),
     "validation: prefers the true caption": _several("scores", lambda key: key.startswith(CHOICE)),
-    "validation: the other scores": _several("scores", lambda key: not key.startswith(CHOICE)),
+    "validation: other scores": _several("scores", lambda key: not key.startswith(CHOICE)),
     "learning rate": _one("lr"),
     "samples per second": _one("samples_per_second"),
 }

@@ -1,4 +1,4 @@
-"""An opened run: everything that the training loop needs, from its ranks to its metrics."""
+"""An open run: everything the training loop needs, from ranks to metrics."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ Watch = Callable[[Record, int], None]
 
 @dataclass(frozen=True)
 class Run(Training):
-    """The parts of a run, with its folder, its ranks and what watches over it.
+    """The parts of a run, with its folder, its ranks and its monitoring.
 
     Attributes:
         config: the settings.
         folder: the run's folder, locked.
-        ranks, device: this process among the others, and its device.
-        finished: whether an earlier process has finished the run; the other parts are idle then.
-        first_step: the number of steps done before this process.
+        ranks, device: this process's rank and device.
+        finished: whether an earlier process finished the run; the other parts are then unused.
+        first_step: the number of steps done before this process started.
         stop: records a signal.
         timer: tells when a checkpoint is due.
         health: checks that losses and gradients are finite.
-        metrics: writes metrics.jsonl, and tells the trackers and `watch`.
+        metrics: writes metrics.jsonl and notifies the trackers and `watch`.
         evaluate: scores the model; needed on the first rank only.
-        score_every: steps between two scores; 0 scores only after the last step.
+        score_every: steps between scores; 0 scores only after the last step.
     """
 
     config: Config
@@ -67,19 +67,19 @@ def open_run(
     evaluate_every: int = 0,
     watch: Watch | None = None,
 ) -> Iterator[Run]:
-    """Open a new run, or one to resume; the arguments are those of `train`.
+    """Open a new run or resume one; takes the same arguments as `train`.
 
     Raises:
-        FsckitError: a mistake in the settings, the data or the run's folder; a mistake of the first
-            rank alone is raised on all ranks.
+        FsckitError: invalid settings, data or run folder; an error on the first rank is raised on
+            all ranks.
     """
     folder = config.out / config.name
     with ExitStack() as stack:
         ranks, device = stack.enter_context(open_ranks(config.device))
-        # Before all that takes time, so that Ctrl-C during a long start ends it cleanly.
+        # Before anything slow, so that Ctrl-C during a long startup ends it cleanly.
         stop = stack.enter_context(catch_signals())
-        # A mistake about the folder is reported before weights are downloaded and data is read.
-        # One rank looks, since a folder can change between two looks; all act on what it found.
+        # Report errors in the folder before downloading weights and reading data. Only one rank
+        # looks, since the folder can change meanwhile; all ranks act on its result.
         start = ranks.from_first(lambda: find_start(folder, config, stack, resume=resume))
         training = prepare(config, folder, ranks, device)
         if start.state is not None and not start.finished:
@@ -91,7 +91,7 @@ def open_run(
             evaluate_every = config.validate_every or training.source.steps_per_epoch
             size = image_size(training.clip.model)
             evaluate = ranks.on_first(lambda: ValidationScorer(training.clip, config, size))
-        # The first thing that is written: a mistake above leaves no folder.
+        # Nothing is written before this: an error above leaves no folder.
         if not start.finished:
             ranks.on_first(lambda: begin(folder, config, start, stack))
         yield Run(
@@ -119,7 +119,7 @@ def _open_metrics(
     start: Start,
     watch: Watch | None,
 ) -> Metrics:
-    """The run's metrics; every record goes to the trackers and to `watch` too."""
+    """The run's metrics; every record also goes to the trackers and to `watch`."""
     folder = config.out / config.name
     if start.finished:
         return Metrics(folder / METRICS, config.styles, lambda record: None, ranks=ranks)

@@ -1,4 +1,4 @@
-"""A run's folder: what it contains, who may use it, and where a run starts."""
+"""A run's folder: its contents, its lock, and where a run starts."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Start:
     """Where a run starts.
 
     Attributes:
-        finished: whether an earlier run has done everything.
+        finished: whether an earlier process finished the run.
         resumes: whether the folder exists.
-        state: the saved state to resume from; None to start with the first step.
+        state: the saved state to resume from; None to start at the first step.
     """
 
     finished: bool = False
@@ -42,10 +42,10 @@ class Start:
 
 
 def find_start(folder: Path, config: Config, stack: ExitStack, *, resume: bool) -> Start:
-    """Look into a run's folder and, if it exists, lock it; changes nothing else.
+    """Inspect a run's folder and, if it exists, lock it; changes nothing else.
 
-    The lock comes before the look, so that what is found stays true. A new run has no folder to
-    lock; `begin` locks and creates it, so that a mistake in the settings leaves no trace.
+    It locks before inspecting, so that the result stays valid. A new run has no folder to lock;
+    `begin` locks and creates it, so that an error in the settings leaves no trace.
 
     Args:
         folder: the run's folder.
@@ -54,8 +54,8 @@ def find_start(folder: Path, config: Config, stack: ExitStack, *, resume: bool) 
         resume: whether the run may resume.
 
     Raises:
-        FsckitError: the folder exists and `resume` is false, another process uses it, or it holds
-            a run with other settings.
+        FsckitError: the folder exists and `resume` is false, another process uses it, or it
+            contains a run with other settings.
     """
     if not folder.exists():
         return Start()
@@ -63,7 +63,7 @@ def find_start(folder: Path, config: Config, stack: ExitStack, *, resume: bool) 
     if not resume:
         kind = "a run" if finished else "an unfinished run"
         advice = "" if finished else "add `resume`, delete the folder, or "
-        raise FsckitError(f"{folder}: contains {kind} already; {advice}choose another `name`")
+        raise FsckitError(f"{folder}: already contains {kind}; {advice}choose another `name`")
     stack.enter_context(file_lock(folder, _IN_USE))
     _check_settings(folder, config)
     states = saved_states(folder)
@@ -72,7 +72,7 @@ def find_start(folder: Path, config: Config, stack: ExitStack, *, resume: bool) 
 
 
 def begin(folder: Path, config: Config, start: Start, stack: ExitStack) -> None:
-    """Create and lock a new run's folder, or remove from an old one what no state accounts for.
+    """Create and lock a new run's folder, or clear the logs of an old one without a saved state.
 
     Raises:
         FsckitError: another process began a run of this name since `find_start`.
@@ -83,7 +83,7 @@ def begin(folder: Path, config: Config, start: Start, stack: ExitStack) -> None:
             folder.mkdir()
         except FileExistsError:
             raise FsckitError(
-                f"{folder}: another process created it during the start; choose another `name`"
+                f"{folder}: another process has just created it; choose another `name`"
             ) from None
     if start.state is None:
         for name in (METRICS, BAD_IMAGES):
@@ -93,17 +93,17 @@ def begin(folder: Path, config: Config, start: Start, stack: ExitStack) -> None:
 
 
 def clean_up(folder: Path) -> None:
-    """Remove what a finished run no longer needs, and temporary files of a killed one."""
+    """Remove what a finished run no longer needs, and a killed run's temporary files."""
     for left in (folder / FOLDER, *folder.glob(f"{BEST}-*"), *folder.glob(".*.tmp")):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def _check_settings(folder: Path, config: Config) -> None:
-    """Raises FsckitError if a setting that affects the result differs from the earlier run's."""
+    """Raise FsckitError if a setting that affects the result differs from the earlier run's."""
     path = folder / CONFIG
     if not path.is_file():
         raise FsckitError(
-            f"{folder}: not a run's folder ({CONFIG} is missing); choose another `name`"
+            f"{folder}: not a run folder ({CONFIG} is missing); choose another `name`"
         )
     before = load_config(str(path), {})
     free = FREE - {"workers"} if config.stream else FREE  # a stream's order depends on the workers

@@ -1,4 +1,4 @@
-"""Scores of a model on a validation data set, on which it is not trained."""
+"""Score a model on a validation data set that it is not trained on."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Evaluate = Callable[[OpenClip, int], dict[str, float]]
 
 
 def validation_digest(folder: str) -> str:
-    """A digest of a validation data set; scores on different ones cannot be compared.
+    """A digest of a validation data set; only scores with equal digests are comparable.
 
     Raises:
         FsckitError: as `open_footers`.
@@ -51,13 +51,13 @@ def validation_digest(folder: str) -> str:
 
 
 class ValidationScorer:
-    """Scores a model on the data set of `validation`; equal weights always get equal scores.
+    """Scores a model on the `validation` data set; equal weights always get equal scores.
 
     For each style of negatives in the data set, `choice/STYLE` is the accuracy of choosing the
     caption over the first variant of its negative. `image_to_text_recall@1` and
-    `text_to_image_recall@1` rank the whole set; an image's captions all count as its own. `score`
-    is the mean of these. Images are resized and centre-cropped as in open_clip's evaluation
-    transform. An unusable image is left out with its captions, and counted in the log.
+    `text_to_image_recall@1` rank the whole set; any of an image's captions counts as correct.
+    `score` is the mean of these. Images are resized and centre-cropped as in open_clip's evaluation
+    transform. Unusable images are skipped with their captions, and their number is logged.
     """
 
     def __init__(self, clip: Clip, config: Config, image_size: tuple[int, int]) -> None:
@@ -65,7 +65,7 @@ class ValidationScorer:
 
         Args:
             clip: the model, for its tokenizer and preprocessing.
-            config: for `validation`, the data set, and `workers`.
+            config: the settings.
             image_size: H and W.
 
         Raises:
@@ -103,7 +103,7 @@ class ValidationScorer:
         return scores | {"score": mean(scores.values())}
 
     def _embed_images(self, model: OpenClip, step: int) -> tuple[Tensor, Tensor]:
-        """Features [I, D] of the usable images, and a mask of the usable ones among all images."""
+        """Features [I, D] of the usable images, and a mask of usable images."""
         features, usable = [torch.zeros(0)], []
         reasons: Counter[str] = Counter()
         for batch in load(self._images, range(len(self._images)), workers=self._workers):
@@ -115,7 +115,7 @@ class ValidationScorer:
         if not any(usable):
             raise FsckitError(f"{self._name}: no image could be used ({join_counts(reasons)})")
         if reasons:
-            log.warning("step %s: %s: images left out: %s", step, self._name, join_counts(reasons))
+            log.warning("step %s: %s: skipped images: %s", step, self._name, join_counts(reasons))
         return torch.cat(features[1:]), torch.tensor(usable)
 
     def _negatives(self, style: int, rows: list[int]) -> tuple[list[Any], list[int]]:
@@ -123,7 +123,7 @@ class ValidationScorer:
         negatives, index = [], []
         for i, row in enumerate(rows):
             text = self._data.negatives_of(row, 0)[style]
-            # A negative with its caption's tokens is no choice: the context ended before its edit.
+            # Skip negatives equal to their caption: the context ended before the edit.
             if len(text) and not np.array_equal(text, self._data.caption(row)):
                 negatives.append(text)
                 index.append(i)
@@ -131,12 +131,12 @@ class ValidationScorer:
 
 
 class _ImageBatches(Dataset[list[Tensor | str] | FsckitError]):
-    """Batches of images: each is uint8 [3, H, W], or the reason why it cannot be used."""
+    """Batches of images: each is uint8 [3, H, W], or the reason it cannot be used."""
 
     def __init__(
         self, data: TrainingData, rows: list[int], clip: Clip, image_size: tuple[int, int]
     ) -> None:
-        """`rows` has one row of each image."""
+        """`rows` has one row per image."""
         self._data = data
         self._rows = rows
         self._tars = TarReader(data.tars)
@@ -153,7 +153,7 @@ class _ImageBatches(Dataset[list[Tensor | str] | FsckitError]):
         return math.ceil(len(self._rows) / BATCH_SIZE)
 
     def __getitem__(self, number: int) -> list[Tensor | str] | FsckitError:
-        """A batch; a mistake is returned, as `load` asks for."""
+        """A batch; errors are returned, as `load` requires."""
         rows = self._rows[number * BATCH_SIZE : (number + 1) * BATCH_SIZE]
         try:
             return [self._image(row) for row in rows]
@@ -171,5 +171,5 @@ class _ImageBatches(Dataset[list[Tensor | str] | FsckitError]):
 
 
 def _pad(texts: list[Any]) -> Tensor:
-    """Token ids as int64 [len(texts), L], zeros at the right."""
+    """Token ids as int64 [len(texts), L], zero-padded on the right."""
     return pad_sequence([torch.from_numpy(text).long() for text in texts], batch_first=True)

@@ -1,4 +1,4 @@
-"""The parts of a run, made from its settings and checked; nothing is written."""
+"""Create and check the parts of a run from its settings; nothing is written."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ class Training:
 
     Attributes:
         clip: the model, with its frozen layers and its LoRA.
-        base_digest: `weights_digest` of the weights from which training starts.
+        base_digest: `weights_digest` of the weights that training starts from.
         source: the data.
         steps: the run's number of steps.
         gradients: computes a step's losses and gradients.
-        optimizer, scaler: the scaler is active with fp16 only.
+        optimizer, scaler: the scaler is active only with fp16.
         bad_images: counts the images that could not be used.
         early_stopping: tracks the best score.
         state: saves and loads the parts above.
-        fp16: whether the gradient's norm may be infinite at times.
+        fp16: whether the gradient norm may sometimes be infinite.
     """
 
     clip: Clip
@@ -69,15 +69,15 @@ class Training:
 
 
 def prepare(config: Config, folder: Path, ranks: Ranks, device: torch.device) -> Training:
-    """Make the parts of a run; nothing is written. `folder` is the run's.
+    """Create the parts of the run in `folder`; nothing is written.
 
     Raises:
-        FsckitError: a mistake in the settings or the data.
+        FsckitError: invalid settings or data.
     """
     precision = _precision(config, device)
     compute_loss = load_loss(config)
     ranks.on_first(lambda: check_trackers(config))
-    belongs_to = _check_folders(config)  # before a download of weights
+    belongs_to = _check_folders(config)  # before downloading weights
     torch.manual_seed(config.seed)
     clip = create_model(config.model, config.pretrained, device)
     base_digest = weights_digest(clip.model.state_dict())
@@ -104,7 +104,7 @@ def prepare(config: Config, folder: Path, ranks: Ranks, device: torch.device) ->
         "early_stopping": early_stopping,
     }
     if ranks.size > 1:
-        # The model's random weights are equal on all ranks; dropout has to differ.
+        # The model's random weights are equal on all ranks; dropout must differ.
         torch.manual_seed(config.seed + 1 + ranks.rank)
     autocast = partial(_autocast, device, precision)
     return Training(
@@ -134,7 +134,7 @@ def image_size(model: OpenClip) -> tuple[int, int]:
 
 
 def _choose_trained(model: OpenClip, config: Config) -> None:
-    """Freeze layers and add LoRA as the settings say."""
+    """Freeze layers and add LoRA according to the settings."""
     freeze(model, config.freeze_image, config.freeze_text)
     if config.lora_rank is not None:
         apply_lora(model, config.lora_rank, config.lora_alpha)
@@ -148,15 +148,15 @@ def _set_grad_checkpointing(model: OpenClip) -> None:
     if any(isinstance(module, CustomResidualAttentionBlock) for module in model.modules()):
         raise FsckitError(
             "`grad_checkpointing`: open_clip cannot checkpoint this model's blocks, which have "
-            "their own norms in attention; leave it out"
+            "their own norms in attention; turn it off"
         )
     model.set_grad_checkpointing()
 
 
 def _check_folders(config: Config) -> dict[str, str]:
-    """The digest of the validation data, by the name under which the state records it.
+    """The digest of the validation data, by its name in the state.
 
-    Raises FsckitError if a data set is missing or has no tar.
+    Raises FsckitError if a data set is missing or has no tars.
     """
     for folder in config.data:
         shard_paths(data_path(folder))
@@ -177,7 +177,7 @@ def _autocast(device: torch.device, precision: str) -> AbstractContextManager[No
 
 
 def _check_batch_norms(clip: Clip, config: Config, ranks: Ranks) -> None:
-    """Raises FsckitError if batch norms would see only a part of the batch."""
+    """Raise FsckitError if batch norms would see only part of the batch."""
     norms = any(isinstance(m, torch.nn.BatchNorm2d) for m in clip.model.modules())
     if norms and config.freeze_image != "all" and (config.micro_batch_size or ranks.size > 1):
         raise FsckitError(

@@ -1,4 +1,4 @@
-"""All that a resume needs, in one object: a resumed run equals one that was never stopped."""
+"""Everything a resume needs, in one object: a resumed run equals an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class Stateful(Protocol):
 
 @dataclass
 class TrainState:
-    """A run between two steps.
+    """The state of a run between two steps.
 
-    Frozen weights are not saved but made again from the settings, so that a LoRA's state is small.
-    `belongs_to` has a digest of them: other weights of the same name would give another model.
+    Frozen weights are not saved but recreated from the settings, so that a LoRA's state is small.
+    `belongs_to` has their digest, because weights of the same name may differ.
 
     Attributes:
         model: its trainable parameters and its buffers are saved.
         optimizer: its moments are saved.
-        parts: the other parts with a state, by name: the float16 scaler, counts, early stopping.
-        belongs_to: what the settings name but do not fix, by name: the data's digest, the
+        parts: other stateful parts by name: the float16 scaler, counts, early stopping.
+        belongs_to: what the settings do not fully determine, by name: the data's digest, the
             precision. A state with other values is refused.
-        step: how many steps are done. It is also the cursor of the schedule and of the data, since
-            a batch depends on the seed and the step alone.
+        step: number of steps done; also the position in the schedule and the data, since a batch
+            depends only on the seed and the step.
         saved: the last saved state; None before the first.
     """
 
@@ -56,12 +56,12 @@ class TrainState:
     saved: Path | None = None
 
     def save(self, run: Path, ranks: Ranks) -> None:
-        """Write `run/state/step-…` atomically, then remove the state before it.
+        """Write `run/state/step-…` atomically, then remove the previous state.
 
-        All ranks call it, since each has random generators of its own; the first rank writes.
+        All ranks call it, since each has its own random generators; the first rank writes.
 
         Raises:
-            FsckitError: it cannot be written, for example to a full disk.
+            FsckitError: it cannot be written, for example because the disk is full.
         """
         folder = run / FOLDER / f"step-{self.step:08}"
         generators = ranks.objects(_generators(self.model))
@@ -97,7 +97,7 @@ class TrainState:
         Args:
             folder: the state's folder.
             ranks: the ranks of this run.
-            any_ranks: whether their number may differ from the saved run's.
+            any_ranks: whether the number of ranks may differ from the saved run's.
 
         Raises:
             FsckitError: the folder does not contain a state of this model and these settings.
@@ -113,7 +113,7 @@ class TrainState:
                 )
             if not any_ranks and values["ranks"] != ranks.size:
                 raise FsckitError(
-                    f"{folder}: a run with `stream` resumes only on as many ranks as before, "
+                    f"{folder}: a run with `stream` must resume on the same number of ranks, "
                     f"{values['ranks']}, not {ranks.size}"
                 )
             for name, mine in self.belongs_to.items():
@@ -173,12 +173,12 @@ class TrainState:
 
 
 def saved_states(run: Path) -> list[Path]:
-    """The states in a run's folder, in the order of their steps."""
+    """The states in a run's folder, sorted by step."""
     return sorted((run / FOLDER).glob("step-*"))
 
 
 def _generators(model: nn.Module) -> dict[str, Tensor]:
-    """The states of torch's random generators on this rank, which dropout draws from."""
+    """The states of torch's random generators on this rank, which dropout uses."""
     states = {"cpu": torch.get_rng_state()}
     device = next(model.parameters()).device
     if device.type == "cuda":
@@ -187,7 +187,7 @@ def _generators(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _set_generators(model: nn.Module, tensors: dict[str, Tensor], rank: int) -> None:
-    """Restore this rank's generators; a rank beyond the saved run's number keeps its own seed."""
+    """Restore this rank's generators; a rank that the saved run lacked keeps its own seed."""
     states = {name: tensors.get(f"generator.{rank}.{name}") for name in ("cpu", "cuda")}
     device = next(model.parameters()).device
     if states["cpu"] is not None:

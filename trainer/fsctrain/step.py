@@ -1,13 +1,12 @@
-"""A step's losses and gradients: those of the whole batch, over any ranks and micro-batches.
+"""Losses and gradients of a step's whole batch, across ranks and micro-batches.
 
 Each rank holds a part of the batch, and may encode it in micro-batches. A contrastive loss needs
-the features of all rows at once; so features are gathered over the ranks, and those of
-micro-batches are cached (GradCache: Gao et al., "Scaling deep contrastive learning batch size
-under memory limited setup", RepL4NLP 2021).
+the features of all rows at once, so features are gathered across ranks and cached across
+micro-batches (GradCache: Gao et al., "Scaling deep contrastive learning batch size under memory
+limited setup", RepL4NLP 2021).
 
-The loss is computed outside DistributedDataParallel, on features that one collective call gathers.
-A rank's losses are its part of a sum, so the result does not depend on how evenly the rows are
-spread.
+The loss is computed outside DistributedDataParallel, on features gathered in one collective call.
+Each rank computes its part of a sum, so the result does not depend on how the rows are spread.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ Scale = Callable[[Tensor], Tensor]
 
 
 class Encoder(nn.Module):
-    """`forward` as a module, so that DistributedDataParallel sees the model's work."""
+    """`forward` as a module that DistributedDataParallel can wrap."""
 
     def __init__(self, model: OpenClip, *, local: bool) -> None:
         super().__init__()
@@ -44,7 +43,7 @@ class Encoder(nn.Module):
 
 
 class Gradients:
-    """Adds the gradient of the whole batch's loss to the model's parameters."""
+    """Accumulates the gradient of the whole batch's loss in the model's parameters."""
 
     def __init__(
         self,
@@ -54,7 +53,7 @@ class Gradients:
         ranks: Ranks,
         autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        """`autocast` makes the context in which the model runs; losses are computed outside it."""
+        """`autocast` returns the context that the model runs in; losses are computed outside it."""
         self.compute_loss = compute_loss
         self.config = config
         self.ranks = ranks
@@ -63,10 +62,10 @@ class Gradients:
         self.encoder: nn.Module = Encoder(model, local=config.local_weight > 0)
         if ranks.size > 1:
             with warnings.catch_warnings():
-                # torch renames the option; the oldest supported version has the old name only.
+                # torch renamed the option; the oldest supported version has only the old name.
                 warnings.simplefilter("ignore", FutureWarning)
-                # No exchange of buffers: it happens in every forward, and a rank with more
-                # micro-batches than others runs more of them.
+                # Broadcasting buffers is a collective call in every forward pass, and ranks may
+                # run different numbers of micro-batches.
                 self.encoder = DistributedDataParallel(
                     self.encoder, broadcast_buffers=False, gradient_as_bucket_view=True
                 )
@@ -78,12 +77,12 @@ class Gradients:
 
         Args:
             batch: this rank's part, on the CPU.
-            rows: the number of rows of every rank.
+            rows: the number of rows on each rank.
             scale: scales the loss before the backward pass, for float16.
         """
         size = self.config.micro_batch_size
-        # By the largest rank's rows, so that all ranks take the same branch: their collective
-        # calls must come in the same order.
+        # The largest rank decides, so that all ranks take the same branch: they must make their
+        # collective calls in the same order.
         if size is not None and max(rows) > size:
             starts = range(0, max(1, len(batch)), size)
             return self._cached([_rows(batch, i, i + size) for i in starts], rows, scale)
@@ -95,8 +94,8 @@ class Gradients:
     def _cached(
         self, parts: list[Batch], rows: list[int], scale: Scale | None
     ) -> tuple[dict[str, Tensor], Features]:
-        """GradCache: encode all parts without gradients, take the loss's gradient of the features,
-        then encode each part again and send its features' gradient through the model.
+        """GradCache: encode all parts without gradients, compute the gradient of the features,
+        then encode each part again and backpropagate that gradient through the model.
         """
         states, encoded = [], []
         with torch.no_grad():
@@ -111,7 +110,7 @@ class Gradients:
         for number, (part, state, gradient) in enumerate(
             zip(parts, states, gradients, strict=True)
         ):
-            _set_random_state(state)  # the second encoding drops the same units as the first
+            _set_random_state(state)  # the second encoding uses the same dropout as the first
             last = number == len(parts) - 1
             # Ranks exchange gradients once, after the last part.
             with nullcontext() if last else self._unreduced():
@@ -138,7 +137,7 @@ class Gradients:
         return self.compute_loss(features, global_batch, self.config)
 
     def _backward(self, loss: Tensor, scale: Scale | None) -> None:
-        # DistributedDataParallel averages over the ranks, but their parts are to be summed.
+        # DistributedDataParallel averages over the ranks, but their parts must be summed.
         loss = loss * self.ranks.size
         (scale(loss) if scale else loss).backward()  # type: ignore[no-untyped-call]
 
@@ -153,9 +152,9 @@ def gather(features: Features, rows: list[int], ranks: Ranks, *, shard: bool) ->
 
     Args:
         features: the features of this rank's rows.
-        rows: the number of rows of every rank.
+        rows: the number of rows on each rank.
         ranks: the ranks.
-        shard: whether a rank computes the loss of its own rows only.
+        shard: whether each rank computes only the loss of its own rows.
     """
     if ranks.size == 1:
         return GlobalBatch.single_rank(features)
@@ -163,8 +162,8 @@ def gather(features: Features, rows: list[int], ranks: Ranks, *, shard: bool) ->
     styles = mask.shape[1]
     columns = [features.images, features.texts, features.negatives.flatten(1), mask.float()]
     width = features.images.shape[1]
-    # One call for all features: its backward then precedes those of both towers, and so the ranks'
-    # collective calls come in the same order, whatever their numbers of micro-batches.
+    # One call for all features: its backward pass then precedes both towers', so the ranks make
+    # their collective calls in the same order with any number of micro-batches.
     gathered = ranks.gather(torch.cat(columns, dim=1), rows)  # [G, (2 + N)·D + N]
     images, texts, negatives, present = torch.split_with_sizes(
         gathered, [width, width, styles * width, styles], dim=1
@@ -192,7 +191,7 @@ _CACHED = ("images", "texts", "negatives", "image_tokens", "text_tokens")
 
 
 def _concatenate(parts: list[Features]) -> Features:
-    """The features of consecutive micro-batches as those of one batch."""
+    """Concatenate the features of consecutive micro-batches."""
     values = {}
     for field in fields(Features):
         tensors = [getattr(part, field.name) for part in parts]
@@ -202,7 +201,7 @@ def _concatenate(parts: list[Features]) -> Features:
 
 
 def _leaf(features: Features) -> Features:
-    """The features as leaves of a new graph, which collect gradients."""
+    """Detach the features into leaves that collect gradients."""
     values = {name: getattr(features, name) for name in (*_CACHED, "logit_scale")}
     return replace(
         features,
@@ -211,7 +210,7 @@ def _leaf(features: Features) -> Features:
 
 
 def _split_gradients(features: Features, sizes: list[int]) -> list[dict[str, Tensor]]:
-    """The leaves' gradients, split into micro-batches; leaves without one are left out."""
+    """The leaves' gradients, split into micro-batches; leaves without one are skipped."""
     gradients: list[dict[str, Tensor]] = [{} for _ in sizes]
     for name in _CACHED:
         leaf = getattr(features, name)

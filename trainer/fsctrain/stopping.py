@@ -1,4 +1,4 @@
-"""What interrupts a run between two steps: a signal, a checkpoint that is due, a loss of NaN."""
+"""Reasons to interrupt a run between steps: a signal, a due checkpoint, a NaN loss."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class StoppedError(Exception):
 
 
 class StopRequest:
-    """Records a signal. `number` is the signal's number, 0 before one comes."""
+    """Records a signal. `number` is the signal's number, or 0 before one arrives."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -52,7 +52,7 @@ class StopRequest:
 def catch_signals() -> Iterator[StopRequest]:
     """Record SIGTERM and Ctrl-C inside the block instead of acting on them.
 
-    Python allows signal handlers in the main thread only; elsewhere nothing is recorded.
+    Python allows signal handlers only in the main thread; elsewhere nothing is recorded.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -67,7 +67,7 @@ def catch_signals() -> Iterator[StopRequest]:
 
 
 class CheckpointTimer:
-    """Tells when a checkpoint is due: every so many steps, or minutes."""
+    """Tells when a checkpoint is due, by steps or by minutes."""
 
     def __init__(self, steps: int | None, minutes: float | None) -> None:
         self._steps = steps
@@ -84,17 +84,17 @@ class CheckpointTimer:
 
 
 class _Pending(NamedTuple):
-    """A step whose numbers are on their way from the device."""
+    """A step whose numbers are being copied from the device."""
 
     step: int
     keys: list[str]
     finite: Tensor  # bool [B], on the device: whether a row's features are finite
-    numbers: Tensor  # loss and norm, on the CPU once `copied` has happened
+    numbers: Tensor  # loss and norm, on the CPU once `copied` is done
     copied: torch.cuda.Event | None
 
 
 class _NotFinite(NamedTuple):
-    """A step with a number that is not finite."""
+    """A step with a non-finite loss or norm."""
 
     step: int
     what: str
@@ -103,14 +103,14 @@ class _NotFinite(NamedTuple):
 
 
 class Health:
-    """Checks that the loss and the gradient's norm of every step are finite.
+    """Checks that the loss and the gradient norm of every step are finite.
 
-    They are read a step late, when the device is already at work on the next step: so no step waits
-    for the check. Call `check` before saving or scoring, since it also reads the last step.
+    They are read a step late, while the device works on the next step, so no step waits for the
+    check. Call `check` before saving or scoring, since it also reads the last step.
     """
 
     def __init__(self, ranks: Ranks, *, norms: bool) -> None:
-        """`norms`: whether to check the norm too; with fp16 it is infinite at times."""
+        """`norms`: whether to check the norm too; with fp16 it may be infinite."""
         self._ranks = ranks
         self._norms = norms
         self._pending: _Pending | None = None
@@ -120,11 +120,11 @@ class Health:
     def add(
         self, step: int, keys: list[str], features: Features, loss: Tensor, grad_norm: Tensor
     ) -> None:
-        """Record a step, and read the one before.
+        """Record a step, and read the previous one.
 
         Args:
             step: its number, from 0.
-            keys: the samples of this rank's rows.
+            keys: the sample keys of this rank's rows.
             features: the features of this rank's rows.
             loss: this rank's part of the loss.
             grad_norm: the norm of the whole gradient.
@@ -155,7 +155,7 @@ class Health:
 
     @property
     def failed(self) -> bool:
-        """Whether a step that was already read failed on this rank."""
+        """Whether a step read so far failed on this rank."""
         return self._failure is not None
 
     def check(self, last_state: str) -> None:
@@ -173,12 +173,12 @@ class Health:
             return
         step = min(failure.step for failure in failures)
         first = [failure for failure in failures if failure.step == step]
-        # The rows with which it began, if they are known; else all rows of the step.
+        # The rows that caused it, if known; else all rows of the step.
         sources = [key for failure in first for key in failure.sources]
         keys = sources or [key for failure in first for key in failure.keys]
         shown = ", ".join(printable(key) for key in keys[:KEYS_SHOWN])
         more = f" and {len(keys) - KEYS_SHOWN} more" if len(keys) > KEYS_SHOWN else ""
-        where = f", in the batch of the samples {shown}{more}" if keys else ""
+        where = f", in the batch with samples {shown}{more}" if keys else ""
         raise FsckitError(
             f"the {first[0].what} at step {step + 1}{where}; {last_state}; lower `lr`, or set "
             f"`grad_clip_norm`"

@@ -1,4 +1,4 @@
-"""TensorBoard and Weights & Biases: they get the records of metrics.jsonl and nothing else."""
+"""Send the records of metrics.jsonl to TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROJECT, WANDB_ID = "fsckit", "wandb.id"
 
 
 def check_trackers(config: Config) -> None:
-    """Raises FsckitError if the library of a requested tracker is not installed."""
+    """Raise FsckitError if the library of a requested tracker is not installed."""
     if config.tensorboard:
         _import("torch.utils.tensorboard", "tensorboard")
     if config.wandb:
@@ -35,8 +35,8 @@ def open_trackers(config: Config, folder: Path, resumed_at: int | None = None) -
     """Open the trackers that the settings name; yields a function that sends them a record.
 
     Args:
-        config: for `tensorboard` and `wandb`.
-        folder: the run's folder, which exists; each tracker's files get a folder in it.
+        config: the settings.
+        folder: the run's existing folder; each tracker writes to its own subfolder.
         resumed_at: the step at which a run resumes; TensorBoard drops its later records. Weights &
             Biases continues the same run.
 

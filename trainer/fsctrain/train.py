@@ -25,7 +25,7 @@ from fsctrain.stopping import StoppedError
 
 log = logging.getLogger("fsctrain")
 
-MAX_LOGIT_SCALE = math.log(100)  # as in CLIP, whose training became unstable beyond it
+MAX_LOGIT_SCALE = math.log(100)  # as in CLIP, to keep training stable
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TrainResult:
 
     Attributes:
         folder: contains its config, metrics and checkpoint.
-        checkpoint: the weights' file.
+        checkpoint: the weights file.
         loading_line: the line of Python that loads them.
         steps: the run's number of steps.
         bad_images: number of unusable images, by reason.
@@ -55,27 +55,27 @@ def train(
     evaluate_every: int = 0,
     watch: Watch | None = None,
 ) -> TrainResult:
-    """Fine-tune a model as `config` says, into the folder `config.out / config.name`.
+    """Fine-tune a model and write it to `config.out / config.name`.
 
-    The folder gets `config.yaml`, `metrics.jsonl`, `bad_images.jsonl` (with bad images only),
-    `state/` during the run, and `checkpoint/` at its end. On a CPU two runs of one config give the
-    same weights, bit for bit, whether or not they were stopped and resumed. Under torchrun this
-    process is one of several ranks. Seeds torch's global generator.
+    The folder contains `config.yaml`, `metrics.jsonl`, `bad_images.jsonl` (if any), `state/` during
+    the run, and `checkpoint/` at the end. On a CPU, two runs with one config give bit-identical
+    weights, even if stopped and resumed. Under torchrun, this process is one of several ranks.
+    Seeds torch's global generator.
 
     Args:
         config: the settings.
-        resume: resume from the last saved state, or start if there is none; a finished run is left
-            as it is.
+        resume: resume from the last saved state, or start if there is none; a finished run does
+            not change.
         evaluate: called on the first rank with the open_clip model (in eval mode, without
-            gradients) and the number of steps done; its scores go into metrics.jsonl. With
-            `config.validation` the scores on that data set replace it.
-        evaluate_every: steps between two calls. The first call precedes the first step, and one
-            more follows the last step; with 0 that is the only one.
+            gradients) and the number of steps done; its scores are written to metrics.jsonl.
+            `config.validation` replaces it with scores on that data set.
+        evaluate_every: steps between calls, starting before the first step; one more call follows
+            the last step. 0 calls it only after the last step.
         watch: called on the first rank with every record of metrics.jsonl and the run's number of
             steps.
 
     Raises:
-        FsckitError: a mistake in the settings or the data, or the loss is no longer finite.
+        FsckitError: invalid settings or data, or the loss is no longer finite.
         StoppedError: SIGTERM or Ctrl-C; the state is saved.
     """
     with open_run(
@@ -86,24 +86,24 @@ def train(
             return finish(run)
         run.clip.model.train()
         for batch, waited in timed_batches(run):
-            # A rank that leaves alone makes the others wait for ever: all decide together.
+            # If one rank left the loop alone, the others would hang: all decide together.
             agreed = agree(run, batch)
             if agreed.failed or agreed.save or agreed.score:
-                # Before a save or a score, since neither a state nor the best weights may be NaN.
+                # Check first, so that NaN never reaches a saved state or the best weights.
                 fail_if_not_finite(run)
             if agreed.save:
-                # Before the score, which takes long: a kill during it would lose the steps.
+                # Before scoring, which is slow: a kill during it would lose the steps.
                 save(run)
             if agreed.signal:
                 # After the save, so that no step is lost.
                 raise StoppedError(agreed.signal)
-            # After the save: this batch is not yet done, and a resume will count it again.
+            # After the save: this batch is not done yet, and a resume counts it again.
             count_bad_images(run, batch, agreed)
             if agreed.score and score(run):
                 break
             step(run, batch, waited, agreed)
             log_metrics(run)
-        # Numbers are read a step late: those of the last step are still unread.
+        # Losses are read a step late, so the last one is still unread.
         fail_if_not_finite(run)
         run.bad_images.check_some_good()
         if run.state.step == run.steps:
@@ -116,10 +116,10 @@ class Agreement:
     """What all ranks agree on before a step.
 
     Attributes:
-        rows: the number of rows of every rank.
-        bad: whether a rank has bad images.
-        failed: whether a rank has read a loss or a gradient that is not finite.
-        signal: the number of the signal that a rank received; 0 without one.
+        rows: the number of rows on each rank.
+        bad: whether any rank has bad images.
+        failed: whether any rank has read a non-finite loss or gradient.
+        signal: the number of a signal that any rank received, or 0.
         score: whether to score the model before the step.
         save: whether to save the state before the step.
     """
@@ -133,9 +133,9 @@ class Agreement:
 
 
 def agree(run: Run, batch: Batch) -> Agreement:
-    """Decide with all ranks what happens before the next step: its one collective call.
+    """Agree with all ranks on what to do before the next step, in one collective call.
 
-    The numbers travel between CPUs, so no rank waits for its device. A loss that is not finite is
+    The numbers are exchanged between CPUs, so no rank waits for its device. A non-finite loss is
     therefore noticed a step late.
     """
     done = run.state.step
@@ -151,26 +151,26 @@ def agree(run: Run, batch: Batch) -> Agreement:
         failed=bool(failed.any()),
         signal=signal,
         score=score,
-        # Clocks differ: the first rank's decides. At the first step there is nothing new to save.
+        # Clocks differ, so the first rank decides. At the first step there is nothing new to save.
         save=bool(saves[0]) or signal > 0 or (score and done > run.first_step),
     )
 
 
 def fail_if_not_finite(run: Run) -> None:
-    """Raise FsckitError on all ranks if the loss or gradient of a step is not finite on one."""
+    """Raise FsckitError on all ranks if any rank had a non-finite loss or gradient."""
     saved = run.state.saved
     run.health.check(f"the last good state is {saved}" if saved else "no state is saved yet")
 
 
 def save(run: Run) -> None:
-    """Save the state, from which `resume` continues."""
+    """Save the state that `resume` continues from."""
     run.state.save(run.folder, run.ranks)
     run.ranks.on_first(run.early_stopping.remove_older_weights)
     run.timer.restart()
 
 
 def count_bad_images(run: Run, batch: Batch, agreed: Agreement) -> None:
-    """Count the bad images of all ranks; raises FsckitError on all of them above the limit."""
+    """Count the bad images of all ranks; raises FsckitError on all ranks above the limit."""
     bad = batch.bad
     if agreed.bad:  # rare, since gathering objects is slow
         bad = [image for images in run.ranks.objects(batch.bad) for image in images]
@@ -178,7 +178,7 @@ def count_bad_images(run: Run, batch: Batch, agreed: Agreement) -> None:
 
 
 def score(run: Run) -> bool:
-    """Score the model on the first rank; returns whether its scores end the run, on all ranks."""
+    """Score the model on the first rank; returns on all ranks whether the run should end."""
     return run.ranks.from_first(lambda: _score(run))
 
 
@@ -199,7 +199,7 @@ def _score(run: Run) -> bool:
 
 
 def step(run: Run, batch: Batch, waited: float, agreed: Agreement) -> None:
-    """Take a step on this rank's part of a batch, for which it `waited` so many seconds."""
+    """Take a step on this rank's part of a batch, after waiting `waited` seconds for it."""
     started = time.perf_counter()
     if sum(agreed.rows):  # else every image of the batch was bad
         losses, features = run.gradients(batch, agreed.rows, run.scaler.scale)
@@ -217,9 +217,9 @@ def step(run: Run, batch: Batch, waited: float, agreed: Agreement) -> None:
 
 
 def _update(run: Run, rate: float) -> Tensor:
-    """Take the optimizer's step at a learning rate, and clear the gradient.
+    """Take an optimizer step at a learning rate, and clear the gradients.
 
-    Returns the norm of the gradient before it was clipped.
+    Returns the gradient norm before clipping.
     """
     optimizer, scaler, max_norm = run.optimizer, run.scaler, run.config.grad_clip_norm
     scaler.unscale_(optimizer)
@@ -233,7 +233,7 @@ def _update(run: Run, rate: float) -> Tensor:
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
     logit_scale = run.clip.model.logit_scale
-    if logit_scale.requires_grad:  # with LoRA it is frozen, and the base must stay as it is
+    if logit_scale.requires_grad:  # with LoRA it is frozen, and the base must not change
         with torch.no_grad():
             logit_scale.clamp_(0, MAX_LOGIT_SCALE)
     return norm
@@ -267,12 +267,12 @@ def _finish(run: Run) -> None:
             best.rename(run.folder / CHECKPOINT)
         else:
             _save_weights(run, run.folder / CHECKPOINT)
-    # Only now: until the checkpoint has its name, a killed run still needs its state.
+    # Last, because a killed run needs its state until the checkpoint is complete.
     clean_up(run.folder)
 
 
 def _save_weights(run: Run, folder: Path) -> None:
-    if folder.exists():  # a resumed run scores a step for the second time
+    if folder.exists():  # a resumed run scores this step again
         shutil.rmtree(folder)
     save_checkpoint(
         folder,
@@ -284,7 +284,7 @@ def _save_weights(run: Run, folder: Path) -> None:
 
 
 def timed_batches(run: Run) -> Iterator[tuple[Batch, float]]:
-    """This rank's remaining batches, each with the seconds of waiting for it."""
+    """This rank's remaining batches, each with the seconds spent waiting for it."""
     pin_memory = run.device.type == "cuda"
     batches = run.source.batches(run.state.step, run.steps, pin_memory)
     started = time.perf_counter()

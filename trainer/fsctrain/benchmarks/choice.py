@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def choice_accuracy(images: Tensor, true: Tensor, false: Tensor) -> float:
-    """The share of (image, true caption, false caption) with the image closer to the true one.
+    """The share of (image, true, false caption) triples with the image closer to the true caption.
 
     The metric of ARO (Yuksekgonul et al., ICLR 2023) and SugarCrepe (Hsieh et al., NeurIPS 2023).
     Ties count half, so that constant features score 0.5.

@@ -12,11 +12,11 @@ from fsctrain import __version__
 
 
 class Commands(LazyGroup):
-    """In the order in which a run is made and used."""
+    """The subcommands, in the order of use."""
 
     lazy: ClassVar = {
         "recipes": ("fsctrain.cli.recipes:recipes", "List the recipes, or show one."),
-        "run": ("fsctrain.cli.run:run", "Fine-tune a CLIP with a recipe's settings."),
+        "run": ("fsctrain.cli.run:run", "Fine-tune CLIP with a recipe's settings."),
         "plot": ("fsctrain.cli.plot:plot", "Plot the metrics of one or more runs as a PNG."),
         "merge": (
             "fsctrain.cli.weights:merge",
@@ -36,7 +36,7 @@ class Commands(LazyGroup):
 app = typer.Typer(
     name="fsctrain",
     cls=Commands,
-    help="Fine-tune a CLIP on images in tars and the hard-negative captions made by fscdata.",
+    help="Fine-tune CLIP on images in tars and the hard-negative captions made by fscdata.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -66,9 +66,9 @@ def main() -> None:
 
 
 def _explain(error: Exception) -> str | None:
-    """What to do about an error of torch.
+    """How to fix an error raised by torch.
 
-    Errors are recognized by their type's name, because importing torch to compare types takes
+    Errors are recognized by type name, because importing torch to compare types takes
     seconds.
     """
     kind = type(error).__name__

@@ -28,15 +28,15 @@ def recipes(
 
 
 def _show(name: str) -> None:
-    """Print a recipe's file and, as comments, all settings that it extends to.
+    """Print a recipe's file and, as comments, all its settings, including inherited ones.
 
-    The output is the recipe again, so that it can be saved and edited.
+    The output is still a recipe, so that it can be saved and edited.
     """
     recipe = read_recipe(name)
     console.print(recipe.path.read_text(encoding="utf-8").rstrip("\n"))
     if recipe.extends is not None:
         console.print("#\n# All settings:")
-        # Lists on one line, as the files write them.
+        # Lists on one line, as in the files.
         text = yaml.safe_dump(recipe.settings, sort_keys=False, default_flow_style=None)
         for line in text.splitlines():
             console.print(f"#   {line}")

@@ -1,4 +1,4 @@
-"""`fsctrain run`: one option for every setting."""
+"""`fsctrain run`: one option per setting."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fsctrain.recipes import recipe_names
 
 
 def run(resume: bool, **options: Any) -> None:
-    """Fine-tune a CLIP with a recipe's settings.
+    """Fine-tune CLIP with a recipe's settings.
 
     Options override the recipe. On several GPUs, run: torchrun --nproc-per-node 4 -m fsctrain run …
     """
@@ -37,7 +37,7 @@ def run(resume: bool, **options: Any) -> None:
     from fsctrain import run_folder, stopping, train
 
     first_rank = os.environ.get("RANK", "0") == "0"
-    # Under torchrun every rank runs this command, but only one may talk.
+    # Under torchrun every rank runs this command, but only the first prints.
     _log_to_console(logging.INFO if first_rank else logging.WARNING)
     in_terminal = first_rank and console.is_terminal
     # Without a terminal, the metrics lines on stdout show the progress.
@@ -77,7 +77,7 @@ class _ConsoleHandler(logging.Handler):
 def _log_to_console(level: int) -> None:
     log.setLevel(level)
     log.handlers = [_ConsoleHandler()]
-    log.propagate = False  # open_clip gives the root logger a handler of its own
+    log.propagate = False  # open_clip adds its own handler to the root logger
 
 
 def _summary(record: dict[str, Any]) -> str:
@@ -99,7 +99,7 @@ def _number(value: float | None, digits: int) -> str:
 def _parameters() -> list[inspect.Parameter]:
     """`--resume` and one option per field of Config, in the order of the panels.
 
-    Values stay words: Config parses them, as it does a recipe's.
+    Values stay strings: Config parses them like a recipe's.
     """
     text = "resume from the last saved state, or start if there is none"
     resume = typer.Option("--resume", help=text, rich_help_panel="Run")
@@ -119,7 +119,7 @@ def _parameters() -> list[inspect.Parameter]:
         parameters.append(
             _parameter(name, None, Annotated[(bool if switch else str) | None, option])
         )
-    # The one option without which nothing runs comes first.
+    # The option that is always required comes first.
     return sorted(parameters, key=lambda parameter: parameter.name != "recipe")
 
 

@@ -1,4 +1,4 @@
-"""`fsctrain merge`, `interpolate` and `export`: what to do with a run's weights."""
+"""`fsctrain merge`, `interpolate` and `export`: commands for a run's weights."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Pretrained = Annotated[
     str | None,
     typer.Option(
         metavar="PATH",
-        help="weights from before the training",
-        show_default="those the run recorded",
+        help="weights before training",
+        show_default="recorded by the run",
     ),
 ]
 
@@ -81,7 +81,7 @@ def export(
         ),
     ] = None,
     private: Annotated[
-        bool, typer.Option("--private", help="if the repository is created, make it private")
+        bool, typer.Option("--private", help="make a newly created repository private")
     ] = False,
 ) -> None:
     """Export a run's model for open_clip, with a model card."""

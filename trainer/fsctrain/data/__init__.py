@@ -1,4 +1,4 @@
-"""Tars joined with negatives: one batch a step, which depends on the seed and the step alone."""
+"""Tars joined with negatives: one batch per step, which depends only on the seed and the step."""
 
 from fsctrain.data.bad_images import BadImage, BadImages
 from fsctrain.data.batch import Batch

@@ -68,12 +68,12 @@ class BadImages:
             )
 
     def check_some_good(self) -> None:
-        """Raises FsckitError if the whole run read no usable image."""
+        """Raise FsckitError if the whole run read no usable image."""
         if self._bad_rows == self._rows:
             raise FsckitError(f"{self.path}: no image could be used ({self.summary()})")
 
     def summary(self) -> str:
-        """The counts by reason, the most frequent first; empty without bad images."""
+        """The counts by reason, largest first; empty without bad images."""
         return join_counts(self.reasons)
 
     def state_dict(self) -> dict[str, Any]:
@@ -100,5 +100,5 @@ class BadImages:
                 if json.loads(line)["key"] in self._keys:
                     kept.append(line + "\n")
             except (ValueError, KeyError, TypeError):
-                continue  # a killed run can leave half a line
+                continue  # a killed run can leave a partial line
         write_text(self.path, "".join(kept))

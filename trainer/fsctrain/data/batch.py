@@ -1,4 +1,4 @@
-"""A batch, and how it is made of rows and their images."""
+"""Batches, made from rows and their images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fsctrain.data.bad_images import BadImage
 from fsctrain.data.images import Buffer, Draws, UnreadableImageError
 from fsctrain.data.training_data import TrainingData
 
-MAX_REPLACEMENTS = 10  # tries for one bad image; guards against reading a broken tar to its end
+MAX_REPLACEMENTS = 10  # tries per bad image; guards against reading a broken tar to its end
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Row:
-    """A candidate for a position of a batch.
+    """A candidate for a position in a batch.
 
     Attributes:
         data: the tables that contain it.
         row: its number in `data`.
-        repeat: earlier passes over its data set, which select its negatives.
+        repeat: the number of earlier passes over its data set; selects its negatives.
         read: returns the bytes of its image.
     """
 
@@ -82,14 +82,14 @@ def make_batch(
     image_size: tuple[int, int],
     styles: int,
 ) -> Batch:
-    """A batch, its bad images replaced.
+    """Make a batch, replacing bad images.
 
     Args:
         draws: random numbers for the crop at each position; their number is the batch's size.
-        candidates: returns for position i its row and then the rows that may replace it; at most
-            ten of these are tried.
-        crop: makes uint8 [3, H, W] of an image's bytes and a position's random numbers, or raises
-            UnreadableImageError.
+        candidates: returns for position i its row, then possible replacements; at most ten of
+            these are tried.
+        crop: makes uint8 [3, H, W] from an image's bytes and a position's random numbers, or
+            raises UnreadableImageError.
         image_size: H and W.
         styles: N.
     """
@@ -118,14 +118,14 @@ def _texts(rows: list[Row], styles: int) -> tuple[Tensor, Tensor, Tensor]:
     length = max((len(text) for text in [*captions, *negatives]), default=2)
     tokens = _pad(captions, length)
     negative_tokens = _pad(negatives, length).view(len(rows), styles, length)
-    # A negative with its caption's tokens would be a false negative: the context ended before its
-    # edit, or it differs in case alone.
+    # A negative equal to its caption would be a false negative: the context ended before its
+    # edit, or it differs only in case.
     mask = (negative_tokens != tokens[:, None]).any(2) & (negative_tokens != 0).any(2)
     return tokens, negative_tokens * mask[..., None], mask
 
 
 def _pad(texts: list[NDArray[np.int32]], length: int) -> Tensor:
-    """int64 [len(texts), length], zeros at the right."""
+    """int64 [len(texts), length], zero-padded on the right."""
     padded = np.zeros((len(texts), length), np.int64)
     for row, text in zip(padded, texts, strict=True):
         row[: len(text)] = text

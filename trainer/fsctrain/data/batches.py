@@ -1,4 +1,4 @@
-"""Batches by byte range: the rows, the negatives and the crops depend on seed and step alone."""
+"""Batches by byte range: rows, negatives and crops depend only on the seed and the step."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Batches(Dataset[Batch | FsckitError]):
     """A `Source` that reads each image by its byte range, in the `Order`.
 
     An unreadable image is replaced, so that a batch keeps its size: position p of an epoch's order
-    is filled by the row at p + B, then by that at p + 2B, and so on modulo the epoch's length. At
-    most ten rows are tried, and the replacement brings its own texts. It appears twice in that
-    epoch. If none of the ten is readable, the row is left out.
+    is filled by the row at p + B, else at p + 2B, and so on modulo the epoch's length. At most ten
+    rows are tried. The replacement brings its own texts, and appears twice in that epoch. If none
+    of the ten is readable, the row is dropped.
 
     Args:
         data: the rows.
@@ -35,7 +35,7 @@ class Batches(Dataset[Batch | FsckitError]):
         crop_scale: smallest and largest share of the image's area that a crop keeps.
         seed: seed of the order and the crops.
         rank, ranks: the part of each global batch that this rank loads.
-        transform: how an image is decoded and cropped, a name of `CROPS`.
+        transform: how an image is decoded and cropped, a key of `CROPS`.
         workers: processes that load batches; 0 loads them in this process.
     """
 
@@ -84,7 +84,7 @@ class Batches(Dataset[Batch | FsckitError]):
         return load(self, steps, workers=self._workers, pin_memory=pin_memory)
 
     def __getitem__(self, step: int) -> Batch | FsckitError:
-        """The batch of a step; a mistake is returned, as `load` asks for."""
+        """The batch of a step; errors are returned, as `load` requires."""
         order, data = self.order, self.data
         epoch, positions = order.positions(step)
         rows, repeats = order.epoch(epoch)

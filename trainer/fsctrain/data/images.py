@@ -1,8 +1,8 @@
-"""From an image's bytes to a cropped image.
+"""Decode and crop images.
 
-torchvision decodes JPEG and WebP. PIL decodes PNG, since one damaged byte of a PNG ends the process
-in torchvision 0.29. torchvision also warns that decoding will move to torchcodec; its version is
-pinned, and the warning is silenced around the decoder.
+torchvision decodes JPEG and WebP. PIL decodes PNG, since one damaged byte of a PNG crashes the
+process in torchvision 0.29. torchvision also warns that decoding will move to torchcodec; its
+version is pinned, and the warning is silenced around the decoder.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from torchvision.transforms.functional import InterpolationMode, resized_crop
 
 MAX_PIXELS = 100_000_000
 FORMATS = ("JPEG", "PNG", "WEBP")
-RATIO = (3 / 4, 4 / 3)  # of width to height, as torchvision's RandomResizedCrop
+RATIO = (3 / 4, 4 / 3)  # of width to height, as in torchvision's RandomResizedCrop
 CROP_TRIES = 10
-DRAWS = 2 * CROP_TRIES + 2  # random numbers that a crop needs at most
+DRAWS = 2 * CROP_TRIES + 2  # maximum number of random numbers per crop
 
 # JPEG markers (ITU T.81, table B.1): baseline, extended and progressive frames, and the segments
 # that may precede them: tables, restart interval, application data, comments.
@@ -43,14 +43,14 @@ Crop: TypeAlias = Callable[[Buffer, tuple[int, int], Scale, Draws], Tensor]
 
 
 class UnreadableImageError(Exception):
-    """An image cannot be used; the message is the reason under which it is counted."""
+    """An image cannot be used; the message is the reason that is counted."""
 
 
 def crop_draws(seed: int, epoch: int, positions: range) -> Draws:
     """Random numbers in [0, 1) for the crops at these positions of an epoch's order.
 
-    They depend on the seed, the epoch and the position alone. Philox is counter-based, so that a
-    batch's numbers are drawn at once, wherever it begins.
+    They depend only on the seed, the epoch and the position. Philox is counter-based, so a batch's
+    numbers can be drawn directly, wherever it begins.
 
     Returns:
         [len(positions), at least DRAWS].
@@ -63,20 +63,20 @@ def crop_draws(seed: int, epoch: int, positions: range) -> Draws:
 def crop_uint8(data: Buffer, size: tuple[int, int], scale: Scale, draws: Draws) -> Tensor:
     """A random crop of an image, resized (bicubic, antialiased) to uint8 [3, *size].
 
-    Its pixels lie as [*size, 3] in memory.
+    Its pixels are stored as [*size, 3] in memory.
 
     Raises:
         UnreadableImageError: not an image, a damaged one, or one too large to decode.
     """
     image = decode(data)
     top, left, h, w = crop_box(image.shape[1], image.shape[2], scale, draws)
-    # The decoder's pixels lie as [H, W, 3] and stay so: a transpose takes as long as the resize.
+    # The decoder's pixels stay stored as [H, W, 3]: a transpose takes as long as the resize.
     part = image.permute(1, 2, 0)[None, top : top + h, left : left + w].contiguous()
     return F.interpolate(part.permute(0, 3, 1, 2), size, mode="bicubic", antialias=True)[0]
 
 
 def crop_pil(data: Buffer, size: tuple[int, int], scale: Scale, draws: Draws) -> Tensor:
-    """As `crop_uint8`, with the pixels of open_clip's training transform: PIL decodes, crops,
+    """Like `crop_uint8`, with the pixels of open_clip's training transform: PIL decodes, crops,
     resizes (bicubic) and converts to RGB, in this order.
     """
     with _no_warnings():
@@ -126,9 +126,9 @@ def _no_warnings() -> Iterator[None]:
 
 
 def _jpeg_pixels(data: Buffer) -> int | None:
-    """Height · width of a JPEG by its frame header, found as libjpeg finds it.
+    """Height · width of a JPEG from its frame header, found the way libjpeg does.
 
-    None for anything but a JPEG, and for an unusual header. PIL takes ten times as long.
+    None if it is not a JPEG or has an unusual header. PIL takes ten times as long.
     """
     if bytes(data[:2]) != b"\xff\xd8":
         return None
@@ -150,7 +150,7 @@ def _check_pixels(pixels: int) -> None:
 
 
 def _open(data: Buffer) -> Image.Image:
-    """An image whose header PIL has read and whose size is within the limit; pixels come later."""
+    """Open an image with PIL and check its size, without decoding its pixels."""
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         pixels = image.height * image.width
@@ -173,9 +173,9 @@ def _pixels(image: Image.Image) -> Tensor:
 def crop_box(height: int, width: int, scale: Scale, draws: Draws) -> tuple[int, int, int, int]:
     """Top, left, height and width of a random crop, from DRAWS numbers in [0, 1).
 
-    The distribution of torchvision's RandomResizedCrop ("Inception crop", Szegedy et al., 2015):
-    a share of the area from `scale` and a ratio of 3/4 to 4/3; after ten tries that do not fit into
-    the image, its centre.
+    Distributed as in torchvision's RandomResizedCrop ("Inception crop", Szegedy et al., 2015):
+    a share of the area from `scale` and a ratio of 3/4 to 4/3; after ten tries that do not fit the
+    image, its centre.
     """
     low, high = math.log(RATIO[0]), math.log(RATIO[1])
     u = draws.tolist()

@@ -1,4 +1,4 @@
-"""The one use of torch's DataLoader: training, streaming and scoring all load through `load`."""
+"""The only use of torch's DataLoader: training, streaming and scoring all load through `load`."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def load(
     workers: int,
     pin_memory: bool = False,
 ) -> Iterator[T]:
-    """The items of a data set, each of them a whole batch, in order.
+    """Yield the items of a data set in order, each a whole batch.
 
     Args:
-        dataset: returns a mistake as an item instead of raising it, since torch would wrap an
-            exception of a worker in a traceback.
-        indices: the items to load; None for an iterable data set, which knows them itself.
-        workers: processes that make the items; 0 makes them in this process.
+        dataset: returns errors as items instead of raising them, since torch would wrap a worker's
+            exception in a traceback.
+        indices: the items to load; None for an iterable data set, which chooses its own.
+        workers: processes that load the items; 0 loads them in this process.
         pin_memory: whether to lock the pages of a batch, for the copy to a GPU.
 
     Raises:
-        FsckitError: an item is one.
+        FsckitError: an item is an error.
     """
     loader = DataLoader(
         dataset,
@@ -41,10 +41,10 @@ def load(
         num_workers=workers,
         pin_memory=pin_memory,
         worker_init_fn=_ignore_signals,
-        # A generator of its own: the loader draws a seed at its start, and drawing it from torch's
-        # global generator would shift the dropout of a run that resumes.
+        # Its own generator: the loader draws a seed at its start, and drawing it from torch's
+        # global generator would shift the dropout of a resumed run.
         generator=torch.Generator(),
-        # A fork starts at once and shares the tables' memory; only on Linux is it safe.
+        # Forked workers start fast and share the tables' memory; forking is safe only on Linux.
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )
     for item in loader:

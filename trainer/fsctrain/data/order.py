@@ -1,4 +1,4 @@
-"""Which caption comes when: one global order, which depends on the seed and the epoch alone."""
+"""The order of the captions: one global order, which depends only on the seed and the epoch."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Integers = NDArray[np.int64]
 class Order:
     """The order of a run's rows, and each rank's part of it.
 
-    An epoch has round(weight · rows) rows of each data set, taken in turn from the endless chain of
-    that set's own permutations: weight 1 takes every caption once, 0.5 every second epoch, 2 twice
-    an epoch. The rows of several data sets are then shuffled together.
+    An epoch has round(weight · rows) rows of each data set, taken in turn from an endless chain of
+    that set's permutations: weight 1 takes each caption once per epoch, 0.5 every second epoch, 2
+    twice per epoch. The rows of several data sets are then shuffled together.
 
-    Global batch s of an epoch has the rows [s·B, (s + 1)·B); an epoch's last one may be smaller.
-    Of a global batch of n rows rank r of W takes the rows [n·r // W, n·(r + 1) // W). So the global
-    batches do not depend on W, and all ranks take the same number of steps; if a batch has fewer
-    rows than ranks, some ranks take none.
+    Global batch s of an epoch has rows [s·B, (s + 1)·B); the last one may be smaller. From a batch
+    of n rows, rank r of W takes rows [n·r // W, n·(r + 1) // W). So the global batches do not
+    depend on W, and all ranks take the same number of steps; if a batch has fewer rows than ranks,
+    some ranks take no rows.
 
     Attributes:
-        sizes: rows of each data set; rows are numbered one data set after the other.
-        weights: how often a row of each is seen in an epoch.
+        sizes: rows of each data set; rows are numbered consecutively.
+        weights: how often a row of each is seen per epoch.
         seed: seed of the permutations.
         batch_size: B, over all ranks.
         rank, ranks: r and W.
@@ -43,7 +43,7 @@ class Order:
 
     @property
     def counts(self) -> list[int]:
-        """Rows of each data set in an epoch."""
+        """Rows of each data set per epoch."""
         return [round(w * size) for w, size in zip(self.weights, self.sizes, strict=True)]
 
     @property
@@ -72,12 +72,12 @@ class Order:
 def check_weights(
     folders: tuple[str, ...], weights: tuple[float, ...], sizes: tuple[int, ...]
 ) -> None:
-    """Raises FsckitError if a data set's weight leaves it without a single row an epoch."""
+    """Raise FsckitError if a data set's weight selects none of its rows."""
     for folder, weight, size in zip(folders, weights, sizes, strict=True):
         if round(weight * size) < 1:
             raise FsckitError(
                 f"`data_weights` {weight:g} selects none of the {size:,} captions of {folder} in "
-                f"an epoch; give a larger weight, or leave the data set out"
+                f"an epoch; increase the weight, or remove the data set"
             )
 
 
@@ -92,7 +92,7 @@ def _epoch(
         start = epoch * count
         for repeat in range(start // size, -(-(start + count) // size)):
             part = slice(max(start - repeat * size, 0), start + count - repeat * size)
-            # numpy pads a seed with zeros: that of the first data set is [seed, repeat].
+            # numpy pads a seed with zeros: the first data set's is [seed, repeat].
             rng = np.random.default_rng([seed, repeat, number])
             permutation = rng.permutation(size)[part]
             rows.append(permutation + first)

@@ -1,4 +1,4 @@
-"""The shards of a data set as their tables' footers describe them, for reading one by one."""
+"""The shards of a data set, described by their tables' footers, to be read one by one."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ TEXTS = ("json", "txt")
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample of a tar: its image, and its captions by index; None if the table's captions came
-    from another source than the tar.
+    """A sample of a tar: its image, and its captions by index; None if the table's captions did
+    not come from the tar.
     """
 
     key: str
@@ -41,14 +41,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Shard:
-    """A tar and its tables, by name alone: a worker opens file systems of its own.
+    """A tar and its tables, by name only: each worker opens its own file systems.
 
     Attributes:
         data: its data set.
         tar: its path or URL.
         rows: number of its captions.
         with_negatives: number of captions with a negative, by style.
-        metadata: the footer of each of its tables, that of the samples table first.
+        metadata: the footer of each of its tables, the samples table's first.
     """
 
     data: str
@@ -61,7 +61,7 @@ class Shard:
         """Its tables, as a data set of one shard.
 
         Raises:
-            FsckitError: as `read_table`.
+            FsckitError: as in `read_table`.
         """
         data, tar = data_path(self.data), data_path(self.tar)
         return Dataset(
@@ -75,9 +75,9 @@ class Shard:
         )
 
     def samples(self, keys: Container[str]) -> Generator[Sample, None, None]:
-        """The samples with these keys, in the order of the tar.
+        """The samples with these keys, in tar order.
 
-        A caller that closes the generator early leaves the rest of the tar unread.
+        Closing the generator early leaves the rest of the tar unread.
 
         Raises:
             FsckitError: the tar cannot be read, or is damaged.
@@ -120,7 +120,7 @@ def _groups(
 
 
 def provenance_digest(tables: Iterable[Metadata]) -> str:
-    """A digest of how tables were made, and from what, independent of their location."""
+    """A digest of the tables' provenance, independent of their location."""
     records = [asdict(table) for table in tables]
     return blake2b(json.dumps(records).encode(), digest_size=16).hexdigest()
 
@@ -131,7 +131,7 @@ def open_shards(data: DataPath, styles: tuple[str, ...]) -> tuple[list[Shard], s
     Reads the tables' footers and compares the tars' sizes with them; no tar is opened.
 
     Raises:
-        FsckitError: as `open_footers`; a tar's size differs from its table's record; no captions.
+        FsckitError: as in `open_footers`; a tar's size differs from its table's; no captions.
     """
     footers = open_footers(data, list(styles))
     pairs = list(zip(footers.samples.items(), footers.tars, strict=True))
@@ -147,7 +147,5 @@ def open_shards(data: DataPath, styles: tuple[str, ...]) -> tuple[list[Shard], s
             tables = [metadata, *negatives.values()]
             shards.append(Shard(str(data), str(tar), metadata.shard.rows, with_negatives, tables))
     if not shards:
-        raise FsckitError(
-            f"{data}: the samples tables contain no captions, so the model cannot be trained on it"
-        )
+        raise FsckitError(f"{data}: the samples tables contain no captions to train on")
     return shards, next(iter(footers.samples.values())).provenance.tokenizer

@@ -1,4 +1,4 @@
-"""What the training loop knows of its data: one interface, by byte range and streamed alike."""
+"""The training loop's interface to its data, read by byte range or streamed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from fsctrain.model import Clip
 
 
 class Source(Protocol):
-    """This rank's batches of a run, which passes over the captions again and again."""
+    """This rank's batches of a run, which makes repeated passes over the captions."""
 
     @property
     def captions(self) -> int:
-        """Captions of all data sets."""
+        """The number of captions in all data sets."""
         ...
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of an epoch, equal on all ranks."""
+        """Steps per epoch, equal on all ranks."""
         ...
 
     def coverage(self) -> dict[str, float]:
@@ -36,9 +36,9 @@ class Source(Protocol):
         ...
 
     def batches(self, first_step: int, stop_step: int, pin_memory: bool = False) -> Iterator[Batch]:
-        """This rank's part of the global batches of the steps first_step … stop_step − 1.
+        """This rank's part of the global batches of steps first_step … stop_step − 1.
 
-        A batch depends on its step, not on where the iteration begins: this makes a resume exact.
+        A batch depends on its step, not on where the iteration begins, so a resume is exact.
 
         Raises:
             FsckitError: a tar changed after its tables were made.
@@ -52,7 +52,7 @@ def open_source(
     """Open and check a run's data sets.
 
     Raises:
-        FsckitError: as `read_data`, or a data set's weight selects none of its captions.
+        FsckitError: as in `read_data`, or a data set's weight selects none of its captions.
     """
     if config.stream:
         return open_stream(config, clip, image_size, rank, ranks)

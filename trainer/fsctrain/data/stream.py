@@ -1,4 +1,4 @@
-"""Tars read from first to last, each joined with its own tables: for data in an object store."""
+"""Read tars sequentially, each joined with its own tables, for data in an object store."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class StreamedBatches:
         sets: the shards of each data set.
         order: sizes, weights, seed, batch size, rank and ranks.
         texts: the text reader of each data set.
-        config: for its styles, crop scale, transform and workers.
+        config: the settings.
         context_length: maximum tokens per text.
         image_size: H and W.
     """
@@ -83,7 +83,7 @@ class StreamedBatches:
         return load(steps, None, workers=self.config.workers, pin_memory=pin_memory)
 
     def worker_batches(self, steps: range, worker: int, workers: int) -> Iterator[Batch]:
-        """The batches of those `steps` that equal `worker` modulo `workers`."""
+        """The batches of those `steps` with step mod `workers` = `worker`."""
         if not steps:
             return
         rows = [[shard.rows for shard in shards] for shards in self.sets]
@@ -93,7 +93,7 @@ class StreamedBatches:
             yield from self._epoch_batches(assignment, epoch, steps)
 
     def _epoch_batches(self, assignment: Assignment, epoch: int, steps: range) -> Iterator[Batch]:
-        """An assignment's batches, as far as they belong to `steps`."""
+        """An assignment's batches for `steps`."""
         remaining = [i for i, step in enumerate(assignment.steps) if step in steps]
         if not remaining:
             return
@@ -118,10 +118,10 @@ class StreamedBatches:
             reader.release(order[positions.start : positions.stop])
 
     def read_span(self, span: Span, needed: Integers) -> Iterator[tuple[int, Row]]:
-        """The needed rows of a span, with their indices in it, in the order of the tar.
+        """The needed rows of a span, with their indices in it, in tar order.
 
         Raises:
-            FsckitError: the tar and its tables do not belong together, or cannot be read.
+            FsckitError: the tar and its tables do not match, or cannot be read.
         """
         firsts = np.cumsum([0, *(len(shards) for shards in self.sets)])
         number = int(np.searchsorted(firsts, span.shard, side="right")) - 1
@@ -147,7 +147,7 @@ class StreamedBatches:
 
 
 def _check_caption(shard: Shard, sample: Sample, table: pa.Table, row: int) -> None:
-    """Raises FsckitError if the tar's caption differs from that of the table's row."""
+    """Raise FsckitError if the tar's caption differs from the table row's."""
     if sample.captions is None:
         return
     caption = sample.captions.get(table["caption_index"][row].as_py())
@@ -159,14 +159,14 @@ def _check_caption(shard: Shard, sample: Sample, table: pa.Table, row: int) -> N
 
 
 class _RowReader:
-    """The rows of some spans, held from when they are read until they are released."""
+    """Reads the rows of some spans, and holds them until they are released."""
 
     def __init__(self, stream: StreamedBatches, spans: list[Span], needed: Integers) -> None:
         self._held: dict[int, Row] = {}
         self._rows = self._read(stream, spans, needed)
 
     def row(self, index: int) -> Row:
-        """The row with this index in reading order; reads on until it comes."""
+        """The row with this index in reading order; reads ahead if necessary."""
         while index not in self._held:
             found, row = next(self._rows)
             self._held[found] = row
@@ -192,17 +192,17 @@ class _RowReader:
 
 
 class _Steps(IterableDataset[Batch | FsckitError]):
-    """Some steps of a stream, dealt to the workers of torch's DataLoader in turn."""
+    """Some steps of a stream, dealt round-robin to the workers of torch's DataLoader."""
 
     def __init__(self, stream: StreamedBatches, steps: range) -> None:
         self._stream = stream
         self._steps = steps
 
     def __iter__(self) -> Iterator[Batch | FsckitError]:
-        """The batches of this worker; a mistake is yielded, as `load` asks for."""
+        """The batches of this worker; errors are yielded, as `load` requires."""
         info = get_worker_info()
         number, workers = (info.id, info.num_workers) if info else (0, 1)
-        # torch asks worker 0 for the first step, wherever a run resumes; what a step contains must
+        # torch asks worker 0 for the first step, wherever a run resumes; a step's contents must
         # not depend on that.
         worker = (self._steps.start + number) % workers
         try:
@@ -214,10 +214,10 @@ class _Steps(IterableDataset[Batch | FsckitError]):
 def open_stream(
     config: Config, clip: Clip, image_size: tuple[int, int], rank: int = 0, ranks: int = 1
 ) -> StreamedBatches:
-    """Open a run's data sets and check all that can be checked without reading tars.
+    """Open a run's data sets and check everything that can be checked without reading tars.
 
     Raises:
-        FsckitError: as `open_shards` and `read_data`.
+        FsckitError: as in `open_shards` and `read_data`.
     """
     weights = check_folders(config.data, config.data_weights)
     context_length = check_context(clip, config.context_length)

@@ -1,7 +1,7 @@
 """Which rows of which tars a worker streams, and in what order.
 
-The order depends on the numbers of ranks and workers. One that did not would make every worker
-read every tar.
+The order depends on the numbers of ranks and workers; otherwise every worker would have to read
+every tar.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Span:
 
 @dataclass(frozen=True)
 class Assignment:
-    """What one worker of one rank reads of an epoch.
+    """What one worker of one rank reads in an epoch.
 
     Attributes:
         first: position of its first row in the epoch.
         spans: its rows, in reading order.
-        steps: the run's steps for which it makes the batches.
+        steps: the run's steps whose batches it makes.
         counts: rows of each of these batches.
     """
 
@@ -51,15 +51,15 @@ def assign(
 ) -> Assignment:
     """The part of an epoch that one worker of this rank reads: steps s with s mod workers = worker.
 
-    An epoch's chain of rows goes through its shards, permuted by (seed, epoch), each from first
-    row to last; weights count as in `Order`. A rank gets one run of the chain, as long as its
-    parts of the epoch's global batches, and each of its workers gets one run of that. So each row
-    is streamed once an epoch, all ranks take the same number of steps and no row is left over. Two
-    workers read a tar in whose middle such a run ends.
+    An epoch's chain of rows joins its shards, permuted by (seed, epoch), each from first row to
+    last; weights work as in `Order`. Each rank gets a contiguous part of the chain, as long as its
+    parts of the epoch's global batches, and each worker a contiguous part of that. So each row is
+    streamed once per epoch, all ranks take the same number of steps and no row is left over. A tar
+    that spans a boundary is read by two workers.
 
     Args:
         order: sizes, weights, seed, batch size, rank and ranks.
-        shards: rows of each data set's shards; shards are numbered throughout.
+        shards: rows of each data set's shards; shards are numbered consecutively.
         epoch: its number.
         worker, workers: the worker's number, and the number of workers of the rank.
     """
@@ -80,7 +80,7 @@ def assign(
 
 
 def shuffle(assignment: Assignment, seed: int, epoch: int) -> Integers:
-    """A bounded shuffle: for each row of the batches its index in reading order.
+    """A bounded shuffle: the index in reading order of each row of the batches.
 
     Each row draws a delay of up to SHUFFLE_BUFFER rows, and rows are sorted by index plus delay:
     a sequential reader never holds more than SHUFFLE_BUFFER rows that are not yet used.

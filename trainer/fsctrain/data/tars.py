@@ -1,4 +1,4 @@
-"""Reading members of tars by their byte ranges."""
+"""Read members of tars by byte range."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TarReader:
     """Reads members of a run's tars at known offsets.
 
     A local tar is opened once per process and stays open while it is among the last 256 used. From
-    an object store only the member's range is requested.
+    an object store, only the member's range is requested.
     """
 
     def __init__(self, tars: Sequence[DataPath]) -> None:
@@ -36,9 +36,9 @@ class TarReader:
         return TarReader, (self._tars,)
 
     def read(self, tar: int, key: str, offset: int, size: int) -> memoryview:
-        """The bytes of a member of tar number `tar`, after a check of the member's header.
+        """Read a member of tar number `tar`, and check its header.
 
-        Without the check a tar that changed under the run would pair captions with other images.
+        Without the check, a tar that changed during the run would pair captions with wrong images.
 
         Raises:
             UnreadableImageError: the tar cannot be read.
@@ -58,7 +58,7 @@ class TarReader:
         if read != HEADER + size or not _is_header(data[:HEADER], key, size):
             raise FsckitError(
                 f"{path}: sample '{printable(key)}' is no longer at the offset in its table, so "
-                f"the tar changed during the run; start the run again to learn which tables to "
+                f"the tar changed during the run; restart the run to see which tables to "
                 f"remake"
             )
         return memoryview(data)[HEADER:]
@@ -77,7 +77,7 @@ def _object_range(url: str, start: int, stop: int) -> bytes:
 
 
 def _is_header(block: bytearray, key: str, size: int) -> bool:
-    """Whether this is the header of a member of the sample, of this size."""
+    """Whether this is the header of a member of the sample, with this size."""
     name, _, _ = block[:100].partition(b"\0")
     if name.startswith(b"%s." % key.encode()) and block[124:136] == b"%011o\0" % size:
         return True  # the usual header; parsing it with tarfile takes longer than reading the image
@@ -85,6 +85,6 @@ def _is_header(block: bytearray, key: str, size: int) -> bool:
         header = tarfile.TarInfo.frombuf(bytes(block), "utf-8", "surrogateescape")
     except tarfile.HeaderError:
         return False
-    # A long or non-ASCII name stands in an extended header before this one.
+    # A long or non-ASCII name is stored in an extended header before this one.
     extended = not key.isascii() or len(key) > 90
     return header.size == size and (extended or header.name.startswith(f"{key}."))

@@ -25,7 +25,7 @@ _BATCH = 8192
 
 @dataclass(frozen=True)
 class Texts:
-    """Token ids of many texts, start and end token included.
+    """Token ids of many texts, including start and end tokens.
 
     Text i is ids[offsets[i] : offsets[i + 1]].
     """
@@ -37,7 +37,7 @@ class Texts:
         return len(self.offsets) - 1
 
     def truncated(self, i: int, context_length: int) -> NDArray[np.int32]:
-        """Text i; one longer than the context loses its tail but keeps its end token."""
+        """Text i, truncated to the context but keeping its end token."""
         ids = self.ids[self.offsets[i] : self.offsets[i + 1]]
         if len(ids) > context_length:
             ids = np.append(ids[: context_length - 1], ids[-1])
@@ -56,7 +56,7 @@ class TextReader:
     Attributes:
         data: the data set, for messages.
         clip: the model.
-        tokenize: the model's tokenizer; None if the tables' own ids are the model's.
+        tokenize: the model's tokenizer; None to use the tables' token ids.
     """
 
     data: DataPath

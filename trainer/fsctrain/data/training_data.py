@@ -32,7 +32,7 @@ class TrainingData:
 
     Attributes:
         sizes: rows of each data set.
-        weights: how often a row of each is seen in an epoch.
+        weights: how often a row of each is seen per epoch.
         tars: the shards; `tar` [R] is the index of a row's shard.
         image_offset, image_size: [R] the image's byte range inside its tar.
         keys: [R] the samples' keys.
@@ -64,7 +64,7 @@ class TrainingData:
         return str(self.keys[row].as_py())
 
     def image_place(self, row: int) -> tuple[int, str, int, int]:
-        """Where its image lies: the tar's index, the key, offset and size, as `TarReader.read`."""
+        """The location of its image, as arguments of `TarReader.read`."""
         tar, offset, size = self.tar[row], self.image_offset[row], self.image_size[row]
         return int(tar), self.key(row), int(offset), int(size)
 
@@ -75,8 +75,8 @@ class TrainingData:
     def negatives_of(self, row: int, repeat: int) -> list[NDArray[np.int32]]:
         """The token ids of one negative per style; empty for a missing one.
 
-        Of a caption's K variants pass number `repeat` takes variant repeat mod K, so that every
-        epoch shows another one.
+        Pass number `repeat` takes variant repeat mod K of a caption's K variants, so that each
+        epoch shows a different one.
         """
         chosen = []
         for variants in self.variants:
@@ -104,21 +104,21 @@ def read_data(
     clip: Clip,
     context_length: int | None = None,
 ) -> TrainingData:
-    """Read the tables of one or several data sets for a model.
+    """Read the tables of one or more data sets for a model.
 
-    Token ids come from the tables if these were made with the model's tokenizer; otherwise captions
+    Token ids come from the tables if they were made with the model's tokenizer; otherwise captions
     and negatives are tokenized here.
 
     Args:
         folders: the data sets, local or with a scheme (s3://…).
-        weights: how often a caption of each is seen in an epoch; empty means once each.
+        weights: how often a caption of each is seen per epoch; empty means once each.
         styles: styles of negatives; every data set must have them.
         clip: the model.
-        context_length: maximum tokens per text; None takes the model's own maximum.
+        context_length: maximum tokens per text; None for the model's own maximum.
 
     Raises:
-        FsckitError: as `fscdata.contract.open_dataset`; a data set has no captions; token ids are
-            missing or beyond the model's vocabulary; weights or folders are invalid.
+        FsckitError: as in `fscdata.contract.open_dataset`; a data set has no captions; token ids
+            are missing or beyond the model's vocabulary; weights or folders are invalid.
     """
     weights = check_folders(folders, weights)
     context = check_context(clip, context_length)
@@ -183,9 +183,7 @@ def join_tables(
     samples, styles = dataset.samples, tuple(dataset.negatives)
     rows = [len(table) for table in samples]
     if not sum(rows):
-        raise FsckitError(
-            f"{data}: the samples tables contain no captions, so the model cannot be trained on it"
-        )
+        raise FsckitError(f"{data}: the samples tables contain no captions to train on")
     tables = [table for style in styles for table in dataset.negatives[style]]
     captions = texts.read([t["caption"] for t in samples], [t["token_ids"] for t in samples])
     negatives = texts.read([t["negative"] for t in tables], [t["token_ids"] for t in tables])
@@ -213,7 +211,7 @@ def join_tables(
 
 
 def _check_places(data: DataPath, dataset: Dataset[DataPath]) -> None:
-    """Raises FsckitError if a table places an image outside its tar."""
+    """Raise FsckitError if a table places an image outside its tar."""
     sizes = parallel_map(size_of, dataset.tars)
     for tar, size, table in zip(dataset.tars, sizes, dataset.samples, strict=True):
         offset, length = (table[name].to_numpy() for name in ("image_offset", "image_size"))
@@ -229,7 +227,7 @@ def _check_places(data: DataPath, dataset: Dataset[DataPath]) -> None:
 
 
 def _concatenate(parts: list[TrainingData]) -> TrainingData:
-    """Several data sets as one, one after the other."""
+    """Concatenate several data sets."""
     tars = np.cumsum([0, *(len(part.tars) for part in parts)])
     numbers = np.cumsum([0, *(len(part.negatives) for part in parts)])
     return TrainingData(
@@ -288,7 +286,7 @@ def _variants(
     row, variant, number = (np.concatenate(c) for c in zip(*parts, strict=True))
     order = np.lexsort((variant, row))
     row, number = row[order], number[order]
-    # A negative's column: its distance from the first negative of its row.
+    # A negative's column: its position among its row's negatives.
     column = np.arange(len(row)) - np.searchsorted(row, row, side="left")
     index = np.full((starts[-1], column.max(initial=-1) + 1), -1, np.int32)
     index[row, column] = number

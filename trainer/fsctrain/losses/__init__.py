@@ -1,11 +1,11 @@
 """The losses, one module each, found by file name: `fsc-clip` is fsc_clip.py.
 
-A loss module has two names:
+A loss module defines two names:
 
 - `compute(features, global_batch, config) -> dict[str, Tensor]`: "loss" is what the step minimizes;
   the other entries are its unweighted parts, for the metrics. All are scalars, and each is this
-  rank's share: summed over the ranks, they are the loss of the whole batch. So the result does not
-  depend on how rows are spread over ranks.
+  rank's share: summed over the ranks, they are the loss of the whole batch, however its rows are
+  spread over ranks.
 - `USES`: which of the settings `styles`, `global_weight` and `local_weight` it reads. A run that
   sets one of the others is refused, because the setting would have no effect.
 """
@@ -43,9 +43,9 @@ def load_loss(config: Config) -> Loss:
     """
     if config.loss not in loss_names():
         raise FsckitError(f"`loss`: unknown loss '{config.loss}'; choose {', '.join(loss_names())}")
-    # Only the chosen loss is imported, so that a broken one harms no other run.
+    # Only the chosen loss is imported, so that a broken one does not affect other runs.
     module = importlib.import_module(f"{__name__}.{config.loss.replace('-', '_')}")
-    # A setting without effect would let a user compare two runs that are the same.
+    # An ignored setting would let a user compare two identical runs.
     for setting in _SETTINGS:
         value = getattr(config, setting)
         if value and setting not in module.USES:

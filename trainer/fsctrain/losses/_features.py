@@ -54,7 +54,7 @@ class GlobalBatch:
 
     @classmethod
     def single_rank(cls, features: Features) -> GlobalBatch:
-        """The batch of a run with one rank, which is all that rank's rows."""
+        """The global batch of a run with a single rank."""
         return cls(
             images=features.images,
             texts=features.texts,

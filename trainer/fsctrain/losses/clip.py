@@ -25,10 +25,10 @@ def contrastive(
     Args:
         features: this rank's features; only the logit scale is used.
         global_batch: the batch of all ranks.
-        extra_logits: [rows, M] logits of further texts in the image-to-text softmax.
+        extra_logits: [rows, M] logits of additional texts in the image-to-text softmax.
 
     Returns:
-        A scalar, this rank's part of the mean: summed over the ranks, it is the mean.
+        A scalar, this rank's part of the mean: the parts of all ranks add up to it.
     """
     images, texts = (
         global_batch.images[global_batch.rows],

@@ -1,4 +1,4 @@
-"""FSC-CLIP's loss (Oh et al., EMNLP 2024): global and local hard-negative losses beside CLIP's.
+"""FSC-CLIP's loss (Oh et al., EMNLP 2024): global and local hard-negative losses added to CLIP's.
 
 Both classify an image's caption against its own negatives, with a focal loss and smoothed labels.
 The global loss scores whole texts by their features, the local loss by how well each word matches
@@ -19,7 +19,7 @@ USES = frozenset({"styles", "global_weight", "local_weight"})
 
 
 def compute(features: Features, global_batch: GlobalBatch, config: Config) -> dict[str, Tensor]:
-    """CLIP + λ_g·global + λ_l·local; parts of weight 0 are skipped."""
+    """CLIP + λ_g·global + λ_l·local; parts with weight 0 are skipped."""
     parts = {"clip": contrastive(features, global_batch)}
     loss = parts["clip"]
     for name, weight, scores in (
@@ -38,11 +38,11 @@ def compute(features: Features, global_batch: GlobalBatch, config: Config) -> di
 def hard_negative_losses(
     scores: Tensor, negative_mask: Tensor, gamma: float, alpha: float
 ) -> Tensor:
-    """Focal loss with smoothed labels of the (1 + N)-way choice of a caption among its negatives.
+    """Focal loss with smoothed labels for the (1 + N)-way choice of a caption among its negatives.
 
     Args:
         scores: [B, 1 + N] logits, the caption's first.
-        negative_mask: bool [B, N]; missing negatives are left out of the softmax.
+        negative_mask: bool [B, N]; missing negatives are excluded from the softmax.
         gamma: focal exponent (Lin et al., "Focal loss for dense object detection", ICCV 2017).
         alpha: label smoothing, spread over the caption and its k negatives.
 

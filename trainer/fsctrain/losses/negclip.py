@@ -1,7 +1,7 @@
 """NegCLIP's loss (Yuksekgonul et al., ICLR 2023): negatives in the image-to-text softmax.
 
-The published trainer also adds mined similar images to the batch. Those are left out: no table
-records which images look alike, and FSC-CLIP's NegCLIP runs do without them.
+The published trainer also adds mined similar images to the batch. They are omitted: no table
+records which images look alike, and FSC-CLIP's NegCLIP runs do not use them.
 """
 
 from __future__ import annotations

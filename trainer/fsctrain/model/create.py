@@ -1,4 +1,4 @@
-"""Make an open_clip model from its name and pretrained weights."""
+"""Create an open_clip model from its name and pretrained weights."""
 
 from __future__ import annotations
 
@@ -53,11 +53,10 @@ class Clip:
 
 
 def create_model(name: str, pretrained: str, device: torch.device | str = "cpu") -> Clip:
-    """Make a model with its weights.
+    """Create a model with its weights.
 
-    Weights that were trained with QuickGELU, according to their tag or their file's metadata, get
-    a model with QuickGELU whatever the name implies: the wrong activation costs accuracy without
-    an error.
+    If the tag or the file's metadata says that the weights were trained with QuickGELU, the model
+    uses it, whatever its name implies: the wrong activation silently costs accuracy.
 
     Args:
         name: an open_clip model name, or a path to an open_clip config JSON.
@@ -83,7 +82,7 @@ def create_model(name: str, pretrained: str, device: torch.device | str = "cpu")
         except Exception as error:  # an arbitrary file can fail in any way
             # torch's own message advises loading the file with code execution enabled.
             unsafe = isinstance(error, pickle.UnpicklingError)
-            why = "expected tensors and nothing else" if unsafe else first_line(error)
+            why = "expected only tensors" if unsafe else first_line(error)
             raise FsckitError(
                 f"`pretrained` {pretrained}: not weights of model {name} ({why})"
             ) from None
@@ -92,7 +91,7 @@ def create_model(name: str, pretrained: str, device: torch.device | str = "cpu")
 
 
 def get_tokenizer(clip: Clip) -> Tokenizer:
-    """The model's tokenizer: texts → ids [n, context_length], truncated but for the end token.
+    """The model's tokenizer: texts → ids [n, context_length]; truncation keeps the end token.
 
     Raises:
         FsckitError: the model's tokenizer cannot be loaded.
@@ -148,7 +147,7 @@ def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _find_weights(name: str, pretrained: str) -> tuple[Path, dict[str, Any]]:
-    """The weights' file, and the settings they were trained with (activation, preprocessing)."""
+    """The weights file, and the settings they were trained with (activation, preprocessing)."""
     path = Path(pretrained)
     if path.is_file():
         return path, _metadata(path)
@@ -192,7 +191,7 @@ def _build(name: str, model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any])
             f"tower; choose a model such as ViT-B-32"
         )
     try:
-        # Without weights: `create_model` loads them itself, in a way that runs no code.
+        # Without weights: `create_model` loads them itself, without running code.
         with _quiet(), _local_folder(model_cfg, preprocess_cfg) as local:
             return open_clip.create_model(local, load_weights=False)
     except (TypeError, ValueError, KeyError, RuntimeError, AssertionError) as error:
@@ -203,7 +202,7 @@ def _build(name: str, model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any])
 
 @contextmanager
 def _local_folder(model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any]) -> Iterator[str]:
-    """A configuration as a folder for open_clip, which keeps it out of the global registry."""
+    """A folder with a configuration for open_clip, to keep it out of the global registry."""
     with tempfile.TemporaryDirectory() as folder:
         config = {"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg}
         (Path(folder) / CONFIG_NAME).write_text(json.dumps(config), encoding="utf-8")

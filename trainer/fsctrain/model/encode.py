@@ -25,7 +25,7 @@ from fsctrain.model.packing import Packing
 
 @dataclass(frozen=True)
 class _TextTower:
-    """The parts of a model's text tower: open_clip keeps them in two places."""
+    """The parts of a model's text tower, which open_clip keeps in one of two places."""
 
     parts: Any  # open_clip.CLIP itself, or the TextTransformer of a CustomTextCLIP
     pool_type: str
@@ -60,10 +60,10 @@ def check_towers(model: OpenClip, name: str, *, local: bool) -> None:
         )
     if model.logit_bias is not None:
         raise FsckitError(
-            f"model {name}: no loss of fsctrain uses its logit bias (of SigLIP's loss); remove "
+            f"model {name}: no fsctrain loss uses its logit bias (from SigLIP's loss); remove "
             f"init_logit_bias from its config, or choose another model"
         )
-    # open_clip's implementation fails: it expects 3-dimensional matrices and gets 4 dimensions.
+    # open_clip's implementation fails: it expects 3 dimensions and gets 4.
     if any(isinstance(m, Attention) and m.scaled_cosine for m in model.modules()):
         raise FsckitError(
             f"model {name}: open_clip cannot compute its scaled cosine attention; remove "
@@ -120,7 +120,7 @@ def encode_texts(
 
     Args:
         model: an open_clip model that `check_towers` accepts.
-        tokens: int64 [B, L], with start and end token, padded on the right; L is at most
+        tokens: int64 [B, L], with start and end tokens, padded on the right; L is at most
             the context length.
         local: whether to return the word tokens too.
 
@@ -159,13 +159,13 @@ def encode_packed(
     x = parts.ln_final(x).flatten(0, 1)
     if not local:
         return _unit(_project(parts.text_projection, F.embedding(packing.ends, x))), None
-    # F.embedding, because its gradient is summed faster than that of indexing.
+    # F.embedding, because its backward pass is faster than indexing's.
     words = _project(parts.text_projection, x).float()  # [R · S, D]
     return _unit(F.embedding(packing.ends, words)), F.embedding(packing.slots, words)
 
 
 def end_positions(model: OpenClip, tokens: Tensor) -> Tensor:
-    """The position of each text's end token, which holds its feature: [B] of tokens [B, L]."""
+    """The position of each text's end token, which holds its feature: [B] for tokens [B, L]."""
     tower = _text_tower(model)
     return (
         (tokens == tower.eos_id).int().argmax(1) if tower.pool_type == "eos" else tokens.argmax(1)
@@ -188,7 +188,7 @@ def compile_towers(model: OpenClip) -> None:
 
 @torch.no_grad()
 def embed_images(model: OpenClip, images: Tensor, batch_size: int = 256) -> Tensor:
-    """Unit features [M, D] of uint8 images [M, 3, H, W], computed in batches; on the CPU."""
+    """Unit features [M, D] of uint8 images [M, 3, H, W], computed in batches, moved to the CPU."""
     device = next(model.parameters()).device
     parts = [encode_images(model, b.to(device))[0].cpu() for b in torch.split(images, batch_size)]
     return torch.cat(parts)
@@ -196,7 +196,7 @@ def embed_images(model: OpenClip, images: Tensor, batch_size: int = 256) -> Tens
 
 @torch.no_grad()
 def embed_texts(model: OpenClip, tokens: Tensor, batch_size: int = 256) -> Tensor:
-    """Unit features [M, D] of tokens [M, L], computed in batches; on the CPU.
+    """Unit features [M, D] of tokens [M, L], computed in batches, moved to the CPU.
 
     Each batch is truncated to its longest text.
     """

@@ -19,10 +19,10 @@ Part = nn.Module | nn.Parameter
 def freeze(model: OpenClip, image: Blocks, text: Blocks) -> None:
     """Freeze the lowest blocks of the towers and everything below them, in place.
 
-    Below the blocks are the embeddings of words, positions and class, the patch convolution and
-    the layer norm before the first block. `all` freezes a tower with its projection and its batch
-    norm statistics. The logit scale is always trained. LiT (Zhai et al., CVPR 2022) freezes all of
-    the image tower.
+    Below the blocks are the word, position and class embeddings, the patch convolution and the
+    layer norm before the first block. `all` freezes a tower with its projection and its batch
+    norm statistics. The logit scale is always trained. LiT (Zhai et al., CVPR 2022) freezes the
+    whole image tower.
 
     Args:
         model: an open_clip model that `check_towers` accepts.
@@ -30,8 +30,8 @@ def freeze(model: OpenClip, image: Blocks, text: Blocks) -> None:
         text: the same for the text tower.
 
     Raises:
-        FsckitError: nothing is left to train, a tower has fewer blocks, or has no transformer
-            blocks at all: a ResNet can only be frozen entirely.
+        FsckitError: nothing is left to train, or a tower has fewer blocks or no transformer blocks
+            (a ResNet can only be frozen entirely).
     """
     if image == text == "all":
         raise FsckitError(

@@ -29,7 +29,7 @@ _WEIGHTS = re.compile(
 class LowRankUpdate(nn.Module):
     """W → W + (alpha/rank)·B·A; a convolution's W [out, in, h, w] is treated as [out, in·h·w].
 
-    B starts at zero, so the first forward pass is the base model's. A is initialized like the
+    B starts at zero, so the model initially equals the base model. A is initialized like the
     weights of `nn.Linear`, as in the authors' code.
     """
 
@@ -55,11 +55,11 @@ def apply_lora(model: OpenClip, rank: int, alpha: float) -> None:
     Args:
         model: an open_clip model with open_clip's own transformers as towers.
         rank: the rank of every update.
-        alpha: updates are multiplied by alpha/rank, so that a new rank needs no new learning
-            rate. FSC-CLIP uses alpha 1 at rank 4, a factor of 1/4.
+        alpha: updates are multiplied by alpha/rank, so that the learning rate does not depend
+            on the rank. FSC-CLIP uses alpha 1 at rank 4, a factor of 1/4.
 
     Raises:
-        FsckitError: the image tower is a ResNet or one of timm's.
+        FsckitError: the image tower is a ResNet or a timm model.
     """
     if not isinstance(model.visual, VisionTransformer):
         raise FsckitError(
@@ -125,7 +125,7 @@ def base_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def merge_lora(model: nn.Module) -> None:
-    """Merge the updates into the weights, which get open_clip's own names again."""
+    """Merge the updates into the weights, restoring open_clip's own names."""
     for name in lora_updates(model):
         parametrize.remove_parametrizations(*_owner(model, name), leave_parametrized=True)
 

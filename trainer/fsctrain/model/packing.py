@@ -1,9 +1,9 @@
 """Pack captions and their negatives into few sequences, with shared prefixes and little padding.
 
 A causal text tower's output for a token does not depend on later tokens. So a negative needs only
-its tokens from the first one that differs from its caption; they attend to the prefix that both
-share. A row is a tree: its caption followed by such branches. Several short rows share a sequence,
-and an attention mask keeps them apart. The sequences run through open_clip's own transformer.
+the tokens after the prefix that it shares with its caption, and these attend to that prefix. A row
+is a tree: its caption followed by such branches. Several short rows share a sequence, and an
+attention mask keeps them apart. The sequences run through open_clip's own transformer.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Packing:
 
 
 def pack_texts(texts: Tensor, lengths: Tensor) -> Packing:
-    """Lay out rows of texts with common prefixes.
+    """Pack rows of texts that share prefixes.
 
     Args:
         texts: int64 [B, 1 + N, L], the caption first; B is at least 1.

@@ -1,4 +1,4 @@
-"""Recipes: YAML files of settings, found by name (those of this folder) or by path.
+"""Recipes: YAML files of settings, found by name (in this folder) or by path.
 
 A recipe maps settings of `fsctrain.config.Config` to values. Two more keys describe the recipe
 itself: `extends` names the recipe whose settings it starts from (a shipped recipe's name, or a path
@@ -18,7 +18,7 @@ from fscdata.base.errors import FsckitError, first_line
 
 FOLDER = Path(__file__).parent
 
-# A recipe that extends another (perhaps a run's config.yaml) is still a recipe of its own name.
+# A recipe keeps its own name, even if it extends a run's config.yaml.
 _NOT_INHERITED = frozenset({"name", "recipe"})
 
 
@@ -74,7 +74,7 @@ def read_recipe(recipe: str) -> Recipe:
         files.append(path)
         contents.append(_load(path))
 
-    # From the last ancestor to the recipe itself, so that nearer files override farther ones.
+    # From the last ancestor to the recipe itself, so that recipes override what they extend.
     settings: dict[str, Any] = {}
     sources: dict[str, Path] = {}
     for file, content in zip(reversed(files), reversed(contents), strict=True):

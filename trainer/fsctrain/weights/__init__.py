@@ -1,4 +1,4 @@
-"""What can be done with the weights of a finished run: merge, interpolate, export."""
+"""Merge, interpolate or export the weights of a finished run."""
 
 from fsctrain.weights.export import export
 from fsctrain.weights.interpolate import interpolate

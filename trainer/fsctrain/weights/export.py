@@ -20,8 +20,8 @@ CARD = "README.md"
 def export(path: Path, out: Path, push: str | None = None, *, private: bool = False) -> str:
     """Write a model in open_clip's hub layout: weights, configuration, tokenizer, model card.
 
-    A LoRA checkpoint is merged first. Tokenizer files are written only for tokenizers of
-    transformers; open_clip's own needs none.
+    A LoRA checkpoint is merged first. Tokenizer files are written only for transformers
+    tokenizers; open_clip's own needs none.
 
     Args:
         path: a run's or a checkpoint's folder.
@@ -69,7 +69,7 @@ def _check_name(push: str) -> None:
 
 
 def _push(folder: Path, repository: str, private: bool) -> None:
-    """Upload a folder; an existing model card is kept, because a person may have edited it."""
+    """Upload a folder; an existing model card is kept, because someone may have edited it."""
     try:
         hub = HfApi(library_name="fsckit")
         # None means public, unless the owner's organization has another default.

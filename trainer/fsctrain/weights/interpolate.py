@@ -32,7 +32,7 @@ def interpolate(
     Args:
         path: a run's or a checkpoint's folder, full or LoRA.
         alphas: the shares of the fine-tuned weights, in the syntax of `parse_alphas`.
-        out: the parent of the folders `alpha-0.30`; None for `interpolated` beside the checkpoint.
+        out: the parent folder of `alpha-0.30`, …; None for `interpolated` beside the checkpoint.
         pretrained: the pretrained weights, if the run does not record them or they have moved.
 
     Returns:
@@ -48,7 +48,7 @@ def interpolate(
         raise FsckitError(f"{path}: already interpolated; use the run's own checkpoint")
     parent = out or checkpoint.folder.parent / "interpolated"
     folders = {share: parent / _name(share) for share in shares}
-    # Check all folders before the first is written, not after minutes of work.
+    # Check all folders first, not after minutes of work.
     for folder in folders.values():
         refuse_to_overwrite(folder)
 
@@ -65,7 +65,7 @@ def interpolate(
 def mix(
     before: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float
 ) -> dict[str, Tensor]:
-    """(1 - alpha)·before + alpha·tuned, computed in float32; integer tensors are the tuned ones.
+    """(1 - alpha)·before + alpha·tuned, computed in float32; integer tensors come from `tuned`.
 
     Alpha 0 and 1 return the inputs bit for bit.
     """
@@ -82,14 +82,14 @@ def mix(
 def parse_alphas(text: str) -> list[Decimal]:
     """Parse `0.5`, a list `0.3,0.5`, or a range `start:stop:step`.
 
-    A range includes its stop if a step meets it: `0:1:0.1` is eleven numbers.
+    A range includes its stop if a step lands on it: `0:1:0.1` is eleven numbers.
 
     Raises:
-        FsckitError: the syntax is wrong, or a number is not from 0 to 1 or has over four decimals.
+        FsckitError: invalid syntax, or a number outside [0, 1] or with over four decimals.
     """
     wrong = FsckitError(
-        f"`alphas` {text}: expected one number, several by comma, or start:stop:step, each from 0 "
-        f"to 1 with at most four decimals"
+        f"`alphas` {text}: expected a number, a comma-separated list, or start:stop:step, each "
+        f"from 0 to 1 with at most four decimals"
     )
     separator = ":" if ":" in text else ","
     try:
@@ -115,13 +115,13 @@ def _before(
     shapes, expected = ({n: t.shape for n, t in s.items()} for s in (state, tuned))
     if shapes != expected or clip.quick_gelu != quick_gelu:
         raise FsckitError(
-            f"{checkpoint.folder}: the pretrained weights belong to another model; give those it "
-            f"was fine-tuned from as `pretrained`"
+            f"{checkpoint.folder}: the pretrained weights belong to another model; pass the ones "
+            f"it was fine-tuned from as `pretrained`"
         )
     if checkpoint.base_digest not in (None, weights_digest(state)):
         raise FsckitError(
-            f"{checkpoint.folder}: fine-tuned from other weights than the pretrained ones; give "
-            f"those it was fine-tuned from as `pretrained`"
+            f"{checkpoint.folder}: not fine-tuned from these pretrained weights; pass the right "
+            f"ones as `pretrained`"
         )
     return state
 

@@ -65,7 +65,7 @@ class Checkpoint:
 
 
 def find_checkpoint(path: Path) -> Checkpoint:
-    """Find the checkpoint of a run, or in a checkpoint folder.
+    """Find a checkpoint, given a run's folder or the checkpoint's own.
 
     A checkpoint inside a run's folder belongs to that run.
 
@@ -103,11 +103,11 @@ def _read_config(path: Path) -> Config:
 
 
 def load_base(checkpoint: Checkpoint, pretrained: str | None) -> Clip:
-    """Load the model that a training started from.
+    """Load the model that training started from.
 
     Args:
-        checkpoint: the result of the training.
-        pretrained: a path to the weights, or a tag; None for those recorded. Recorded random
+        checkpoint: the fine-tuned checkpoint.
+        pretrained: a path to the weights, or a tag; None for the recorded ones. Recorded random
             weights are drawn again from the run's seed.
 
     Raises:
@@ -123,14 +123,14 @@ def load_base(checkpoint: Checkpoint, pretrained: str | None) -> Clip:
         name, recorded, seed = "", pretrained, 0
     else:
         raise FsckitError(
-            f"{checkpoint.folder}: its pretrained weights are unknown, because no run's {CONFIG} "
-            f"is beside it; give a path to them as `pretrained`"
+            f"{checkpoint.folder}: its pretrained weights are unknown, because its run's {CONFIG} "
+            f"is missing; pass their path as `pretrained`"
         )
     source = pretrained or recorded
     # A tag belongs to a model name and determines the activation; otherwise the checkpoint does.
     by_tag = name and source != "none" and not Path(source).is_file()
     own = str(checkpoint.folder / CONFIG_NAME)
-    # Random base weights must be the run's, without disturbing the caller's generator.
+    # Redraw the run's random base weights without disturbing the caller's generator.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         clip = create_model(name if by_tag else own, source)

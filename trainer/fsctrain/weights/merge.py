@@ -21,7 +21,7 @@ def merge(path: Path, out: Path | None = None, pretrained: str | None = None) ->
         The path of the new weights, and the line of Python that loads them.
 
     Raises:
-        FsckitError: `path` is not a LoRA checkpoint, `out` exists, or the base is a different one.
+        FsckitError: `path` is not a LoRA checkpoint, `out` exists, or the base is wrong.
     """
     checkpoint = find_checkpoint(path)
     if not checkpoint.lora:
