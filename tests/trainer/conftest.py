@@ -1,4 +1,4 @@
-"""Small data sets and models for tests, written with the contract package alone."""
+"""Small data sets and models for tests, written only with the contract package."""
 
 from __future__ import annotations
 
@@ -196,12 +196,12 @@ def make_data(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def tables_again() -> Callable[..., None]:
+def rewrite_tables() -> Callable[..., None]:
     return write_tables
 
 
 @pytest.fixture
-def tar_again() -> Callable[..., None]:
+def rewrite_tar() -> Callable[..., None]:
     return write_tar
 
 

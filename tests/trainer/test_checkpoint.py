@@ -1,4 +1,4 @@
-"""Plain open_clip loads saved checkpoints with equal outputs."""
+"""Plain open_clip loads saved checkpoints and gives equal outputs."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def test_the_activation_is_stored_with_the_weights(tiny_model: str, tmp_path: Pa
     assert torch.equal(outputs(loaded.model)[0], outputs(clip.model)[0])
 
 
-def test_the_loading_line_asks_for_quick_gelu(tmp_path: Path, tiny_model: str, monkeypatch) -> None:
-    """OpenAI's weights have QuickGELU, but the model's name means GELU."""
+def test_the_loading_line_requests_quick_gelu(tmp_path: Path, tiny_model: str, monkeypatch) -> None:
+    """OpenAI's weights use QuickGELU, but the model's name implies GELU."""
     config = json.loads(Path(tiny_model).read_text())
     path = tmp_path / "tiny.json"
     path.write_text(json.dumps(config | {"quick_gelu": True}))
@@ -119,7 +119,7 @@ def test_weights_have_the_usual_file_mode(tiny_model: str, tmp_path: Path) -> No
 def test_a_lora_checkpoint_stores_updates_and_records_its_base(
     pretrained: str, tiny_model: str, tmp_path: Path, monkeypatch
 ) -> None:
-    """It takes kilobytes for a model of megabytes."""
+    """It has kilobytes for a model of megabytes."""
     clip = create_model(tiny_model, "none")
     base = save_checkpoint(tmp_path / "base", clip)
     monkeypatch.chdir(base.parent)

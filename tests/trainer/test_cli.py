@@ -79,7 +79,7 @@ def test_a_run_prints_progress_and_how_to_load_the_result(
     assert weights.is_file() and len(lines) == 7
     assert command(*run_words) == 1
     captured = capsys.readouterr()
-    assert captured.err.startswith(f"fsctrain: {config.out / 'fsc-clip'}: contains a run already")
+    assert captured.err.startswith(f"fsctrain: {config.out / 'fsc-clip'}: already contains a run")
     assert captured.err.count("\n") == 1
 
 
@@ -112,7 +112,7 @@ def test_bad_images_are_reported(run_words, make_data, samples, capsys) -> None:
         (["recipes", "nope"], "unknown recipe 'nope'; choose clip, clip-cc3m-100k, "),
     ],
 )
-def test_mistakes_are_one_sentence(
+def test_errors_are_one_line(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command(*words) == 1
@@ -122,7 +122,7 @@ def test_mistakes_are_one_sentence(
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_an_unwritable_folder_is_one_sentence(
+def test_an_unwritable_folder_gives_a_one_line_error(
     full: bool, run_words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A folder that cannot be created, and a disk that fills up while the weights are written."""
@@ -146,7 +146,7 @@ def test_an_unwritable_folder_is_one_sentence(
 def test_a_schedule_longer_than_the_run_is_refused(
     run_words, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Only the data tells that an epoch of 12 captions is 3 steps."""
+    """Only the data reveals that an epoch of 12 captions is 3 steps."""
     run_words += ["--steps", "none", "--epochs", 1]
     cooldown = ("--schedule", "cooldown", "--cooldown", 3)
     assert command(*run_words, *cooldown) == 1

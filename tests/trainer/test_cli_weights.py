@@ -84,7 +84,7 @@ def test_a_run_is_merged_interpolated_and_exported(
         (["merge", "nowhere"], "nowhere: neither a run folder (config.yaml, checkpoint/) nor a "),
         (
             ["interpolate", "nowhere", "--alpha", "2"],
-            "--alpha 2: expected one number, several by comma",
+            "--alpha 2: expected a number, a comma-separated list, or start:stop:step",
         ),
         (["export", "nowhere", "--out", "x", "--push", "x"], "--push x: expected OWNER/NAME"),
         (
@@ -93,9 +93,7 @@ def test_a_run_is_merged_interpolated_and_exported(
         ),
     ],
 )
-def test_mistakes_are_one_sentence(
-    words: list[str], message: str, capsys, tmp_path, monkeypatch
-) -> None:
+def test_errors_are_one_line(words: list[str], message: str, capsys, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert command(*words) == 1
     captured = capsys.readouterr()
@@ -113,19 +111,14 @@ def test_changed_pretrained_weights_are_refused(config: Config, tmp_path: Path, 
             run = train(config.model_copy(update={"pretrained": str(base)})).folder
     assert command("interpolate", run, "--alpha", "0.5") == 1
     message = capsys.readouterr().err
-    assert "fine-tuned from other weights than the pretrained ones" in message
+    assert "not fine-tuned from these pretrained weights; pass the right ones" in message
     assert message.endswith("as --pretrained\n")
     right = tmp_path / "0" / WEIGHTS
     assert command("interpolate", run, "--alpha", "0.5", "--pretrained", right) == 0
 
 
-def test_the_merged_model_computes_what_the_trained_one_does(
-    config: Config, tmp_path: Path
-) -> None:
-    """The merged folder computes what the training loop computed.
-
-    LoRA freezes the logit scale even outside the range that full fine-tuning clamps it to.
-    """
+def test_the_merged_model_equals_the_trained_one(config: Config, tmp_path: Path) -> None:
+    """LoRA freezes the logit scale even outside the range that full fine-tuning clamps it to."""
     clip = create_model(config.model, "none")
     with torch.no_grad():
         clip.model.logit_scale.fill_(5.0)

@@ -1,4 +1,4 @@
-"""Settings: their parsing, and the sentences for wrong values and conflicts."""
+"""Settings: parsing, and error messages for invalid values and conflicts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fscdata.base.errors import FsckitError
 from fsctrain.config import Config, dump_config, load_config
 
 
-def test_parses_words_of_the_command_line() -> None:
+def test_parses_command_line_strings() -> None:
     settings = {
         "data": "x",
         "styles": "a, b,c",
@@ -28,7 +28,7 @@ def test_parses_words_of_the_command_line() -> None:
 
 
 def test_a_dumped_config_is_a_recipe(tmp_path: Path) -> None:
-    """Every setting, given as a word of the command line, survives the file unchanged."""
+    """Every setting, given as a command-line string, survives the file unchanged."""
     words = {
         **{"data": "s3://bucket/a,b", "data_weights": "0.5,2", "model": "m.json"},
         **{"pretrained": "none", "context_length": "12", "freeze_image": "all"},
@@ -85,7 +85,7 @@ def test_a_dumped_config_is_a_recipe(tmp_path: Path) -> None:
         ("name", "", "`name` : expected a folder name of letters"),
     ],
 )
-def test_wrong_values_are_refused(name: str, value: object, message: str) -> None:
+def test_invalid_values_are_refused(name: str, value: object, message: str) -> None:
     with pytest.raises(FsckitError) as error:
         load_config("fsc-clip", {"data": "x", name: value})
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
@@ -123,7 +123,7 @@ def test_conflicting_settings_are_refused(settings: dict[str, object], message: 
     with pytest.raises(FsckitError) as error:
         load_config("fsc-clip", {"data": "x", **settings})
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
-    # Either setting alone, or both in accord, is accepted.
+    # Consistent settings are accepted.
     load_config(
         "fsc-clip",
         {"data": "x,y", "data_weights": "1,2", "schedule": "cooldown", "cooldown": "50"}
@@ -132,7 +132,7 @@ def test_conflicting_settings_are_refused(settings: dict[str, object], message: 
     )
 
 
-def test_wrong_recipes_are_refused(tmp_path: Path) -> None:
+def test_invalid_recipes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         FsckitError, match=r"unknown recipe 'nope'; choose clip, .*fsc-clip, .*negclip"
     ):

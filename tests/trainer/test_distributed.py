@@ -1,4 +1,4 @@
-"""One rank and several have the same batches, losses and gradients."""
+"""One rank and several ranks give the same batches, losses and gradients."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STEPS = (0, 2)
 
 
 def torchrun(ranks: int, *words: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run torchrun with these arguments on this machine; returns its output."""
+    """Run torchrun with these arguments; returns its output."""
     return subprocess.run(
         [*torchrun_command(ranks), *map(str, words)],
         capture_output=True, text=True, check=False, timeout=300, **options,
@@ -50,7 +50,7 @@ def settings(config: Config, **changed: Any) -> dict[str, Any]:
 
 
 def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Equal within float32's tolerance: sums have another order."""
+    """Equal within float32's tolerance: sums are in a different order."""
     assert found.keys() == expected.keys()
     for name, right in expected.items():
         apart = (found[name] - right).abs().max().item()

@@ -1,4 +1,4 @@
-"""From a batch to features: every text in its own position, and empty batches."""
+"""The features of a batch: every text in its own position, and empty batches."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def some(batch: Batch, rows: int) -> Batch:
 
 
 def gradients(model: OpenClip, features: Features, config: Config) -> dict[str, Tensor]:
-    """Gradients of the full fsc-clip loss by parameter, where one exists."""
+    """Gradients of the full fsc-clip loss by parameter, if any."""
     model.zero_grad()
     load_loss(config)(features, GlobalBatch.single_rank(features), config)["loss"].backward()
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
@@ -95,7 +95,7 @@ def test_accepts_a_batch_without_negatives(model: OpenClip, batch: Batch) -> Non
 def test_accepts_a_batch_without_rows(
     model: OpenClip, batch: Batch, local: bool, checkpointing: bool
 ) -> None:
-    """It gives no features, but zero gradients for every parameter that others train."""
+    """It has no features, but gives every parameter that other ranks train a zero gradient."""
     model.set_grad_checkpointing(checkpointing)
     none = forward(model, some(batch, 0), local=local)
     full = forward(model, batch, local=local)
@@ -114,7 +114,7 @@ def test_accepts_a_batch_without_rows(
 
 
 def test_accepts_a_batch_without_rows_and_texts(model: OpenClip, batch: Batch) -> None:
-    """If every image was bad, no text sets a length."""
+    """If every image is bad, no text determines the length."""
     none = some(batch, 0)
     none = replace(none, tokens=none.tokens[:, :0], negative_tokens=none.negative_tokens[:, :, :0])
     assert forward(model, none, local=True).negatives.shape == (0, 2, 32)
@@ -126,7 +126,7 @@ def test_compiled_towers_give_the_same_gradients(
 ) -> None:
     """Both towers are traced as one graph, and the weights keep their names.
 
-    Without Inductor, which takes a minute and gets the graph unchanged.
+    This skips Inductor, which takes a minute and receives the same graph.
     """
     if lora:
         apply_lora(model, rank=2, alpha=1.0)

@@ -1,4 +1,4 @@
-"""The lines of metrics.jsonl: sums over steps and ranks, and those that a resume keeps."""
+"""The lines of metrics.jsonl: sums over steps and ranks, and which lines a resume keeps."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def test_a_line_is_a_mean_over_steps(tmp_path: Path) -> None:
     metrics.log(3, 1, 0.25)
     metrics.scores(3, {"score": 0.5})
     last, scores = read_metrics(path)[1:]
-    assert last["loss"] == 7 and last["grad_norm"] is None  # without the steps of the line before
+    assert last["loss"] == 7 and last["grad_norm"] is None  # without the steps of the previous line
     assert last["prefers_true"] == {"colour": None, "shape": 0.0}
     assert scores == {"step": 3, "scores": {"score": 0.5}} == seen[-1]
     assert "Infinity" not in path.read_text()
 
 
-def test_several_ranks_write_the_line_of_one(tmp_path: Path) -> None:
-    """One of two ranks has no row."""
+def test_several_ranks_write_the_same_line_as_one(tmp_path: Path) -> None:
+    """One of two ranks has no rows."""
     barrier, given = threading.Barrier(2, timeout=30), {}
 
     class Threads(Ranks):
@@ -128,8 +128,8 @@ def test_reports_a_full_disk() -> None:
 
 
 def test_a_resume_removes_later_lines(tmp_path: Path) -> None:
-    """Those of steps that are repeated, a torn last line, and the scores at the saved step, since
-    the model is scored after the save.
+    """It removes lines of repeated steps, a partial last line, and the scores at the saved step,
+    since scoring follows the save.
     """
     path = tmp_path / "metrics.jsonl"
     metrics = make(path)

@@ -1,4 +1,4 @@
-"""The plot of runs: its curves, and the errors for folders that have none."""
+"""The plot of runs: its curves, and the errors for folders without any."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_plots_runs_side_by_side(tmp_path: Path, figures, capsys) -> None:
         [(20, 0.5), (30, 0.5)],
     ]
     assert curves["validation: prefers the true caption"] == [[(30, 0.5)]]
-    assert curves["validation: the other scores"] == [[(30, 0.25)]]
+    assert curves["validation: other scores"] == [[(30, 0.25)]]
     assert len(curves["learning rate"]) == len(curves["samples per second"]) == 2
     legend = figure.legends[0].get_texts()
     assert [text.get_text() for text in legend] == ["one", "other"]

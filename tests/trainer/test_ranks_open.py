@@ -1,4 +1,4 @@
-"""Variables of torchrun that another program has set."""
+"""torchrun's variables, set by another program."""
 
 from __future__ import annotations
 

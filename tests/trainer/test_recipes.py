@@ -38,11 +38,11 @@ clip-laion-coco-100k                   laion-coco-100k ViT-B-32 openai   256 1e-
 """
 ROWS = [line.split() for line in PUBLISHED.strip().splitlines()]
 STYLES = {"fsc-clip": ("negclip", "replace", "shuffle-2"), "negclip": ("negclip",), "clip": ()}
-# All settings of every recipe, from before recipes extended one another.
+# All settings of every recipe, recorded before recipes could extend one another.
 SETTINGS = json.loads((Path(__file__).parent / "recipe_settings.json").read_text())
 
 
-def test_the_published_runs_are_the_recipes() -> None:
+def test_every_published_run_has_a_recipe() -> None:
     assert recipe_names() == sorted(row[0] for row in ROWS)
     assert recipe_names() == sorted(SETTINGS.keys() - {"all"})
 
@@ -55,7 +55,9 @@ def test_settings_are_the_published_ones(row: list[str]) -> None:
     assert (config.name, config.recipe, config.model) == (name, name, model)
     assert config.pretrained == (DATACOMP if weights == "datacomp" else weights)
     known = get_pretrained_cfg(model, config.pretrained)
-    assert bool(known.get("quick_gelu")) == (weights == "openai")  # its model has the right one
+    assert bool(known.get("quick_gelu")) == (
+        weights == "openai"
+    )  # the model has the right activation
     assert (config.batch_size, config.lr) == (int(batch), float(lr))
     losses = (config.global_weight, config.local_weight)
     assert losses == (float(global_weight), float(local_weight))
@@ -149,7 +151,7 @@ def test_a_users_recipe_extends_a_shipped_one_and_a_file(tmp_path: Path) -> None
         ({"a": "1: 2"}, "a.yaml: expected a mapping of settings to values"),
     ],
 )
-def test_a_wrong_recipe_is_one_sentence(
+def test_an_invalid_recipe_gives_a_one_line_error(
     files: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     for name, text in files.items():

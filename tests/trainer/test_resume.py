@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped and resumed, in processes of their own with real signals."""
+"""Runs that are killed, stopped and resumed, in their own processes with real signals."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def weights(config: Config) -> dict[str, Tensor]:
 
 
 def lines(config: Config) -> list[dict[str, Any]]:
-    """The records of metrics.jsonl without times."""
+    """The records of metrics.jsonl, without timings."""
     names = ("step", "epoch", "loss", "lr", "grad_norm", "prefers_true")
     path = config.out / config.name / "metrics.jsonl"
     records = [json.loads(line) for line in path.read_text().splitlines()]
@@ -111,7 +111,7 @@ def assert_same_run(one: Config, other: Config) -> None:
     assert folder == {"config.yaml", "metrics.jsonl", "bad_images.jsonl", "checkpoint"}
 
 
-def test_a_run_killed_at_five_random_steps_equals_an_undisturbed_one(long: Config) -> None:
+def test_a_run_killed_at_five_random_steps_equals_an_uninterrupted_one(long: Config) -> None:
     """After kill -9 the weights are the same, bit for bit."""
     train(named(long, "undisturbed"))
     seed = time.time_ns()
@@ -139,7 +139,7 @@ def test_a_run_killed_at_five_random_steps_equals_an_undisturbed_one(long: Confi
 def test_a_signal_stops_a_run_after_its_step(
     number: signal.Signals, code: int, long: Config
 ) -> None:
-    """It reaches the whole group, and so the workers that read images."""
+    """The whole process group gets it, including the workers that read images."""
     config = long.model_copy(update={"checkpoint_every": None, "workers": 2})
     train(named(config, "undisturbed"))
     process = start(config)
@@ -158,7 +158,7 @@ def test_a_signal_stops_a_run_after_its_step(
 
 
 def assert_near(one: Config, other: Config) -> None:
-    """Equal within the rounding of sums in another order."""
+    """Equal up to the rounding of sums in a different order."""
     left, right = weights(one), weights(other)
     for name in left:
         one_tensor, other_tensor = left[name], right[name]
@@ -214,7 +214,7 @@ def test_nan_on_one_rank_stops_all(long: Config) -> None:
     sentences = [line.partition(": ")[2] for line in err.splitlines() if "the loss is nan" in line]
     assert len(sentences) == 2, err
     (sentence,) = set(sentences)
-    keys = sentence.split("of the samples ")[1].split(";")[0].split(", ")
+    keys = sentence.split("with samples ")[1].split(";")[0].split(", ")
     assert keys == ["20"]
     states = saved_states(config.out / config.name)
     assert len(states) <= 1
@@ -241,8 +241,8 @@ def test_refuses_a_damaged_state(long: Config) -> None:
         train(long, resume=True)
 
 
-def test_a_stream_resumes_with_as_many_workers_and_ranks(long: Config) -> None:
-    """Its order depends on both; with equal numbers the resume is exact."""
+def test_a_stream_resumes_only_with_the_same_workers_and_ranks(long: Config) -> None:
+    """Its order depends on both; with the same numbers, the resume is exact."""
     streamed = long.model_copy(update={"stream": True, "workers": 1})
     train(named(streamed, "undisturbed"))
     process = start(streamed)
@@ -255,13 +255,13 @@ def test_a_stream_resumes_with_as_many_workers_and_ranks(long: Config) -> None:
     two = start_ranks(2, streamed)
     _, err = two.communicate(timeout=120)
     assert two.returncode != 0
-    assert "resumes only on as many ranks as before, 1, not 2" in err
+    assert "must resume on the same number of ranks, 1, not 2" in err
     train(streamed, resume=True)
     assert_same_run(streamed, named(streamed, "undisturbed"))
 
 
 def stopped_at(step: int, config: Config) -> None:
-    """Run in this process until an error after a step."""
+    """Run in this process, and fail after a step."""
 
     def end(record: dict[str, Any], steps: int) -> None:
         if record["step"] == step:
@@ -272,7 +272,7 @@ def stopped_at(step: int, config: Config) -> None:
 
 
 def copied(config: Config) -> str:
-    """A copy of the data set: a run may not validate on its training data."""
+    """A copy of the data set: a run must not validate on its training data."""
     return str(shutil.copytree(config.data[0], config.out.parent / "validation"))
 
 
@@ -375,8 +375,8 @@ def test_ranks_with_different_micro_batches_stop_early_together(long: Config) ->
     assert_near(config, named(config, "undisturbed"))
 
 
-def test_a_mistake_of_the_first_rank_ends_all_ranks(long: Config) -> None:
-    """Only the first rank reads the validation set; no other rank waits for ever."""
+def test_an_error_on_the_first_rank_ends_all_ranks(long: Config) -> None:
+    """Only the first rank reads the validation set; the others do not hang."""
     process = start_ranks(2, long.model_copy(update={"validation": "nowhere"}))
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0

@@ -1,4 +1,4 @@
-"""Scores on a validation set against those of open_clip's own features."""
+"""Compares scores on a validation set with those of open_clip's own features."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def settings(config: Config, data: Path) -> Config:
 
 @torch.no_grad()
 def expected_scores(clip: Clip, samples: list) -> dict[str, float]:
-    """By open_clip alone: its transform, its tokenizer with full padding, its encoders."""
+    """Computed only with open_clip: its transform, tokenizer with full padding and encoders."""
     model = clip.model
     preprocess = open_clip.image_transform(32, is_train=False)
     tokenizer = open_clip.SimpleTokenizer(context_length=16)
@@ -72,7 +72,7 @@ def add_captions(samples: list) -> None:
         sample.negatives["shape"].append([])
 
 
-def test_scores_equal_open_clip_s(clip: Clip, settings: Config, make_data, samples) -> None:
+def test_scores_match_open_clip(clip: Clip, settings: Config, make_data, samples) -> None:
     add_captions(samples)
     make_data(samples)
     found = ValidationScorer(clip, settings, SIZE)(clip.model, 0)
@@ -83,7 +83,7 @@ def test_scores_equal_open_clip_s(clip: Clip, settings: Config, make_data, sampl
 
 
 def test_scores_do_not_vary(clip: Clip, settings: Config) -> None:
-    """Not with the number of workers either; and torch's generator is left alone."""
+    """They do not depend on the number of workers, and torch's generator does not change."""
     before = torch.get_rng_state()
     validation = ValidationScorer(clip, settings, SIZE)
     first = validation(clip.model, 1)
@@ -94,7 +94,7 @@ def test_scores_do_not_vary(clip: Clip, settings: Config) -> None:
 
 
 def test_scores_a_single_image(clip: Clip, settings: Config, make_data, samples) -> None:
-    """It is always found; a negative with its caption's tokens is not scored."""
+    """It is always found; a negative equal to its caption is not scored."""
     sample = samples[0]
     sample.negatives = {"colour": [[sample.captions[0]]], "shape": [["a wide red image"]]}
     shutil.rmtree(make_data([sample]))  # removes the shards of the other samples
@@ -106,7 +106,7 @@ def test_scores_a_single_image(clip: Clip, settings: Config, make_data, samples)
     assert found["image_to_text_recall@1"] == found["text_to_image_recall@1"] == 1
 
 
-def test_leaves_out_bad_images(
+def test_skips_bad_images(
     clip: Clip,
     settings: Config,
     make_data,
@@ -125,7 +125,7 @@ def test_leaves_out_bad_images(
     good = [sample for number, sample in enumerate(samples) if number not in (2, 7)]
     assert found == pytest.approx(expected_scores(clip, good), abs=1e-6)
     message = caplog.messages[0]
-    assert message.startswith(f"step 6: {settings.validation}: images left out: not an image: ")
+    assert message.startswith(f"step 6: {settings.validation}: skipped images: not an image: ")
     for sample in samples:
         sample.image = b"<html>"
     make_data(samples)

@@ -49,7 +49,7 @@ def test_gradient_checkpointing_changes_nothing(config: Config) -> None:
 
 
 def test_both_passes_of_a_micro_batch_drop_the_same_patches(config: Config, tmp_path: Path) -> None:
-    """One pass caches the features, the other takes their gradient."""
+    """One pass caches the features, the other computes their gradient."""
     model = json.loads(Path(config.model).read_text())
     model["vision_cfg"]["patch_dropout"] = 0.5
     path = tmp_path / "dropping.json"
@@ -59,7 +59,7 @@ def test_both_passes_of_a_micro_batch_drop_the_same_patches(config: Config, tmp_
     training.clip.model.train()
     (batch,) = training.source.batches(0, 1)
     found = gradients(config, **kept, micro_batch_size=2)
-    # The same loss by plain autograd, on features of two halves.
+    # The same loss by plain autograd, on the features of two halves.
     torch.manual_seed(7)
     halves = [forward(training.clip.model, _rows(batch, i, i + 2), local=False) for i in (0, 2)]
     features = _concatenate(halves)
@@ -90,7 +90,7 @@ def test_a_frozen_tower_keeps_its_weights(setting: str, config: Config) -> None:
 
 
 def test_trains_in_fp16(config: Config) -> None:
-    """The scaler skips the steps for which its first scale is too large."""
+    """The scaler skips steps until its scale is small enough."""
     run = train(config.model_copy(update={"precision": "fp16", "steps": 12}))
     plain = train(config.model_copy(update={"steps": 12, "name": "plain"}))
     one, other = (

@@ -1,4 +1,4 @@
-"""Checkpoints that are due, signals, and losses that are not finite."""
+"""Due checkpoints, signals, and non-finite losses."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def features(images: list[float]) -> Features:
 @pytest.mark.parametrize(
     ("images", "loss", "norm", "words"),
     [
-        ([1.0, float("inf")], float("nan"), 1.0, "loss is nan at step 5, .* of the samples b; "),
-        ([1.0, 2.0], float("inf"), 1.0, "loss is inf at step 5, .* of the samples a, b; "),
+        ([1.0, float("inf")], float("nan"), 1.0, "loss is nan at step 5, .* with samples b; "),
+        ([1.0, 2.0], float("inf"), 1.0, "loss is inf at step 5, .* with samples a, b; "),
         ([1.0, 2.0], 1.0, float("inf"), "gradient norm is inf at step 5; "),
     ],
 )

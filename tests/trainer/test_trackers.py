@@ -21,7 +21,7 @@ SCORES: Record = {"step": 2, "scores": {"choice/a": 0.75, "score": 0.25}}
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """TensorBoard's own reading of its event files."""
+    """The scalars that TensorBoard reads from its event files."""
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -62,7 +62,7 @@ def test_tensorboard_gets_the_records(config: Config, tmp_path: Path) -> None:
 def test_wandb_gets_the_records(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Offline they lie in the run's folder; a resumed run keeps its id."""
+    """Offline, they are in the run's folder; a resumed run keeps its id."""
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     settings = config.model_copy(update={"wandb": True})
@@ -79,7 +79,7 @@ def test_wandb_gets_the_records(
 
 
 def test_a_refused_wandb_login_leaves_no_folder(config: Config, tmp_path: Path) -> None:
-    """The same run without the tracker starts."""
+    """The same run then starts without the tracker."""
     pytest.importorskip("wandb")
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(dump_config(config))

@@ -1,4 +1,4 @@
-"""Whole runs of a few seconds, on a data set written by the contract alone."""
+"""Complete runs of a few seconds, on a data set written only with the contract package."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_lines_of_metrics_are_means_over_steps(config: Config) -> None:
 
 
 def test_calls_evaluate(config: Config) -> None:
-    """Before the first step, at its steps and after the last; training stays the same."""
+    """Before the first step, every three steps and after the last; training stays the same."""
     calls = []
 
     def evaluate(model: torch.nn.Module, step: int) -> dict[str, float]:
@@ -140,9 +140,9 @@ def test_scores_the_validation_set(config: Config) -> None:
     validated = config.model_copy(update={"validation": config.data[0], "steps": 7})
     found = scores(train(validated))
     assert list(found) == [0, 3, 6, 7]
-    for of_step in found.values():
-        assert {"score", "image_to_text_recall@1", "choice/colour"} <= of_step.keys()
-        assert all(0 <= score <= 1 for score in of_step.values())
+    for values in found.values():
+        assert {"score", "image_to_text_recall@1", "choice/colour"} <= values.keys()
+        assert all(0 <= score <= 1 for score in values.values())
     often = validated.model_copy(update={"validate_every": 2, "name": "often"})
     assert list(scores(train(often))) == [0, 2, 4, 6, 7]
 
@@ -198,7 +198,7 @@ def test_stops_when_the_loss_is_not_finite(config: Config) -> None:
     assert found[0]["loss"] > 0 and found[-1]["loss"] is None
 
 
-def test_reports_missing_data_before_it_fetches_weights(
+def test_reports_missing_data_before_downloading_weights(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fsctrain.setup.create_model", pytest.fail)
@@ -210,11 +210,12 @@ def test_reports_missing_data_before_it_fetches_weights(
 def test_refuses_an_existing_folder(config: Config) -> None:
     (config.out / "test").mkdir(parents=True)
     with pytest.raises(
-        FsckitError, match=r"runs/test: contains an unfinished run.*delete the folder.*`name`"
+        FsckitError,
+        match=r"runs/test: already contains an unfinished run.*delete the folder.*`name`",
     ):
         train(config)
     (config.out / "test" / "checkpoint").mkdir()
-    with pytest.raises(FsckitError, match=r"runs/test: contains a run already.*`name`"):
+    with pytest.raises(FsckitError, match=r"runs/test: already contains a run.*`name`"):
         train(config)
     assert [p.name for p in config.out.rglob("*")] == ["test", "checkpoint"]
 
@@ -230,7 +231,7 @@ def test_refuses_an_existing_folder(config: Config) -> None:
         ({"pretrained": "nowhere.safetensors"}, "neither a file nor a tag"),
     ],
 )
-def test_mistakes_leave_no_folder(settings: dict, sentence: str, config: Config) -> None:
+def test_errors_leave_no_folder(settings: dict, sentence: str, config: Config) -> None:
     with pytest.raises(FsckitError, match=sentence):
         train(config.model_copy(update=settings))
     assert not config.out.exists()
@@ -251,7 +252,7 @@ def test_clips_gradients(config: Config, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_trains_in_bf16(config: Config) -> None:
-    """Autocast as on a GPU: the weights stay fp32, the losses are near those of fp32."""
+    """Autocast as on a GPU: the weights stay in fp32, and the losses are close to fp32's."""
     plain = records(train(config).folder)
     run = train(config.model_copy(update={"precision": "bf16", "name": "bf16"}))
     assert {t.dtype for t in load_file(run.checkpoint).values()} == {torch.float32}
@@ -261,7 +262,7 @@ def test_trains_in_bf16(config: Config) -> None:
 
 
 def test_stops_when_a_tar_changes(config: Config, monkeypatch) -> None:
-    """With the sample's key and the tar's name."""
+    """The error names the sample and the tar."""
     make = fsctrain.setup.open_source
 
     def open_then_change(settings: Config, *args):

@@ -122,7 +122,7 @@ def test_global_batches_do_not_depend_on_ranks_and_workers(
             assert torch.equal(torch.cat(padded), getattr(whole, name)), name
 
 
-def test_a_rank_may_have_no_row(data: Path, make_batches) -> None:
+def test_a_rank_may_have_no_rows(data: Path, make_batches) -> None:
     """The epoch's last batch has two rows, for four ranks."""
     batch = make_batches(data, rank=0, ranks=4)[2]
     assert len(batch) == 0 and batch.images.shape == (0, 3, 32, 32)
@@ -139,7 +139,7 @@ def test_resumes_in_the_middle_of_an_epoch(workers: int, data: Path, make_batche
 
 
 def test_joins_two_data_sets(make_data, samples, make_batches, tmp_path: Path) -> None:
-    """Each row has its own set's image and texts; weight 2 shows two variants an epoch."""
+    """Each row has its own set's image and texts; weight 2 shows two variants per epoch."""
     two = make_data(samples[6:9]).rename(tmp_path / "two")
     one = make_data(samples[:6])
     apart = {
@@ -165,7 +165,7 @@ def test_joins_two_data_sets(make_data, samples, make_batches, tmp_path: Path) -
 
 
 def test_replaces_bad_images(make_data, samples, make_batches) -> None:
-    """Position p gets the row at p + B with its own texts, else that at p + 2B."""
+    """Position p gets the row at p + B with its own texts, else the row at p + 2B."""
     order = keys_of(make_batches(make_data(samples)), range(3))
     flat = [key for keys in order for key in keys]
     bad = {flat[1]: b"<html>", flat[6]: samples[1].image[: len(samples[1].image) // 2]}
@@ -194,7 +194,7 @@ def test_replaces_bad_images(make_data, samples, make_batches) -> None:
     assert halves[0] + halves[1] == found[0].keys
 
 
-def test_a_batch_may_have_bad_images_only(make_data, samples, make_batches) -> None:
+def test_a_batch_may_have_only_bad_images(make_data, samples, make_batches) -> None:
     """Ten replacements are tried for each row, and every bad image is reported."""
     for sample in samples:
         sample.image = b"nothing"
@@ -220,11 +220,11 @@ def test_leaves_out_bad_images_without_a_replacement(make_data, samples, make_ba
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_refuses_a_tar_that_changes_during_the_run(
-    workers, data, samples, make_batches, tar_again
+    workers, data, samples, make_batches, rewrite_tar
 ) -> None:
-    """Samples in another order: the offsets point to other members."""
+    """The samples are in a different order, so the offsets point to other members."""
     batches = make_batches(data, workers=workers)
-    tar_again(data / "shards" / "00000.tar", samples[:5][::-1])
+    rewrite_tar(data / "shards" / "00000.tar", samples[:5][::-1])
     with pytest.raises(
         FsckitError, match=r"00000.tar: sample '\d\d' is no longer at the off"
     ) as error:

@@ -65,7 +65,7 @@ def test_decodes_16_bit_grey() -> None:
 
 
 def test_keeps_the_colours_under_transparency() -> None:
-    """Of a palette, as with RGBA."""
+    """With a palette, as with RGBA."""
     image = Image.open(io.BytesIO(encoded("RGB", "PNG"))).quantize(8)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", transparency=bytes(range(8)))
@@ -96,7 +96,7 @@ def test_survives_flipped_bytes(mode: str, right_crc: bool) -> None:
 
 
 def huge_png(side: int) -> bytes:
-    """A header of side × side pixels without image data."""
+    """A PNG header for side × side pixels, without image data."""
     header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     crc = struct.pack(">I", zlib.crc32(header))
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + crc + b"\0\0\0\0IDAT"
@@ -140,7 +140,7 @@ def test_crops_stay_inside_the_image_and_the_scale() -> None:
             assert image.shape == (3, 32, 48) and image.dtype == torch.uint8
 
 
-def test_crop_boxes_are_distributed_as_torchvision_s() -> None:
+def test_crop_boxes_are_distributed_as_in_torchvision() -> None:
     """Means and spreads of 4,000 boxes, for scales that often need a second try."""
     scale = (0.3, 1.0)
     torch.manual_seed(0)
@@ -152,7 +152,7 @@ def test_crop_boxes_are_distributed_as_torchvision_s() -> None:
     np.testing.assert_allclose(ours.std(0), theirs.std(0), rtol=0.08)
 
 
-def test_draws_depend_on_seed_epoch_and_position_alone() -> None:
+def test_draws_depend_only_on_seed_epoch_and_position() -> None:
     whole = crop_draws(3, 1, range(40))
     assert whole.shape[1] >= DRAWS and whole.min() >= 0 and whole.max() < 1
     assert np.array_equal(
@@ -211,7 +211,7 @@ def test_crop_pil_equals_open_clip(
 
 @pytest.mark.parametrize("progressive", [False, True])
 def test_reads_a_jpeg_s_size_from_its_header(progressive: bool) -> None:
-    """As PIL does, past a comment, a profile and a preview inside Exif."""
+    """Like PIL, past a comment, a profile and a preview inside Exif."""
     preview = encoded("RGB", "JPEG", (8, 6))
     exif = Image.Exif()
     exif[0x9286] = preview

@@ -23,7 +23,7 @@ def rows_of(order: Order, steps: range) -> list[list[int]]:
 
 @pytest.mark.parametrize("seed", [0, 7, 2**63 - 1])
 def test_an_epoch_is_a_permutation(seed: int) -> None:
-    """That of numpy's generator seeded with (seed, epoch)."""
+    """It comes from numpy's generator seeded with (seed, epoch)."""
     order = Order((10,), (1.0,), seed, 4)
     assert order.steps_per_epoch == 3
     for epoch in range(3):
@@ -39,7 +39,7 @@ def test_an_epoch_is_a_permutation(seed: int) -> None:
 def test_ranks_share_each_global_batch(
     sizes: tuple[int, ...], weights: tuple[float, ...], ranks: int
 ) -> None:
-    """The order stays, and all ranks take as many steps, also in the small last batch."""
+    """The order stays the same, and ranks differ by at most a row, even in the last batch."""
     alone = Order(sizes, weights, 3, 6)
     steps = range(3 * alone.steps_per_epoch)
     parts = [rows_of(Order(sizes, weights, 3, 6, rank, ranks), steps) for rank in range(ranks)]
@@ -52,7 +52,7 @@ def test_ranks_share_each_global_batch(
 
 
 def test_weights_set_how_often_a_row_is_seen() -> None:
-    """Weight 0.5: every second epoch; 1: once; 2: twice an epoch."""
+    """Weight 0.5: every second epoch; 1: once; 2: twice per epoch."""
     order = Order((10, 6, 7), (0.5, 2.0, 1.0), 0, 4)
     assert order.rows_per_epoch == 5 + 12 + 7 and order.steps_per_epoch == 6
     epochs = [order.epoch(epoch) for epoch in range(4)]

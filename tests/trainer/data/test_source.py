@@ -65,7 +65,7 @@ def test_refuses_invalid_data_sets_and_weights(config: Config, data: Path, strea
 
 @pytest.mark.parametrize("transform", ["uint8", "pil"])
 def test_transforms_crop_at_the_same_place(config: Config, transform: str) -> None:
-    """The images differ by the decoder and the resize alone."""
+    """The images differ only by the decoder and the resize."""
     plain, other = (
         next(opened(config.model_copy(update={"transform": name})).batches(0, 1)).images
         for name in ("uint8", transform)

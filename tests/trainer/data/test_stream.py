@@ -1,4 +1,4 @@
-"""Batches streamed from whole tars, on disk and behind a real S3 server."""
+"""Batches streamed from whole tars, from disk and from a real S3 server."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def test_streams_the_rows_of_indexed_batches(tokenizer, make_data, samples, stre
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 @pytest.mark.parametrize("workers", [0, 1, 4])
-def test_streams_every_caption_once_an_epoch(
+def test_streams_every_caption_once_per_epoch(
     ranks: int, workers: int, data, samples, stream
 ) -> None:
-    """Three shards for up to sixteen workers; all ranks take three steps an epoch."""
+    """Three shards for up to sixteen workers; all ranks take three steps per epoch."""
     parts = [
         list(stream(None, rank, ranks, workers=workers).batches(0, 6)) for rank in range(ranks)
     ]
@@ -102,8 +102,8 @@ def test_a_resume_does_not_open_tars_it_no_longer_needs(data, samples, stream, m
     assert next(source.batches(11, 12)).keys == last
 
 
-def test_replaces_bad_images_by_later_rows(make_data, samples, stream) -> None:
-    """By the row one batch further on; the last rows are left out."""
+def test_replaces_bad_images_with_later_rows(make_data, samples, stream) -> None:
+    """With the row one batch later; bad images in the last rows are dropped."""
     order = [key for b in stream(make_data(samples)).batches(0, 3) for key in b.keys]
     broken = {order[1], order[10]}
     for sample in samples:
@@ -118,16 +118,16 @@ def test_replaces_bad_images_by_later_rows(make_data, samples, stream) -> None:
     assert [len(batch) for batch in found] == [5, 5, 1]
 
 
-def test_refuses_a_tar_that_differs_from_its_table(data, samples, tar_again, stream) -> None:
+def test_refuses_a_tar_that_differs_from_its_table(data, samples, rewrite_tar, stream) -> None:
     source = stream()
     part = samples[5:10]
     part[2].key = "zz"
-    tar_again(data / "shards" / "00001.tar", part)
+    rewrite_tar(data / "shards" / "00001.tar", part)
     with pytest.raises(
         FsckitError, match=r"00001.tar: the image of sample '\d\d' is missing, but its"
     ):
         list(source.batches(0, 3))
-    tar_again(data / "shards" / "00001.tar", part[:2])
+    rewrite_tar(data / "shards" / "00001.tar", part[:2])
     with pytest.raises(FsckitError, match=r"00001.parquet: made from 00001.tar with .* changed"):
         stream()
 
@@ -156,7 +156,7 @@ def test_refuses_a_damaged_tar(workers: int, data, stream) -> None:
 
 
 def test_refuses_columns_that_violate_the_contract(data, stream) -> None:
-    """Before the first step, with the column and its type."""
+    """The error precedes the first step, and names the column and its type."""
     path = samples_path(data, "00001")
     table = pq.read_table(path)
     offsets = table["image_offset"].cast("int32")

@@ -1,4 +1,4 @@
-"""A stream's order: every row once an epoch, and the same number of steps on every rank."""
+"""A stream's order: every row once per epoch, and the same number of steps on every rank."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def rows_of(spans: list[Span]) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("sets", [1, 2])
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 @pytest.mark.parametrize("workers", [1, 2, 4])
-def test_streams_every_row_once_an_epoch(sets: int, ranks: int, workers: int) -> None:
-    """Also with fewer shards than workers; steps have as many rows as in the indexed order."""
+def test_streams_every_row_once_per_epoch(sets: int, ranks: int, workers: int) -> None:
+    """Even with fewer shards than workers; steps have as many rows as in the indexed order."""
     for epoch in range(3):
         seen: Counter[tuple[int, int]] = Counter()
         firsts = []

@@ -40,7 +40,7 @@ def test_reads_members_of_any_name(key: str, form: int, tmp_path: Path) -> None:
         (sample.key, 10**9, 8),
     ):
         if key == "other" and (not sample.key.isascii() or len(sample.key) > 90):
-            continue  # their names stand in an extended header
+            continue  # their names are stored in an extended header
         with pytest.raises(FsckitError, match="the tar changed during the run"):
             tars.read(0, key, offset, size)
     with pytest.raises(UnreadableImageError, match="its tar cannot be read"):

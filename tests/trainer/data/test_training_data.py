@@ -37,10 +37,10 @@ def words(ids: np.ndarray) -> str:
 
 
 @pytest.mark.parametrize("tokenizer", ["clip-bpe", None])
-def test_every_epoch_shows_another_variant(
+def test_every_epoch_shows_a_different_variant(
     tokenizer, make_data, samples, make_sample, clip, caplog, monkeypatch
 ) -> None:
-    """Epoch e has variant e mod K of each caption's own K, with and without stored tokens."""
+    """Epoch e shows variant e mod K of a caption's K, with and without stored tokens."""
     two = ["a second one", "a third"]
     samples.append(
         make_sample(
@@ -108,33 +108,33 @@ def test_refuses_a_vocabulary_that_is_too_small(
         read(data, (), create_model(str(path), "none"))
 
 
-def test_refuses_a_tar_whose_caption_changed(data, samples, tar_again, clip: Clip) -> None:
+def test_refuses_a_tar_whose_caption_changed(data, samples, rewrite_tar, clip: Clip) -> None:
     """The tar keeps its size; the caption's hash differs."""
     part = samples[:5]
     part[2].captions = [part[2].captions[0].replace("red", "rad")]
-    tar_again(data / "shards" / "00000.tar", part)
+    rewrite_tar(data / "shards" / "00000.tar", part)
     with pytest.raises(
         FsckitError, match=r"00000.parquet: the caption hash of sample '02' does not"
     ):
         read(data, (), clip)
 
 
-def test_refuses_a_tar_whose_size_changed(data, samples, tar_again, clip: Clip) -> None:
-    tar_again(data / "shards" / "00001.tar", samples[5:6])
+def test_refuses_a_tar_whose_size_changed(data, samples, rewrite_tar, clip: Clip) -> None:
+    rewrite_tar(data / "shards" / "00001.tar", samples[5:6])
     with pytest.raises(FsckitError, match=r"00001.parquet: made from 00001.tar with .*has changed"):
         read(data, (), clip)
 
 
 def test_refuses_negatives_of_another_caption(
-    data, samples, tables_again, tar_again, clip: Clip
+    data, samples, rewrite_tables, rewrite_tar, clip: Clip
 ) -> None:
     part = samples[:5]
     path = negatives_path(data, "shape", "00000")
     old = path.read_bytes()
     part[2].captions = ["another caption"]
     tar = data / "shards" / "00000.tar"
-    tar_again(tar, part)
-    tables_again(data, tar, part)
+    rewrite_tar(tar, part)
+    rewrite_tables(data, tar, part)
     path.write_bytes(old)
     with pytest.raises(
         FsckitError,

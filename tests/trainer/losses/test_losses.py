@@ -177,7 +177,7 @@ def test_focal_exponent_and_smoothing_match_the_slow_loss(gamma: float, alpha: f
 
 @pytest.mark.parametrize("equal", ["patches", "one", "words"])
 def test_equal_similarities_weigh_the_same(equal: str) -> None:
-    """Min-max of equal similarities is 0/0: such words attend to the plain mean of the patches."""
+    """Scaling equal similarities is 0/0: such words attend to the plain mean of the patches."""
     features = make_features(2, SOME)
     # Integers, whose dot products are bitwise equal in any summation order.
     features = replace(
@@ -197,7 +197,7 @@ def test_equal_similarities_weigh_the_same(equal: str) -> None:
 
 
 @pytest.mark.parametrize("n", [0, 2])
-def test_a_batch_without_negatives_trains_clip_alone(n: int) -> None:
+def test_a_batch_without_negatives_trains_only_clip(n: int) -> None:
     """The hard-negative parts are exactly 0, have a graph, and leave CLIP's gradient unchanged."""
     features = make_features(n, NONE)
     hard, hard_gradients = gradients(load_loss(make_config()), features, make_config())
@@ -252,7 +252,7 @@ def test_parts_of_weight_zero_are_skipped(off: str) -> None:
     assert set(parts) == {"loss", "clip", "global", "local"} - {off}
 
 
-def test_a_certain_model_has_finite_gradients() -> None:
+def test_a_confident_model_has_finite_gradients() -> None:
     """Probabilities of exactly 0 and 1 in float32; for γ < 1, (1 − p)^γ has an infinite slope."""
     features = make_features(1, ALL)
     features = Features(

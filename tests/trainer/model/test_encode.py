@@ -160,10 +160,10 @@ def test_a_text_class_embedding_is_refused(make_clip) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"init_logit_bias": -10.0}, "no loss of fsctrain uses its logit bias"),
+        ({"init_logit_bias": -10.0}, "no fsctrain loss uses its logit bias"),
         (
             {"init_logit_bias": -10.0, "custom_text": True},
-            "no loss of fsctrain uses its logit bias",
+            "no fsctrain loss uses its logit bias",
         ),
         ({"text": {"scaled_cosine_attn": True}}, "cannot compute its scaled cosine attention"),
         (

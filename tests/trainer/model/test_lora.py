@@ -29,7 +29,7 @@ TOKENS = open_clip.SimpleTokenizer(context_length=16)(["a red horse", "a horse e
 
 @pytest.fixture(params=["default", "custom_text", "custom_blocks"])
 def model(request: pytest.FixtureRequest, tiny_model: str, tmp_path: Path) -> OpenClip:
-    """Two heads per tower: torch's fast path of attention needs an even number."""
+    """Two heads per tower: torch's fast attention path needs an even number."""
     config = json.loads(Path(tiny_model).read_text())
     config["vision_cfg"] |= {"head_width": 32, "layers": 2}
     if request.param == "custom_text":
@@ -45,7 +45,7 @@ def model(request: pytest.FixtureRequest, tiny_model: str, tmp_path: Path) -> Op
 
 @pytest.fixture
 def adapted(model: OpenClip) -> OpenClip:
-    """As after some steps: B is not zero."""
+    """A model after some training: B is not zero."""
     apply_lora(model, 3, 1.5)
     for update in lora_updates(model).values():
         torch.nn.init.normal_(update.B, std=0.1)
@@ -92,7 +92,7 @@ def test_updates_are_named_by_their_weights(model: OpenClip) -> None:
     assert {name.rsplit(".", 1)[0] for name in lora_state(model)} == set(lora_updates(model))
 
 
-def test_the_first_forward_pass_is_the_base_models(model: OpenClip) -> None:
+def test_untrained_updates_do_not_change_the_model(model: OpenClip) -> None:
     before = outputs(model)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     apply_lora(model, 4, 1.0)

@@ -1,4 +1,4 @@
-"""Compares packed texts with the same texts one by one, on every kind of text tower."""
+"""Compares packed texts with the same texts encoded one by one, on every kind of text tower."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_packed_texts_have_the_features_of_single_texts(
         found_gradients = gradients(clip, *found)
         assert_equal(found_gradients, expected_gradients)
     clip.model.eval()
-    with torch.no_grad():  # where torch's attention takes its fast path
+    with torch.no_grad():  # torch's attention takes its fast path
         torch.testing.assert_close(in_sequences(clip, texts, lengths, local=local), expected)
 
 
@@ -157,7 +157,7 @@ def test_shared_prefixes_use_the_same_slots() -> None:
     """A prefix that a negative shares with its caption is stored once, and few slots are empty."""
     texts, lengths = packed_rows([[[5, 6, 7, 8], [5, 6, 9], [5, 6, 7, 8]]] * 40)
     packing = pack_texts(texts, lengths)
-    # The caption's six tokens, and the first negative's after 'START 5 6'; the other one is equal.
+    # The caption's six tokens, and the first negative's after 'START 5 6'; the second is equal.
     assert int((packing.tokens != 0).sum()) == 40 * (6 + 2)
     count, size = packing.tokens.shape
     assert size == 96 and count == -(-40 * 8 // 96)
@@ -176,7 +176,7 @@ def test_shared_prefixes_use_the_same_slots() -> None:
 def test_a_long_row_lengthens_the_sequences() -> None:
     words = [list(range(1 + 10 * c, 11 + 10 * c)) for c in range(12)]
     packing = pack_texts(*packed_rows([words, [[1], *[None] * 11]]))
-    # Twelve texts of twelve tokens, the start token once; and a row of three beside it.
+    # Twelve texts of twelve tokens that share the start token, and a row of three.
     assert int((packing.tokens != 0).sum()) == 1 + 12 * 11 + 3
     assert packing.tokens.shape == (1, 136)
 

@@ -48,7 +48,7 @@ def small_config(small_model: str, tmp_path: Path) -> Config:
 
 
 def perturb(clip: Clip) -> None:
-    """Change the weights, as a training does."""
+    """Change the weights, as training does."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         trained = [update.B for update in lora_updates(clip.model).values()]
@@ -58,7 +58,7 @@ def perturb(clip: Clip) -> None:
 
 @pytest.fixture
 def make_run() -> Callable[[Config], tuple[Path, Clip]]:
-    """A function that makes a finished run: its folder and its final model."""
+    """A function that makes a finished run and returns its folder and its final model."""
 
     def make(config: Config) -> tuple[Path, Clip]:
         folder = config.out / config.name

@@ -136,7 +136,7 @@ def test_ignores_the_partial_line_of_a_killed_run(small_config, make_run, tmp_pa
 
 
 def test_ignores_a_config_that_is_not_a_runs(small_config, make_run, tmp_path: Path) -> None:
-    """A checkpoint lies inside a project with its own config.yaml."""
+    """The checkpoint is inside a project with its own config.yaml."""
     run, _ = make_run(small_config)
     project = tmp_path / "project"
     shutil.copytree(run / "checkpoint", project / "models" / "mine")
@@ -156,7 +156,7 @@ def test_push_uploads_the_folder(hub: Hub, small_config, make_run, tmp_path: Pat
     assert b"hf-hub:owner/horse" in hub.files["README.md"]
     assert json.loads(hub.files["open_clip_config.json"])["model_cfg"]["quick_gelu"] is True
 
-    # A card that a person has edited is kept; the weights are replaced.
+    # A card that someone edited is kept; the weights are replaced.
     hub.files |= {"README.md": b"license: mit", FILES[2]: b"old"}
     export(run, tmp_path / "again", "owner/horse")
     assert hub.files["README.md"] == b"license: mit" and hub.files[FILES[2]] != b"old"
@@ -175,7 +175,7 @@ def test_a_refused_upload_keeps_the_folder(
     assert sorted(p.name for p in out.iterdir()) == FILES
 
 
-def test_an_unreachable_hub_is_one_sentence(
+def test_an_unreachable_hub_gives_a_one_line_error(
     small_config, make_run, tmp_path: Path, monkeypatch
 ) -> None:
     with Hub() as hub:

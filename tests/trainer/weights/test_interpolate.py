@@ -50,7 +50,8 @@ def test_parses_alphas(text: str, numbers: list[float]) -> None:
 )
 def test_invalid_alphas_are_refused(text: str) -> None:
     with pytest.raises(
-        FsckitError, match=f"`alphas` {text}: expected one number, several by comma"
+        FsckitError,
+        match=f"`alphas` {text}: expected a number, a comma-separated list, or start:stop:step",
     ):
         parse_alphas(text)
 
@@ -99,7 +100,7 @@ def test_finds_pretrained_weights_in_a_file(small_config, make_run, pretrained, 
     assert same_bits(load_file(first / WEIGHTS), load_file(pretrained))
     # A checkpoint outside its run does not know its pretrained weights.
     alone = shutil.copytree(run / "checkpoint", tmp_path / "far" / "away" / "alone")
-    with pytest.raises(FsckitError, match=r"no run's config.yaml is beside it.*as `pretrained`"):
+    with pytest.raises(FsckitError, match=r"its run's config.yaml is missing.*as `pretrained`"):
         interpolate(alone, "0", tmp_path / "b")
     (second,) = interpolate(alone, "0", tmp_path / "b", str(pretrained))
     assert same_bits(load_file(second / WEIGHTS), load_file(pretrained))
@@ -113,7 +114,7 @@ def test_weights_with_another_activation_are_refused(
     plain.write_text(Path(small_config.model).read_text().replace("true", "false"))
     run, _ = make_run(small_config.model_copy(update={"model": str(plain)}))
     with pytest.raises(
-        FsckitError, match=r"another model; give those it was fine-tuned from as `pretrained`"
+        FsckitError, match=r"another model; pass the ones it was fine-tuned from as `pretrained`"
     ):
         interpolate(run, "0.5", pretrained=str(pretrained))
     assert not (run / "interpolated").exists()

@@ -55,7 +55,7 @@ def test_finds_base_weights_in_a_file(
 def test_a_tag_determines_the_activation(
     lora_config, make_run, pretrained: Path, tmp_path, monkeypatch
 ) -> None:
-    """The tag means QuickGELU where the name means GELU, here and in the loading line."""
+    """The tag implies QuickGELU although the name implies GELU, here and in the loading line."""
     model_cfg = json.loads(Path(lora_config.model).read_text()) | {"quick_gelu": False}
     monkeypatch.setattr("open_clip.factory._MODEL_CONFIGS", {"ViT-B-32": model_cfg})
     plain = tmp_path / "openai.pt"
