@@ -63,8 +63,8 @@ def save_checkpoint(
     Args:
         folder: the new folder.
         clip: the model.
-        base_digest: `weights_digest` of the weights the model was trained from. If None, a
-            full checkpoint does not record it, and LoRA's base is hashed here.
+        base_digest: `weights_digest` of the weights the model was trained from. If None, a full
+            checkpoint does not record it, and LoRA's base is hashed here.
         pretrained, seed: how the model was created; required with LoRA, to recreate its base.
 
     Raises:
@@ -106,8 +106,8 @@ def write_weights(
 ) -> None:
     """Write a full checkpoint into an existing folder: configuration and state dict.
 
-    The metadata of the weights file is `metadata` plus the configuration, so that a copy
-    of this file alone keeps the activation.
+    The metadata of the weights file is `metadata` plus the configuration, so that a copy of
+    only this file keeps the activation.
 
     Raises:
         FsckitError: a file cannot be written.

@@ -31,8 +31,8 @@ class Metrics:
     `prefers_true` (by style, how often an image is nearer to its caption than to its negative;
     null without negatives), `data_seconds` and `step_seconds` (the wait for a step's data, and the
     rest of the step), `samples_per_second` and `tokens_per_second`. It also has the current step,
-    epoch, learning rate, logit scale and `peak_memory_gb` (10⁹ bytes; of tensors on a GPU,
-    else of the process). A scores line has `step` and `scores`; scoring time is not counted.
+    epoch, learning rate, logit scale and `peak_memory_gb` (10⁹ bytes; of tensors on
+    a GPU, else of the process). A scores line has `step` and `scores`; scoring time is not counted.
 
     Over several ranks, losses, rows and tokens are summed, times are averaged, and memory is the
     maximum. All ranks call `log`; the first one writes.
@@ -193,7 +193,7 @@ def read_metrics(path: Path) -> list[Record]:
 def _cut(path: Path, step: int) -> None:
     """Keep the lines of the first `step` steps.
 
-    Scores at `step` itself are removed too: a run scores after saving its state, so it will again.
+    Scores at `step` are removed too: a run saves its state before scoring, so it scores again.
     """
     kept = [r for r in read_metrics(path) if r["step"] + ("scores" in r) <= step]
     write_text(path, "".join(json.dumps(record) + "\n" for record in kept))

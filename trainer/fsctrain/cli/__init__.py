@@ -68,8 +68,7 @@ def main() -> None:
 def _explain(error: Exception) -> str | None:
     """How to fix an error raised by torch.
 
-    Errors are recognized by type name, because importing torch to compare types takes
-    seconds.
+    Errors are recognized by type name, because importing torch to compare types takes seconds.
     """
     kind = type(error).__name__
     if isinstance(error, ModuleNotFoundError):
