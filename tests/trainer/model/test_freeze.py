@@ -70,11 +70,7 @@ def test_gradients_reach_the_remaining_parameters(tmp_path: Path) -> None:
 
 
 def test_a_frozen_resnet_does_not_change(tmp_path: Path) -> None:
-<<<<<<< HEAD
     """It freezes only as a whole, with batch norm statistics, and its checkpoint still loads."""
-=======
-    """It freezes only entirely, with its batch norm statistics, and its checkpoint still loads."""
->>>>>>> b9de002 (Rewrap the trainer's docstrings)
     model = make_model(tmp_path, RESNET)
     with pytest.raises(FsckitError, match=r"`freeze_image` 1: .*ModifiedResNet.* set 0 or all"):
         freeze(model, 1, 0)
