@@ -8,8 +8,8 @@ import sys
 def main() -> None:
     """Run the command."""
     try:
-        # Imported here because worker processes import this module again and need no command line,
-        # and because Ctrl-C during this import must end the command as it does later.
+        # Imported here because worker processes import this module but do not need the command
+        # line, and so that Ctrl-C during the import also exits with 130.
         from fscdata.cli import main as run  # noqa: PLC0415
 
         run()

@@ -1,4 +1,4 @@
-"""Readers of caption files: TSV, CSV, JSON lines, Parquet, COCO captions, NegCLIP's table.
+"""Readers for caption files: TSV, CSV, JSON lines, Parquet, COCO captions, NegCLIP's table.
 
 Each reader yields, in file order, a `Row` or the reason a row is skipped.
 """
@@ -49,7 +49,7 @@ class CaptionFile:
 
     Attributes:
         images: image name → captions → their published negatives.
-        skipped: rows left out by reason.
+        skipped: number of skipped rows per reason.
     """
 
     images: dict[str, Captions] = field(default_factory=dict)
@@ -60,11 +60,11 @@ def read_captions(path: Path) -> CaptionFile:
     """Read a caption file of any supported format.
 
     A table (TSV, CSV, JSON lines, Parquet) has an image column, one of `IMAGE_COLUMNS`, and a
-    caption column, one of `CAPTION_COLUMNS`; an image may have several rows. A JSON file is COCO's,
-    with `images` and `annotations`, or a list of such rows.
+    caption column, one of `CAPTION_COLUMNS`; an image may have several rows. A JSON file is either
+    in COCO's format, with `images` and `annotations`, or a list of such rows.
 
     Raises:
-        FsckitError: the file is missing, empty or of an unknown format, or lacks a column.
+        FsckitError: the file is missing or empty, has an unknown format, or lacks a column.
     """
     file = CaptionFile()
     try:
@@ -78,7 +78,7 @@ def read_captions(path: Path) -> CaptionFile:
 
 
 def _add(images: dict[str, Captions], row: Row) -> list[str]:
-    """Add a row to the images; returns the reasons for what is left out."""
+    """Add a row to the images; return the reasons for skipping any of it."""
     if not isinstance(row.image, str) or not row.image.strip():
         return ["bad row: no image name"]
     if not is_unicode(row.image):
@@ -100,7 +100,7 @@ def _add(images: dict[str, Captions], row: Row) -> list[str]:
 
 
 def _clean(item: object, captions: Captions) -> tuple[str, str | None]:
-    """A caption without surrounding white space, and the reason it cannot be added."""
+    """The stripped caption, and the reason it cannot be added, if any."""
     caption = "" if item is None else item
     if not isinstance(caption, str):
         return "", "bad row: the caption is not text"
@@ -138,7 +138,7 @@ def _rows(path: Path) -> Iterator[Row | str]:
     if parquet or path.suffix == ".parquet":
         yield from _read_parquet(path)
     elif reader := _READERS.get(path.suffix.lower()):
-        # A byte that is not UTF-8 spoils its own row, not the file.
+        # Invalid UTF-8 invalidates only its own row, not the file.
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
             yield from reader(path, text)
     else:
@@ -198,7 +198,7 @@ def _read_jsonl(path: Path, text: TextIO) -> Iterator[Row | str]:
 
 
 def _read_json(path: Path, text: TextIO) -> Iterator[Row | str]:
-    """COCO's captions, or a list of objects as in JSON lines."""
+    """COCO captions, or a list of objects as in JSON lines."""
     content = _json(text.read())
     return _read_records(path, content) if isinstance(content, list) else _read_coco(path, content)
 
@@ -213,7 +213,7 @@ def _read_records(path: Path, records: Iterable[object]) -> Iterator[Row | str]:
         try:
             image, caption = (names[name] for name in _columns(path, names))
         except FsckitError:
-            if first:  # the whole file is of another kind, not one bad row
+            if first:  # the whole file has the wrong format, not just one row
                 raise
             yield "bad row: no image or no caption field"
             continue
@@ -243,8 +243,8 @@ def _read_coco(path: Path, content: object) -> Iterator[Row | str]:
     images, annotations = record.get("images"), record.get("annotations")
     if not isinstance(images, list) or not isinstance(annotations, list):
         raise FsckitError(
-            f"{path}: not COCO captions, which have the lists 'images' and 'annotations'; if it "
-            f"holds JSON lines, name it .jsonl"
+            f"{path}: not COCO captions (no lists 'images' and 'annotations'); if it contains JSON "
+            f"lines, rename it to .jsonl"
         )
     names: dict[int | str, object] = {}
     for image in images:
@@ -289,7 +289,7 @@ def _columns(path: Path, names: Iterable[str]) -> tuple[str, str]:
 
 
 def _json(text: str) -> Any:
-    """The value of a JSON text; None if it is not valid JSON."""
+    """Parse JSON; None if it is invalid."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -11,10 +11,10 @@ RECIPES = {
 
 
 def parse_recipe(text: str) -> list[Style]:
-    """The styles of a recipe, a style, or a comma-separated list of both, in that order.
+    """Parse a comma-separated list of recipes and styles into styles, in order.
 
     Raises:
-        FsckitError: an unknown name; the sentence lists the known ones.
+        FsckitError: a name is unknown; the message lists the known ones.
     """
     names: list[str] = []
     for part in (p.strip() for p in text.split(",")):

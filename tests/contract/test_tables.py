@@ -127,7 +127,7 @@ def test_negatives_of_changed_captions_are_rejected(data: Path) -> None:
 
 def test_tables_without_tars_are_rejected(data: Path) -> None:
     (data / "shards" / "00001.tar").unlink()
-    message = r"00001\.parquet: belongs to no tar .*\(tables without a tar: 3\)"
+    message = r"00001\.parquet: has no tar in .*\(tables without a tar: 3\)"
     with pytest.raises(FsckitError, match=message):
         refuse_orphans(data)
     with pytest.raises(FsckitError, match=message):

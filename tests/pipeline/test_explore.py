@@ -216,7 +216,7 @@ def test_broken_tables_are_rejected(bare: Path, data: Path, tmp_path: Path) -> N
     write_negatives(data, "replace", "00001", [], {"too short": 1}, model_version="other")
     with pytest.raises(
         FsckitError,
-        match=r"replace/00001\.parquet: shards of mixed provenance: its model_version is",
+        match=r"replace/00001\.parquet: shards have mixed provenance: its model_version is",
     ):
         connect(data)
     write_samples(data, "00001", schema_version=99)

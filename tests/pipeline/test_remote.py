@@ -197,7 +197,7 @@ def test_missing_data_sets_and_files(server: S3Server, local: Path) -> None:
                 use(data_path(url))
     data = data_path("s3://bucket/missing")
     put(local, data, "00000.parquet")
-    with pytest.raises(FsckitError, match=r"no .tar file here .* 'fscdata pack' and upload them"):
+    with pytest.raises(FsckitError, match=r"no .tar files here .* 'fscdata pack' and upload them"):
         shard_paths(data)
     for table in data.glob("*/*.parquet"):
         table.unlink()

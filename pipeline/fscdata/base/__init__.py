@@ -1,4 +1,4 @@
-"""What both packages stand on: errors, text, paths, files, locks, threads, the command shell.
+"""Code that both packages share: errors, text, paths, files, locks, threads, the command shell.
 
-Nothing here knows of captions or models. Each module has one job and is imported by its name.
+Nothing here knows about captions or models. Each module has one job and is imported by name.
 """

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar in a terminal, otherwise a line now and then."""
+"""Progress on stderr: a bar in a terminal, otherwise an occasional line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Pace:
         """The stage, how much of it is done, and the time left."""
         now = time.monotonic()
         if progress.stage != self._stage:
-            # What an earlier run left is reported at once and says nothing about the pace.
+            # Work done by an earlier run is reported at once and says nothing about the pace.
             self._stage, self._start = progress.stage, (now, progress.done)
         parts = [f"{progress.stage}: {_amount(progress)}"]
         if progress.detail:

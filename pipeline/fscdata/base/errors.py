@@ -1,18 +1,18 @@
-"""The one error that a user sees, and how other errors read inside it."""
+"""The error shown to users, and helpers to quote other errors in it."""
 
 from __future__ import annotations
 
 from fscdata.base.text import printable
 
-MAX_CHARACTERS = 200  # of another library's message
+MAX_CHARACTERS = 200  # quoted from another library's message
 
 
 class FsckitError(ValueError):
     """A mistake in the user's input: one sentence that names the file or option and the fix.
 
-    A library function names its parameters and settings in backticks, `batch_size`; the command
-    shows those as its options, --batch-size. Both commands print the sentence and exit with 1. Any
-    other exception is a defect of ours.
+    Library functions write parameters and settings in backticks, `batch_size`; the commands show
+    them as options, --batch-size. Both commands print the sentence and exit with 1. Any other
+    exception is a bug.
     """
 
 
@@ -28,6 +28,6 @@ def first_line(error: BaseException | str) -> str:
 
 
 def last_line(error: BaseException | str) -> str:
-    """As `first_line`; tracebacks and multi-line logs say what happened in their last line."""
+    """Like `first_line`, for tracebacks and logs, whose last line says what happened."""
     lines = str(error).strip().splitlines()
     return printable(lines[-1].strip()[:MAX_CHARACTERS]) if lines else type(error).__name__

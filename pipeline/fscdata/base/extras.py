@@ -10,11 +10,11 @@ from fscdata.base.errors import FsckitError
 
 @contextmanager
 def requires(extra: str, feature: str) -> Iterator[None]:
-    """Import optional packages in the block; a missing one becomes a sentence.
+    """Import optional packages in the block; if one is missing, say how to install it.
 
     Args:
-        extra: fsckit's extra that installs them.
-        feature: what needs them, as the subject of the sentence: "--executor ray".
+        extra: the fsckit extra that installs them.
+        feature: the feature that needs them, to start the message: "--executor ray".
 
     Raises:
         FsckitError: a package is not installed.

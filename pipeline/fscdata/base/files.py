@@ -17,7 +17,7 @@ TEMPORARY = ".tmp"  # suffix of every unfinished file and folder
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a local file that gets its name when the block succeeds; otherwise nothing is left.
+    """Open a local file that appears under its name only if the block succeeds.
 
     Two processes may write the same file at once: the last to finish wins. Missing parent folders
     are created.
@@ -37,7 +37,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        # An error that names a file elsewhere is about what the block was reading.
+        # An error that names a file elsewhere comes from something the block was reading.
         if isinstance(error, OSError) and (
             error.filename is None or Path(error.filename) in (temporary, *path.parents)
         ):
@@ -46,10 +46,10 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole text file atomically, as UTF-8.
+    """Write a UTF-8 text file atomically.
 
     Raises:
-        FsckitError: as `atomic_file`.
+        FsckitError: see `atomic_file`.
     """
     with atomic_file(path) as file:
         file.write(text.encode())
@@ -57,9 +57,9 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that gets its name when the block succeeds.
+    """A temporary folder that is renamed to `folder` if the block succeeds.
 
-    Its files are flushed to disk first. What a killed process left of it is removed.
+    Its files are flushed to disk first. The leftovers of a killed process are removed.
     """
     temporary = folder.with_name(f".{folder.name}{TEMPORARY}")
     if temporary.exists():
@@ -77,7 +77,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Flush a file's bytes, or a folder's names, to disk: a rename can be lost in a power cut."""
+    """Flush a file or a folder's entries to disk: a power cut can undo an unflushed rename."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

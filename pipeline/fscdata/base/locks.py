@@ -1,4 +1,4 @@
-"""Locks between processes."""
+"""Locks shared by processes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from fscdata.base.paths import DataPath, access, cannot_be
 
 @contextmanager
 def file_lock(target: Path, hint: str = "wait for it to finish") -> Iterator[None]:
-    """Hold the lock of a file or folder that is being made; its parent folder is created.
+    """Lock a file or folder while it is being made; its parent folder is created.
 
-    The lock file `.NAME.lock` beside the target stays: removing it would take it away from a
-    process that already waits for it.
+    The lock file `.NAME.lock` beside the target is never removed: another process may already have
+    opened it.
 
     Args:
         target: the file or folder.
@@ -34,12 +34,12 @@ def file_lock(target: Path, hint: str = "wait for it to finish") -> Iterator[Non
 
 @contextmanager
 def folder_lock(folder: DataPath) -> Iterator[None]:
-    """Hold the lock of a data set's local folder; the lock file lies inside it.
+    """Lock a data set's local folder; the lock file is inside it.
 
-    Object stores have no locks, so nothing is held there. Tables appear whole or not at all and
-    their bytes depend only on the settings, so two runs with the same settings do the work twice
-    and harm nothing. Runs with different settings leave tables of mixed provenance, which every
-    reader refuses.
+    Object stores have no locks, so nothing is locked there. Tables are written atomically and
+    their bytes depend only on the settings, so two runs with the same settings merely do the work
+    twice. Runs with different settings leave tables of mixed provenance, which every reader
+    rejects.
 
     Raises:
         FsckitError: another process holds it, or the folder cannot be written.

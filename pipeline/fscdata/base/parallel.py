@@ -1,4 +1,4 @@
-"""Threads for work that waits on networks and disks."""
+"""Threads for network and disk I/O."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-THREADS = 16  # an object store answers that many requests as fast as one
-GRACE = 1.0  # seconds that threads have to end
+THREADS = 16  # an object store answers 16 requests as fast as one
+GRACE = 1.0  # seconds threads get to finish
 
 
 def parallel_map(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
@@ -29,17 +29,17 @@ def run_concurrently(
     stopped: Event,
     seconds: float | None = None,
 ) -> Generator[R, None, None]:
-    """Yield the function's results as they are ready; the first error is raised.
+    """Yield the function's results as they become ready; the first error is raised.
 
-    On exit, and when the time is up, `stopped` is set; the function should check it. Threads that
-    wait for a silent server are abandoned: they cannot be ended, and Ctrl-C must not wait for them.
+    `stopped` is set on exit and on timeout; the function should check it. Threads waiting for an
+    unresponsive server are abandoned: they cannot be stopped, and Ctrl-C must not wait for them.
 
     Args:
-        function: called once for each item.
+        function: called once per item.
         items: its arguments.
         threads: how many run at once.
         stopped: set on exit.
-        seconds: time limit for all items; None for none.
+        seconds: time limit for all items; None for no limit.
     """
     places, lock = iter(range(len(items))), Lock()
     done: SimpleQueue[tuple[R] | BaseException] = SimpleQueue()
@@ -52,7 +52,7 @@ def run_concurrently(
                 return
             try:
                 done.put((function(items[place]),))
-            except BaseException as error:  # nobody would see it in a thread
+            except BaseException as error:  # it would be lost in the thread
                 done.put(error)
 
     workers = [Thread(target=work, daemon=True) for _ in range(min(threads, len(items)))]

@@ -1,7 +1,7 @@
 """Paths of data sets: a local folder, or a prefix in an object store through fsspec.
 
 A local folder is a `pathlib.Path`, a remote one a `upath.UPath` (universal_pathlib); our code uses
-only what both offer. S3 takes its endpoint and credentials from the usual environment variables
+only what both support. S3 takes its endpoint and credentials from the usual environment variables
 (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_PROFILE, …), as does Google Cloud Storage
 (GOOGLE_APPLICATION_CREDENTIALS, …).
 """
@@ -28,13 +28,13 @@ PathT = TypeVar("PathT", Path, "UPath", "Path | UPath")
 
 SCHEMES = ("s3", "gs", "memory")  # fsckit's extra of the same name installs the library
 
-# Bytes per request. We read the headers and captions of a tar, with images of about 100 kB between
-# them. A seek past each image costs a round trip of about 30 ms, longer than reading the image.
-# So we read whole blocks. A block of 16 MiB takes about 200 ms, which makes the latency negligible
-# and still needs little memory.
+# Bytes per request. We need a tar's headers and captions, which have images of about 100 kB between
+# them. Seeking past an image costs a round trip of about 30 ms, longer than reading it, so we read
+# whole blocks. A block of 16 MiB takes about 200 ms, which makes the latency negligible and still
+# needs little memory.
 BLOCK = 16 * 2**20
 
-_FULL = "; free some space and run the command again"
+_FULL = "; free some space and rerun the command"
 _FORBIDDEN = "; change its permissions, or choose another folder"
 _FIXES = {
     errno.ENOSPC: _FULL,
@@ -49,7 +49,7 @@ _LIBRARIES = {"aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "requests
 
 
 def data_path(text: str) -> DataPath:
-    """The path a user named: a local folder, `s3://`, `gs://`, or `memory://` (this process only).
+    """Parse a path: a local folder, `s3://`, `gs://`, or `memory://` (this process only).
 
     Raises:
         FsckitError: the scheme is unknown, its library is not installed, or the bucket is missing.
@@ -69,7 +69,7 @@ def data_path(text: str) -> DataPath:
 
     with requires(scheme, f"{text}: {scheme}://"):
         get_filesystem_class(scheme)
-    # Listings are not cached, since workers and other runs write files this process must see.
+    # Listings are not cached: this process must see files that workers and other runs write.
     return UPath(text.rstrip("/"), use_listings_cache=False)
 
 
@@ -108,19 +108,19 @@ def size_of(path: DataPath) -> int:
 def access(path: DataPath, verb: Verb) -> Iterator[None]:
     """Turn file system and network errors in the block into one sentence about `path`.
 
-    Other errors pass through, including Arrow's about a file's content.
+    Other errors pass through, including Arrow's errors about a file's content.
     """
     try:
         yield
     except Exception as error:
-        # Libraries of object stores raise ValueError for a malformed address.
+        # Object store libraries raise ValueError for a malformed address.
         if not (_is_file_system_error(error) or (type(error) is ValueError and _is_remote(path))):
             raise
         raise cannot_be(verb, path, error) from None
 
 
 def cannot_be(verb: Verb, path: DataPath, error: Exception) -> FsckitError:
-    """The sentence for a file system or network error, with what to do about it."""
+    """An error that says what failed in the file system or network, and what to do about it."""
     if isinstance(error, FileNotFoundError):
         reason = os.strerror(errno.ENOENT)
     elif isinstance(error, OSError) and error.strerror:

@@ -1,4 +1,4 @@
-"""How far long work is: what steps report, and a terminal shows."""
+"""Progress of long-running work: steps report it, and a terminal shows it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one stage of the work is.
+    """Progress of one stage of the work.
 
     Attributes:
         stage: what is being done: "fetching", "packing".
-        done: how much of it, in `unit`s.
-        total: how much in all; None if unknown.
+        done: the amount done, in `unit`s.
+        total: the total amount; None if unknown.
         unit: "bytes", "shards", …
-        detail: more for a person to read, such as a rate.
-        seconds_left: the time left where the step knows better than done / total.
+        detail: extra text for display, such as a rate.
+        seconds_left: the step's own estimate if it is better than one from done / total.
     """
 
     stage: str
@@ -29,7 +29,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Reporter:
-    """Where long work reports: `progress` many times a second, `say` a sentence now and then."""
+    """Callbacks for long work: `progress` many times per second, `say` an occasional sentence."""
 
     progress: Callable[[Progress], None] = lambda progress: None
     say: Callable[[str], None] = lambda sentence: None

@@ -1,6 +1,6 @@
-"""What `fscdata` and `fsctrain` share as commands: lazy subcommands, exit codes, signals.
+"""Code shared by the `fscdata` and `fsctrain` commands: lazy subcommands, exit codes, signals.
 
-Exit codes: 0 success, 1 a user's mistake or bad data, 2 a wrong option, 128 + N signal N.
+Exit codes: 0 success, 1 user error or bad data, 2 invalid option, 128 + N signal N.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ import typer.main
 from fscdata.base.errors import FsckitError, file_error
 from fscdata.base.text import printable
 
-_Click = Any  # click's classes come with typer, under another name in some versions
+_Click = Any  # click's classes come with typer, under a different name in some versions
 
 
 class LazyGroup(typer.core.TyperGroup):
-    """Subcommands that are imported when they run, so that `--help` and errors are instant.
+    """Subcommands that are imported only when they run, so that `--help` and errors are instant.
 
     A subclass lists them in `lazy`: name → ("module:function", summary). The summary is the
     first line of the function's docstring (a test compares them).
     """
 
     lazy: ClassVar[dict[str, tuple[str, str]]] = {}
-    # The options of the subcommand that runs, by parameter name. A process runs one command.
+    # The running subcommand's options by parameter name. A process runs only one command.
     options: ClassVar[dict[str, str]] = {}
 
     def list_commands(self, ctx: _Click) -> list[str]:
@@ -66,13 +66,13 @@ def run_command(
     program: str,
     explain: Callable[[Exception], str | None] = lambda error: None,
 ) -> None:
-    """Run a command line; a user's mistake is one sentence on stderr and exit code 1.
+    """Run a command; a user's mistake prints one sentence on stderr and exits with 1.
 
     Args:
-        app: the command line.
+        app: the command.
         program: its name, which starts the sentence.
-        explain: a sentence for an exception that is not ours but that a user can do something
-            about; None for a defect, which is raised.
+        explain: returns a sentence for another library's exception that the user can fix; None
+            for a bug, which is raised.
     """
     signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
@@ -94,12 +94,12 @@ def _sentence(error: Exception) -> str | None:
 
 
 def show_options(sentence: str) -> str:
-    """A library's sentence in the command's words: `batch_size` becomes --batch-size."""
+    """Replace setting names with the command's options: `batch_size` becomes --batch-size."""
     return re.sub(r"`(\w+)`", lambda m: LazyGroup.options.get(m[1], m[0]), sentence)
 
 
 def _exit_on_signal(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends the command as Ctrl-C does: context managers clean up first."""
+    """Exit on SIGTERM as on Ctrl-C: context managers clean up first."""
     sys.exit(128 + number)
 
 

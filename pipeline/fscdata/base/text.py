@@ -1,4 +1,4 @@
-"""Text that comes from outside and cannot be trusted."""
+"""Checks and escapes for untrusted text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be encoded as UTF-8, that is, has no unpaired surrogate."""
+    """Whether a text can be encoded as UTF-8, that is, has no unpaired surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -26,5 +26,5 @@ def join_counts(counts: Mapping[str, int], separator: str = ", ") -> str:
 
 
 def printable(text: str) -> str:
-    """A text made safe for a terminal: control characters become escapes."""
+    """Make a text safe for a terminal: control characters become escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

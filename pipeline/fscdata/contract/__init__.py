@@ -1,6 +1,6 @@
 """The contract between pipeline and trainer: tars, tables, their metadata and checks.
 
-The trainer imports this package and `fscdata.base`, and nothing else of `fscdata`.
+The trainer imports this package and `fscdata.base`, and nothing else from `fscdata`.
 """
 
 from fscdata.contract.dataset import (

@@ -56,7 +56,7 @@ def open_footers(data: PathT, styles: list[str]) -> Footers[PathT]:
     """Read and check the footers of a data set's tables; rows and tars are not read.
 
     Raises:
-        FsckitError: a table is missing, unreadable, of another schema version or of mixed
+        FsckitError: a table is missing or unreadable, has a different schema version or mixed
             provenance, or its negatives were made from other samples.
     """
     tars = shard_paths(data)
@@ -82,10 +82,10 @@ def open_footers(data: PathT, styles: list[str]) -> Footers[PathT]:
 def open_dataset(data: PathT, styles: list[str]) -> Dataset[PathT]:
     """Read the tables of a data set and check everything the contract promises.
 
-    The tars' headers and captions are read too; in an object store that reads whole tars.
+    The tars' headers and captions are read too; in an object store, that means reading whole tars.
 
     Raises:
-        FsckitError: as `open_footers`; a tar has changed; a key or caption hash does not match.
+        FsckitError: see `open_footers`; a tar has changed; a key or caption hash does not match.
     """
     footers = open_footers(data, styles)
     samples = [
@@ -103,13 +103,13 @@ def open_dataset(data: PathT, styles: list[str]) -> Dataset[PathT]:
 
 
 def refuse_orphans(data: DataPath) -> None:
-    """Raise FsckitError if a table belongs to no tar; a data set without any tars passes."""
+    """Raise FsckitError if a table has no tar; a data set without any tars passes."""
     shards = {tar.stem for tar in tars_of(data)}
     folders = [data / SAMPLES, *entries(data / "negatives", "")]
     orphans = [p for folder in folders for p in entries(folder, ".parquet") if p.stem not in shards]
     if shards and orphans:
         raise FsckitError(
-            f"{orphans[0]}: belongs to no tar of {data} (tables without a tar: {len(orphans):,}); "
+            f"{orphans[0]}: has no tar in {data} (tables without a tar: {len(orphans):,}); "
             f"restore the tars or delete the tables"
         )
 
@@ -117,7 +117,7 @@ def refuse_orphans(data: DataPath) -> None:
 def _difference(
     ours: Provenance, theirs: Provenance, other: DataPath, fields: Iterable[str]
 ) -> str | None:
-    """The first of the fields in which two provenances differ, as a clause.
+    """The first field that differs between two provenances, as a clause.
 
     `theirs` is the provenance of `other`.
     """
@@ -131,8 +131,8 @@ def _difference(
 
 
 def refuse_stale(path: DataPath, ours: Metadata, samples_file: DataPath, theirs: Metadata) -> None:
-    """Raise FsckitError if negatives (`ours`) were made from other captions than their samples
-    (`theirs`); otherwise a missing negative would look like a caption that has none."""
+    """Raise FsckitError if negatives (`ours`) were made from different captions than their samples
+    (`theirs`); otherwise a stale table would look like captions without negatives."""
     difference = _difference(
         ours.provenance, theirs.provenance, samples_file, ("caption_source", "tokenizer")
     )
@@ -140,13 +140,13 @@ def refuse_stale(path: DataPath, ours: Metadata, samples_file: DataPath, theirs:
         theirs.shard.tar_digest,
         theirs.shard.captions_digest,
     ):
-        difference = f"made from another tar or other captions than {samples_file}"
+        difference = f"made from a different tar or captions than {samples_file}"
     if difference is not None:
         raise FsckitError(f"{path}: {difference}; run {command_for(path, ' --overwrite')}")
 
 
 def refuse_changed(path: DataPath, metadata: Metadata, tar: DataPath) -> None:
-    """Raise FsckitError if a samples table was made from a tar of another name or size."""
+    """Raise FsckitError if a samples table was made from a tar with another name or size."""
     shard, size = metadata.shard, size_of(tar)
     if (shard.tar, shard.tar_size) != (tar.name, size):
         raise FsckitError(
@@ -163,8 +163,8 @@ def refuse_mixed(footers: Mapping[PathT, Metadata]) -> None:
         difference = _difference(ours.provenance, theirs.provenance, first, fields)
         if difference is not None:
             raise FsckitError(
-                f"{path}: shards of mixed provenance: {difference}; run "
-                f"{command_for(path, ' --overwrite')} to remake them alike"
+                f"{path}: shards have mixed provenance: {difference}; run "
+                f"{command_for(path, ' --overwrite')} to remake them all"
             )
 
 
@@ -183,7 +183,7 @@ def _checked_samples(path: DataPath, tar: DataPath) -> pa.Table:
 
 
 def _name_changed_caption(path: DataPath, table: pa.Table, tar: DataPath, index: TarIndex) -> None:
-    """Raise FsckitError that names the first sample whose caption differs from the table's."""
+    """Raise FsckitError with the first sample whose caption differs from the table's."""
     actual = {
         (sample.key, i): caption_hash(caption)
         for sample in index.samples
@@ -198,7 +198,7 @@ def _name_changed_caption(path: DataPath, table: pa.Table, tar: DataPath, index:
 
 
 def _checked_negatives(path: DataPath, samples: pa.Table) -> pa.Table:
-    """A shard's negatives, each checked to belong to a samples row with the same caption."""
+    """A shard's negatives, after checking that each has a samples row with the same caption."""
     negatives = read_table(path)
     keys = ["key", "caption_index", "caption_hash"]
     orphans = negatives.select(keys).join(samples.select(keys), keys=keys, join_type="left anti")

@@ -9,10 +9,10 @@ from typing import Any, Final, Literal
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
-SAMPLES: Final = "samples"  # a table is named SAMPLES, or by the style of its negatives
+SAMPLES: Final = "samples"  # a table's name is SAMPLES or a style
 CLIP_BPE = "clip-bpe"  # the only tokenizer whose ids are stored
 
-# Ids include the start and end token and are never truncated: the trainer truncates them to its
+# Ids include the start and end tokens and are never truncated: the trainer truncates them to its
 # context length as open_clip does, so the tables do not depend on a model's context length.
 TOKEN_IDS = pa.list_(pa.uint16())
 EDITS = pa.list_(
@@ -54,8 +54,8 @@ def samples_schema() -> pa.Schema:
 def negatives_schema() -> pa.Schema:
     """One row per negative, sorted by tar order, caption_index and variant.
 
-    `edits` replace caption[start:end] (in characters, reading `old`) with `new`, left to right.
-    Applied together they turn the caption into the negative.
+    Each of the `edits` replaces `old`, at caption[start:end] (in characters), with `new`. Together
+    they turn the caption into the negative.
     """
     return pa.schema(
         [
@@ -74,7 +74,7 @@ def negatives_schema() -> pa.Schema:
 
 @dataclass(frozen=True)
 class Provenance:
-    """How a table was made; equal in all shards of a table."""
+    """How a table was made; the same in all its shards."""
 
     table: Literal["samples", "negatives"]
     caption_source: str
@@ -94,12 +94,12 @@ class Provenance:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """Which tar one shard of a table belongs to, and what the shard holds.
+    """The tar that one shard of a table was made from, and the shard's contents.
 
     Two digests identify the tar: `tar_digest` covers its members' names, offsets and sizes,
-    `captions_digest` its captions. Neither covers pixels, which would cost a pass over the whole
-    tar; the trainer checks each image's 512-byte header when it reads the image. A stream, which
-    cannot read a tar in advance, compares the tar's name and size, and each sample's captions as
+    `captions_digest` its captions. Neither covers pixels, which would require reading the whole
+    tar; the trainer checks each image's 512-byte header when it reads the image. A stream cannot
+    read a tar in advance, so it compares the tar's name and size, and each sample's captions as
     they arrive.
 
     `without` counts, by reason, the captions that have no negative (in a negatives table) or the

@@ -1,4 +1,4 @@
-"""Paths of the tables, and readers that reject files which break the contract."""
+"""Paths of the tables, and readers that reject files that break the contract."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ METADATA_KEY = b"fsckit"
 class Metadata:
     """The contents of a Parquet footer.
 
-    A table needs no separate "done" marker: Parquet writes the footer last, and the file gets its
-    name when it is complete. A table is done if it exists and its footer matches its tar.
+    A table needs no separate "done" marker: Parquet writes the footer last, and the file is renamed
+    when it is complete. A table is done if it exists and its footer matches its tar.
     """
 
     provenance: Provenance
@@ -45,7 +45,7 @@ def shard_paths(data: PathT) -> list[PathT]:
     """The tars of a data set, sorted by name: in `DATA/shards`, else in `DATA` (img2dataset).
 
     Raises:
-        FsckitError: the folder is missing, cannot be read or holds no tar.
+        FsckitError: the folder is missing, cannot be read or contains no tars.
     """
     with access(data, "read"):
         if not data.is_dir():
@@ -56,11 +56,11 @@ def shard_paths(data: PathT) -> list[PathT]:
     fix = f"create them with 'fscdata pack {data}'"
     if not isinstance(data, Path):
         fix = "create them with 'fscdata pack' and upload them"
-    raise FsckitError(f"{data}: no .tar file here or in its folder 'shards'; {fix}")
+    raise FsckitError(f"{data}: no .tar files here or in its folder 'shards'; {fix}")
 
 
 def tars_of(data: PathT) -> list[PathT]:
-    """As `shard_paths`, but empty if the data set has no tars."""
+    """Like `shard_paths`, but empty if the data set has no tars."""
     return entries(data / "shards", ".tar") or entries(data, ".tar")
 
 
@@ -73,12 +73,12 @@ def negatives_path(data: PathT, style: str, shard: str) -> PathT:
 
 
 def table_path(data: PathT, table: str, shard: str) -> PathT:
-    """The path of a shard of a table, which is `SAMPLES` or a style's negatives."""
+    """The path of one shard of a table; `table` is `SAMPLES` or a style."""
     return samples_path(data, shard) if table == SAMPLES else negatives_path(data, table, shard)
 
 
 def styles_present(data: DataPath) -> list[str]:
-    """The styles whose negatives a data set has, sorted by name."""
+    """The styles that a data set has negatives of, sorted by name."""
     folders = entries(data / "negatives", "")
     return [folder.name for folder in folders if entries(folder, ".parquet")]
 
@@ -96,8 +96,8 @@ def read_metadata(path: DataPath) -> Metadata:
     """The metadata of a table's file.
 
     Raises:
-        FsckitError: the file is missing, not Parquet, not one of ours, or of another schema
-            version.
+        FsckitError: the file is missing, is not Parquet, was not written by fscdata, or has a
+            different schema version.
     """
     with _parquet(path) as file:
         return _metadata(path, file.schema_arrow)
@@ -107,7 +107,7 @@ def read_footers(paths: list[PathT]) -> dict[PathT, Metadata]:
     """The metadata of tables; no rows are read, but the columns and row counts are checked.
 
     Raises:
-        FsckitError: as `read_table`.
+        FsckitError: see `read_table`.
     """
     return dict(zip(paths, parallel_map(_read_footer, paths), strict=True))
 
@@ -118,17 +118,17 @@ def _read_footer(path: DataPath) -> Metadata:
 
 
 def read_table(path: DataPath, columns: list[str] | None = None) -> pa.Table:
-    """A table's rows, after its metadata and schema are checked.
+    """A table's rows, after checking its metadata and schema.
 
     Raises:
-        FsckitError: as `read_metadata`, or the columns or row count break the contract.
+        FsckitError: see `read_metadata`; the columns or row count break the contract.
     """
     _, table = read_both(path, columns)
     return table
 
 
 def read_both(path: DataPath, columns: list[str] | None = None) -> tuple[Metadata, pa.Table]:
-    """A table's metadata and rows, as `read_metadata` and `read_table`."""
+    """A table's metadata and rows; see `read_metadata` and `read_table`."""
     with _parquet(path) as file:
         metadata = _metadata(path, file.schema_arrow)
         expected = samples_schema() if metadata.provenance.table == SAMPLES else negatives_schema()
@@ -165,11 +165,11 @@ def _first_difference(expected: pa.Schema, actual: pa.Schema) -> str:
 
 @contextmanager
 def _parquet(path: DataPath) -> Iterator[pq.ParquetFile]:
-    """A table's file with its footer read."""
+    """Open a table's file and read its footer."""
     with ExitStack() as stack:
         with _intact(path, "not a Parquet file"):
             try:
-                # Arrow opens a local file itself faster than it reads from a Python file object.
+                # Arrow opens local files faster itself than through a Python file object.
                 local = isinstance(path, Path)
                 source = path if local else stack.enter_context(open_binary(path))
                 file = stack.enter_context(

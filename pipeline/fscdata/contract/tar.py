@@ -24,24 +24,24 @@ MAX_CAPTIONS = 1000  # per sample
 class CaptionSource:
     """Where a sample's captions come from.
 
-    By default: the list `captions` of its json, else the json's `caption`, else its `.txt`.
-    `json_key` names another field of the json, a string or a list of strings. With `folder`,
-    captions are the lines of `<folder>/<key>.txt`.
+    By default: the list `captions` in its json, else `caption` in its json, else its `.txt`.
+    `json_key` names another json field, a string or a list of strings. With `folder`, captions are
+    the lines of `<folder>/<key>.txt`.
     """
 
     json_key: str | None = None
     folder: Path | None = None
 
     def __str__(self) -> str:
-        # A folder is recorded by its name, not its path: its location does not affect the tables,
-        # and a training machine need not have it.
+        # Only the folder's name is recorded: its path does not affect the tables, and a training
+        # machine may not have it.
         if self.folder is not None:
             return f"folder:{self.folder.resolve().name}"
         return f"json:{self.json_key}" if self.json_key else "default"
 
     @classmethod
     def inside_tar(cls, text: str) -> CaptionSource | None:
-        """The source that `str()` described; None if the captions came from a folder."""
+        """Parse what `str()` returned; None if the captions came from a folder."""
         kind, _, value = text.partition(":")
         return None if kind == "folder" else cls(json_key=value or None)
 
@@ -69,7 +69,7 @@ class TarSample:
 class TarIndex:
     """A tar's samples in tar order.
 
-    `without` counts by reason the samples and captions left out. `digest` covers the members'
+    `without` counts the samples and captions left out, by reason. `digest` covers the members'
     names, offsets and sizes, `captions_digest` the captions and their published negatives.
     """
 
@@ -91,7 +91,7 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Captions:
-    """The captions of one sample, as in `TarSample`, and by reason those left out."""
+    """The captions of one sample, as in `TarSample`; `without` counts those left out, by reason."""
 
     captions: list[tuple[int, str]]
     published: dict[int, list[str]]
@@ -113,7 +113,7 @@ def index_tar(path: DataPath, source: CaptionSource = CaptionSource()) -> TarInd
         ):
             groups, digest = _read_members(tar, path)
             _check_end(tar)
-    except FsckitError:  # a ValueError too
+    except FsckitError:  # also a ValueError
         raise
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise FsckitError(
@@ -151,7 +151,7 @@ def _read_members(tar: tarfile.TarFile, path: DataPath) -> tuple[dict[str, _Grou
             )
         key, extension = split_member(name)
         if not member.isfile() or not key or not extension:
-            continue  # folders, links and files that belong to no sample
+            continue  # folders, links and files outside any sample
         if "." in extension:
             if extension.rpartition(".")[2] in (*IMAGE_EXTENSIONS, "json", "txt"):
                 raise FsckitError(
@@ -190,7 +190,7 @@ def _duplicate(path: DataPath, key: str) -> FsckitError:
 def split_member(name: str) -> tuple[str, str]:
     """A member's key and lower-case extension, split where webdataset splits.
 
-    The key is empty if the file belongs to no sample.
+    The key is empty if the file is not part of a sample.
     """
     folder, slash, base = name.rpartition("/")
     stem, _, extension = base.partition(".")
@@ -200,20 +200,20 @@ def split_member(name: str) -> tuple[str, str]:
 def captions_inside(
     key: str, members: Mapping[str, bytes], source: CaptionSource
 ) -> dict[int, str]:
-    """A sample's captions by index, from its members by extension."""
+    """A sample's captions by index; `members` holds file contents by extension."""
     small = {name: c for name, c in members.items() if len(c) <= MAX_TEXT_BYTES}
     group = _Group(json=small.get("json"), text=small.get("txt"))
     return dict(_captions(key, group, source).captions)
 
 
 def _check_end(tar: tarfile.TarFile) -> None:
-    """Check for the zeros that end a tar: tarfile also stops silently at garbage or a cut."""
+    """Check for the zeros that end a tar: tarfile silently stops at garbage or a truncation too."""
     file = tar.fileobj
     assert file is not None
     file.seek(tar.offset)
     block = file.read(tarfile.BLOCKSIZE)
     if len(block) < tarfile.BLOCKSIZE or block.strip(b"\0"):
-        raise tarfile.ReadError(f"no member and no end at byte {tar.offset}")
+        raise tarfile.ReadError(f"no member or end marker at byte {tar.offset}")
 
 
 def _captions(key: str, group: _Group, source: CaptionSource) -> _Captions:
@@ -244,10 +244,10 @@ def _captions(key: str, group: _Group, source: CaptionSource) -> _Captions:
 def _raw_captions(
     key: str, group: _Group, record: dict[str, Any], source: CaptionSource
 ) -> list[Any]:
-    """The values at the captions' place, of any type."""
+    """The unchecked values where captions are expected, of any type."""
     if source.folder is not None:
         file = source.folder / f"{key}.txt"
-        # Keys are untrusted: one with ".." must not read a file outside the folder.
+        # Keys are untrusted: one with ".." must not lead outside the folder.
         inside = file.resolve().is_relative_to(source.folder.resolve())
         return _lines(file.read_bytes()) if inside and file.is_file() else []
     for name in [source.json_key] if source.json_key else ["captions", "caption"]:
@@ -272,7 +272,7 @@ def _lines(data: bytes) -> list[bytes]:
 
 
 def _clean(item: object) -> tuple[str | None, str]:
-    """A caption without surrounding white space, or None and the reason it is unusable."""
+    """The stripped caption, or None and the reason it is unusable."""
     if isinstance(item, bytes):
         try:
             item = item.decode()

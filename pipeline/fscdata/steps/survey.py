@@ -116,7 +116,7 @@ def _find_orphans(data: DataPath, survey: Survey) -> None:
     for name, shards in survey.shards.items():
         if orphans := sorted(shards - stems):
             problem = (
-                f"belongs to no tar (tables without a tar in its folder: {len(orphans):,}); "
+                f"has no tar (tables without a tar in its folder: {len(orphans):,}); "
                 f"restore the tar or delete the table"
             )
             path = table_path(data, name, orphans[0])

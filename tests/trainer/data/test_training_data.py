@@ -138,7 +138,7 @@ def test_refuses_negatives_of_another_caption(
     path.write_bytes(old)
     with pytest.raises(
         FsckitError,
-        match=r"00000.parquet: made from another tar or other captions than .*--recipe shape",
+        match=r"00000.parquet: made from a different tar or captions than .*--recipe shape",
     ):
         read(data, ("shape",), clip)
 
