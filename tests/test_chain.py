@@ -47,7 +47,7 @@ def test_pack_make_negatives_train_load(tmp_path: Path) -> None:
     assert "12 samples, 24 captions" in packed.stdout
     assert "missing image: 1" in packed.stdout
     made = run("fscdata", "make-negatives", data, "--recipe", "fsc-clip", "--variants", 2)
-    assert "24 captions of 3 shards" in made.stdout
+    assert "24 captions in 3 shards" in made.stdout
     assert "24" in run("fscdata", "inspect", data).stdout
 
     trained = run(

@@ -153,7 +153,7 @@ def test_a_signal_ends_the_run_cleanly(
     (os.killpg if group else os.kill)(process.pid, number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == code
-    assert "stopped; rerun the same command to make what is missing" in stderr
+    assert "stopped; rerun the same command to make the rest" in stderr
     assert "Traceback" not in stderr
     assert rubbish(data) == []
     assert len(tables(data)) < SHARDS * 4

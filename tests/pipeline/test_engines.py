@@ -125,7 +125,7 @@ def test_a_signal_ends_an_engine_cleanly(
     os.killpg(process.pid, number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == code, stderr
-    assert "stopped; rerun the same command to make what is missing" in stderr
+    assert "stopped; rerun the same command to make the rest" in stderr
     assert "Traceback" not in stderr
     assert len(tables(tmp_path)) < 400 * 4
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]

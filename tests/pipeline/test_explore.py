@@ -230,7 +230,7 @@ def test_broken_tables_are_rejected(bare: Path, data: Path, tmp_path: Path) -> N
 def test_inspect_counts(data: Path) -> None:
     text = shown(data)
     lines = [line.split() for line in text.splitlines()]
-    assert "no tars here, 2 with tables: 4 images, 4 captions, token ids of ViT-B-32" in text
+    assert "no tars here, 2 with tables: 4 images, 4 captions, token ids: ViT-B-32" in text
     assert ["caption:", "empty", "4"] in lines
     styles = [line for line in lines if line[-1:] == ["2/2"]]
     assert [line[:6] for line in styles] == [

@@ -11,7 +11,7 @@ from fscdata.base.shell import LazyGroup, run_command
 
 
 class Commands(LazyGroup):
-    """The subcommands, in the order in which a data set is made."""
+    """The subcommands, in the order a user needs them."""
 
     lazy: ClassVar = {
         "datasets": ("fscdata.cli.download:datasets", "List the data sets that can be downloaded."),

@@ -25,7 +25,7 @@ from fscdata.download.yaml_lines import read_value
 
 RERUN = "resume the download"
 DataRoot = Annotated[
-    Path, typer.Option(help="folder of all data sets", envvar="FSCKIT_DATA", file_okay=False)
+    Path, typer.Option(help="folder for all data sets", envvar="FSCKIT_DATA", file_okay=False)
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="print errors only")]
 TermsOnly = Annotated[bool, typer.Option("--quiet", help="print the terms and errors only")]
@@ -50,10 +50,10 @@ def download(
     ] = None,
     data_root: DataRoot = Path("data"),
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="show what would be fetched, and the terms")
+        bool, typer.Option("--dry-run", help="show the terms and what would be fetched")
     ] = False,
     keep_archives: Annotated[
-        bool, typer.Option("--keep-archives", help="keep archives whose images are packed")
+        bool, typer.Option("--keep-archives", help="keep archives after packing their images")
     ] = False,
     min_success: Annotated[
         float | None,
@@ -65,7 +65,7 @@ def download(
         ),
     ] = None,
     retries: Annotated[
-        int, typer.Option(min=0, help="URL tables: rounds for rows that failed temporarily")
+        int, typer.Option(min=0, help="URL tables: retry rounds for temporary failures")
     ] = 0,
     engine: Annotated[
         Engine | None,
@@ -76,7 +76,7 @@ def download(
     ] = None,
     img2dataset: Annotated[
         list[str] | None,
-        typer.Option("-o", "--option", help="URL tables: an option of img2dataset, as NAME=VALUE"),
+        typer.Option("-o", "--option", help="URL tables: an img2dataset option, as NAME=VALUE"),
     ] = None,
     quiet: TermsOnly = False,
     as_json: AsJson = False,
@@ -141,8 +141,8 @@ def datasets(data_root: DataRoot = Path("data"), as_json: AsJson = False) -> Non
 
 
 def retry(
-    folder: Annotated[Path, typer.Argument(help="data set of a URL table", metavar="DATA")],
-    times: Annotated[int, typer.Option(min=1, help="rounds at most")] = 1,
+    folder: Annotated[Path, typer.Argument(help="data set made from a URL table", metavar="DATA")],
+    times: Annotated[int, typer.Option(min=1, help="maximum retry rounds")] = 1,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -160,7 +160,7 @@ def parse_values(words: list[str]) -> dict[str, Any]:
     """`NAME=VALUE` words as a dictionary; values are read as YAML.
 
     Raises:
-        FsckitError: a word is not of that form.
+        FsckitError: a word does not have that form.
     """
     values: dict[str, Any] = {}
     for word in words:

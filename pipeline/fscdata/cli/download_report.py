@@ -1,4 +1,4 @@
-"""What fscdata download prints: the terms, the plan, the result."""
+"""The output of fscdata download: the terms, the plan, the result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def terms(manifest: Manifest) -> str:
 
 
 def print_plan(manifest: Manifest, files: list[PlannedFile], folder: Path, as_json: bool) -> None:
-    """What --dry-run found."""
+    """Print what --dry-run found."""
     if as_json:
         record = {
             "folder": str(folder),
@@ -52,7 +52,7 @@ def print_plan(manifest: Manifest, files: list[PlannedFile], folder: Path, as_js
 
 
 def print_report(manifest: Manifest, report: DownloadReport) -> None:
-    """The closing table, and the next step."""
+    """Print the closing table and the next step."""
     source = report.source
     if report.already:
         typer.echo(printable(f"{report.folder}: already complete, {_counts(report)}"))

@@ -53,4 +53,4 @@ def db(
 ) -> None:
     """Write a .duckdb file with views of a data set's tables."""
     path = explore.write_database(data_path(data), out)
-    typer.echo(printable(f"{path}: views of the current tables; rerun this when tables are added"))
+    typer.echo(printable(f"{path}: views of the current tables; rerun this after adding tables"))

@@ -46,7 +46,7 @@ def make_negatives(
     variants: Annotated[int, typer.Option(help="negatives per caption and style")] = 1,
     seed: Annotated[int, typer.Option(help="random seed")] = 0,
     tokenizer: Annotated[
-        str, typer.Option(help="open_clip model whose token ids to store, or none")
+        str, typer.Option(help="open_clip model to store token ids for, or none")
     ] = "ViT-B-32",
     caption_key: Annotated[
         str | None,
@@ -63,7 +63,7 @@ def make_negatives(
     ] = False,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="most shards to make; rerun the command for the next ones"),
+        typer.Option(min=1, help="maximum shards to make; rerun the command for more"),
     ] = None,
     executor: Annotated[ExecutorName, typer.Option(help="where to run")] = ExecutorName.LOCAL,
     workers: Annotated[
@@ -76,17 +76,17 @@ def make_negatives(
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(help="a running cluster: HOST:PORT of Ray's head, or spark://HOST:PORT"),
+        typer.Option(help="running cluster: HOST:PORT of Ray's head, or spark://HOST:PORT"),
     ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
             "--dry-run",
-            help="print what would be made, and how long it would take, without making it",
+            help="print what would be made and how long it would take",
         ),
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="print only errors, and the output of --json")
+        bool, typer.Option("--quiet", help="print only errors and the output of --json")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="print one JSON object instead of the table")
@@ -105,7 +105,7 @@ def make_negatives(
             _print_estimate(found, usable_cpus() if workers is None else workers, as_json)
         _exit_if_failed(found.failed)
         return
-    with resumable("fscdata", "make what is missing"), display(quiet or as_json) as reporter:
+    with resumable("fscdata", "make the rest"), display(quiet or as_json) as reporter:
         report = negatives.make_negatives(place, settings, overwrite, limit, engine, reporter)
     if as_json:
         typer.echo(json.dumps(report.record()))
@@ -130,7 +130,7 @@ def _print_estimate(estimate: Estimate, workers: int, as_json: bool) -> None:
         typer.echo(json.dumps(record))
         return
     typer.echo(
-        f"{estimate.shards:,} shards to make, {estimate.skipped:,} complete; tables of each: "
+        f"{estimate.shards:,} shards to make, {estimate.skipped:,} complete; tables per shard: "
         f"{', '.join(estimate.tables)}"
     )
     if rate is None:
@@ -140,7 +140,7 @@ def _print_estimate(estimate: Estimate, workers: int, as_json: bool) -> None:
     line = f"{captions:,} captions at {rate:,.0f}/s per core: {core}"
     processes = min(workers, estimate.shards)
     if processes > 1:
-        line += f", or {timedelta(seconds=round(captions / rate / processes))} with {processes}"
+        line += f", or {timedelta(seconds=round(captions / rate / processes))} on {processes} cores"
     typer.echo(line)
 
 
@@ -155,7 +155,7 @@ def _print_report(report: negatives.NegativesReport) -> None:
         Console().print(table)
     left_out = join_counts(report.left_out, "; ")
     typer.echo(
-        f"{report.captions:,} captions of {report.shards:,} shards in {report.seconds:.1f} s "
+        f"{report.captions:,} captions in {report.shards:,} shards in {report.seconds:.1f} s "
         f"({report.per_second:,.0f} captions/s), {decimal(report.written)} written, "
         f"{report.skipped:,} shards skipped, {report.retried:,} retried, "
         f"{len(report.failed):,} failed; left out: {left_out or 'nothing'}"

@@ -14,7 +14,7 @@ from fscdata.steps import pack as step
 
 
 def pack(
-    dest: Annotated[Path, typer.Argument(help="the data set's folder, which is created")],
+    dest: Annotated[Path, typer.Argument(help="the data set's folder, created if missing")],
     images: Annotated[Path, typer.Option(help="folder of images")],
     captions: Annotated[
         Path,
@@ -28,7 +28,7 @@ def pack(
 ) -> None:
     """Pack local images and captions into webdataset tars.
 
-    Only the images' headers are decoded; training skips images that are damaged further on.
+    Only image headers are decoded; training skips images that are damaged after the header.
     """
     with display() as reporter:
         report = step.pack(dest, images, captions, samples_per_shard, reporter)

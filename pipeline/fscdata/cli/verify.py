@@ -18,7 +18,7 @@ from fscdata.cli.options import Data
 from fscdata.executors import create_executor
 from fscdata.steps import verify as step
 
-_LONGEST = 500  # characters of a cell; footers may contain untrusted text of any length
+_LONGEST = 500  # characters per cell; footers may contain untrusted text of any length
 
 
 def verify(
@@ -47,7 +47,7 @@ def verify(
 
 
 def _print_report(data: str, report: step.VerifyReport, console: Console) -> None:
-    """Print a table of the findings, then one line with their counts."""
+    """Print a table of the findings, then one line with totals."""
     if report.findings:
         table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
         table.add_column("file", overflow="fold")

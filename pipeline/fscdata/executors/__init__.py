@@ -1,6 +1,6 @@
-"""Executors run a step over items: in processes of this machine, on Ray or on Spark.
+"""Executors run a step over items: in processes on this machine, on Ray or on Spark.
 
-Steps and executors know nothing of each other.
+Steps and executors know nothing about each other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def create_executor(name: str, workers: int | None = None, address: str | None = None) -> Executor:
-    """The executor of that name; imports only its module, and starts nothing yet.
+    """Create an executor by name; imports only its module, and starts nothing yet.
 
     Args:
         name: one of `EXECUTORS`.
@@ -36,8 +36,8 @@ def create_executor(name: str, workers: int | None = None, address: str | None =
         address: a running cluster: `HOST:PORT` of Ray's head, or `spark://HOST:PORT`.
 
     Raises:
-        FsckitError: unknown executor, a missing extra or Java, or an argument that the executor
-            does not accept.
+        FsckitError: the executor is unknown or does not accept an argument, or its extra or Java is
+            missing.
     """
     if name not in EXECUTORS:
         raise FsckitError(f"unknown executor '{name}'; choose local, ray or spark")

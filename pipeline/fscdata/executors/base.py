@@ -1,4 +1,4 @@
-"""The code that all executors share: items, attempts and outcomes.
+"""Code shared by all executors: items, attempts and outcomes.
 
 Each engine is a module with `check` and `open_crew`. A `Crew` only runs attempts; everything about
 retries and outcomes is here.
@@ -29,11 +29,11 @@ R = TypeVar("R")
 # Per item, whatever the failure: retrying a damaged tar costs next to nothing, and a list of
 # transient errors would never be complete.
 ATTEMPTS = 2
-GRACE = 5.0  # seconds that a stopped worker has to clean up
+GRACE = 5.0  # seconds a stopped worker gets to clean up
 CONNECT_TIMEOUT = 10.0  # seconds for a cluster's head to answer
 REASON_CHARACTERS = 500
 DIED = "its worker was killed or crashed (out of memory?)"
-# One thread per worker: there is a worker per core, and more threads only wait for each other.
+# One thread per worker: there is one worker per core, and extra threads would only compete.
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS"), "1"
 )
@@ -41,7 +41,7 @@ ONE_THREAD = dict.fromkeys(
 Tick = Callable[[int, int], None]  # (done, of) within one item, called by the step
 Step = Callable[[T, Tick], R]  # picklable, as are T and R
 ItemTick = Callable[[int, int, int], None]  # (index of the item, done, of), called in the driver
-Reply = bytes | str  # the result of `attempt`, or how its worker ended
+Reply = bytes | str  # the result of `attempt`, or why its worker ended
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Outcome(Generic[R]):
 
 
 class Crew(Protocol):
-    """Workers that live until their context ends, which stops running attempts."""
+    """Workers that live until their context exits, which stops running attempts."""
 
     @property
     def window(self) -> int:
-        """How many items to submit at a time, so that every worker is busy."""
+        """How many items to submit at a time to keep every worker busy."""
 
     def submit(self, index: int, item: bytes) -> None:
         """Start `attempt` on a pickled item."""
@@ -98,7 +98,7 @@ class Executor:
         with self.open_crew(pickle.dumps(step), tick) as crew:
             while True:
                 while len(running) < crew.window:
-                    # Retries come first, so that an error of every item shows up at once.
+                    # Retries come first, so that an error that affects every item shows up early.
                     index, number = retries.popleft() if retries else next(fresh, (-1, 0))
                     if not number:
                         break
@@ -118,8 +118,8 @@ class Executor:
 def attempt(step: bytes, item: bytes, tick: Tick = lambda done, of: None) -> bytes:
     """Run a pickled step on a pickled item; called in a worker.
 
-    Returns the pickled (result, None) or (None, reason). Pickling here makes an unpicklable result
-    a failure of its item in every engine.
+    Returns the pickled (result, None) or (None, reason). Because it is pickled here, an unpicklable
+    result fails only its own item, in every engine.
     """
     try:
         return pickle.dumps((_step(step)(pickle.loads(item), tick), None))  # noqa: S301  (ours)
@@ -191,8 +191,8 @@ def environment(variables: dict[str, str]) -> Iterator[None]:
 def signals_deferred() -> Iterator[None]:
     """Defer SIGINT and SIGTERM while an engine starts, and restore the driver's handlers.
 
-    An interrupted start would leave processes behind that nobody can find, and engines replace the
-    driver's handlers with their own.
+    An interrupted start would leave orphaned processes behind, and engines replace the driver's
+    handlers with their own.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -212,7 +212,7 @@ def signals_deferred() -> Iterator[None]:
 
 
 def refuse_unreachable(address: str, host: str, port: int) -> None:
-    """Raise FsckitError if nothing listens there; the engines themselves would wait for minutes."""
+    """Raise FsckitError if nothing is listening; the engines themselves would wait for minutes."""
     try:
         socket.create_connection((host, port), timeout=CONNECT_TIMEOUT).close()
     except OSError as error:

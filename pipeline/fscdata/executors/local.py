@@ -1,8 +1,7 @@
-"""Processes of this machine, each with its own pipe.
+"""Processes on this machine, each with its own pipe.
 
 Workers are spawned: forking is a second faster, but Arrow's threads and s3fs do not survive it.
-Pipes are not shared, because a worker killed while it holds the lock of a shared queue would stop
-all others.
+There is no shared queue, because a worker killed while holding its lock would block all others.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from fscdata.executors.base import (
     exit_on_signal,
 )
 
-TICK_SECONDS = 0.2  # the least time between two ticks of a worker
+TICK_SECONDS = 0.2  # minimum time between two ticks from a worker
 
 
 def check(address: str | None) -> None:
@@ -54,7 +53,7 @@ def open_crew(step: bytes, tick: ItemTick, workers: int, address: str | None) ->
 
 
 class InProcess:
-    """Runs in the driver: for few items, debuggers and profilers. A crash ends the driver."""
+    """Runs in the driver, for few items, debuggers and profilers. A crash ends the driver."""
 
     window = 1
 
@@ -81,7 +80,7 @@ class Worker:
 
 
 class LocalCrew:
-    """The processes; a dead one is replaced when it is next needed."""
+    """The worker processes; dead ones are replaced when next needed."""
 
     def __init__(self, step: bytes, tick: ItemTick, workers: int) -> None:
         self.window = workers
@@ -113,7 +112,7 @@ class LocalCrew:
         return replies
 
     def _receive(self, worker: Worker) -> Reply | None:
-        """Forward a worker's ticks; returns its reply, or None if it has not finished."""
+        """Forward a worker's ticks; return its reply, or None if it has not finished."""
         alive = worker.process.is_alive()  # before reading: a reply sent before it died counts
         try:
             while worker.pipe.poll():
@@ -139,7 +138,7 @@ class LocalCrew:
         return worker
 
     def _remove(self, worker: Worker) -> str:
-        """Remove a dead or dying worker; returns how it ended."""
+        """Remove a dead or dying worker; return why it ended."""
         self._workers.remove(worker)
         worker.process.join(GRACE)
         worker.process.kill()
@@ -148,7 +147,7 @@ class LocalCrew:
         return _ending(worker.process.exitcode or 0)
 
     def stop(self) -> None:
-        """Stop all workers: idle ones end when their pipe closes, the others get SIGTERM."""
+        """Stop all workers: idle ones exit when their pipe closes, the others get SIGTERM."""
         for worker in self._workers:
             if worker.index is None:
                 worker.pipe.close()
@@ -164,7 +163,7 @@ class LocalCrew:
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Start workers that ignore Ctrl-C from their first moment; the driver stops them."""
+    """Start workers with Ctrl-C blocked from the beginning; the driver stops them."""
     resource_tracker.ensure_running()  # it unblocks SIGINT if it starts inside the block
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -174,7 +173,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
 
 def _ending(code: int) -> str:
-    """How a process ended; an exit code that is negative or above 128 means a signal."""
+    """Why a process ended; an exit code that is negative or above 128 means a signal."""
     try:
         name = signal.Signals(-code if code < 0 else code - 128).name
     except ValueError:
@@ -194,13 +193,13 @@ def _work(pipe: connection.Connection, step: bytes) -> None:
             item = pipe.recv_bytes()
         except (EOFError, OSError):
             sys.stdout.flush()
-            os._exit(0)  # skip Python's teardown of all that was loaded, which takes a while
+            os._exit(0)  # skip Python's slow teardown of everything loaded
         pipe.send(attempt(step, item, tick))
 
 
 class NoPandas:
-    """Hides pandas: pyarrow imports it, if installed, when it first converts a list, which costs
-    each worker half a second and 50 MB for nothing."""
+    """Hides pandas: pyarrow imports it, if installed, when it first converts a list, which would
+    needlessly cost each worker half a second and 50 MB."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         if name == "pandas":

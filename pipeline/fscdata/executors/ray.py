@@ -38,7 +38,7 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "
 
 
 def check(address: str | None) -> None:
-    """Raise FsckitError if the address is not that of a Ray head."""
+    """Raise FsckitError if the address is not HOST:PORT."""
     if address is not None:
         _host_and_port(address)
 
@@ -54,14 +54,14 @@ def _host_and_port(address: str) -> tuple[str, int]:
 def open_crew(
     step: bytes, tick: ItemTick, workers: int | None, address: str | None
 ) -> Iterator[RayCrew]:
-    """Tasks of one CPU each; an existing session of this process is used and left running.
+    """Tasks with one CPU each; if this process has a Ray session, it is used and left running.
 
-    On a cluster, `workers` limits the tasks submitted at a time; by default they are twice the
-    cluster's CPUs at the start.
+    On a cluster, `workers` limits the tasks submitted at a time; the default is twice the cluster's
+    CPUs at the start.
     """
     ours = not ray.is_initialized()
     if not ours and address is not None:
-        raise FsckitError(f"`address` {address}: this process has a Ray session; end it first")
+        raise FsckitError(f"`address` {address}: this process has a Ray session; stop it first")
     try:
         if ours:
             _connect(workers, address)
@@ -89,14 +89,14 @@ def _connect(workers: int | None, address: str | None) -> None:
     try:
         with environment(QUIET | ONE_THREAD), signals_deferred():
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-    except Exception as error:  # of many types
+    except Exception as error:  # Ray raises many types
         ray.shutdown()
-        where = "Ray cannot be started here" if address is None else f"`address` {address}"
+        where = "cannot start Ray" if address is None else f"`address` {address}"
         raise FsckitError(f"{where}: {reason_of(error)}") from None
 
 
 def _refuse_dead(address: str) -> None:
-    """Raise FsckitError if no Ray answers; `ray.init` would wait forever."""
+    """Raise FsckitError if Ray does not answer; `ray.init` would wait forever."""
     refuse_unreachable(address, *_host_and_port(address))
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
@@ -106,14 +106,14 @@ def _refuse_dead(address: str) -> None:
     except subprocess.SubprocessError as error:
         reason = last_line(getattr(error, "stderr", None) or str(error))
         raise FsckitError(
-            f"`address` {address}: no Ray {ray.__version__} answers there ({reason}); give the "
+            f"`address` {address}: no answer from Ray {ray.__version__} ({reason}); use the "
             f"address that 'ray start --head' printed, and set RAY_AUTH_MODE=token if the cluster "
             f"requires a token"
         ) from None
 
 
 class RayCrew:
-    """The running tasks: as many as keep the workers busy, never all items at once."""
+    """The running tasks: enough to keep the workers busy, but never all items at once."""
 
     def __init__(self, step: bytes, window: int) -> None:
         self.window = window
@@ -131,7 +131,7 @@ class RayCrew:
     def stop(self) -> None:
         """Interrupt running tasks, so that they clean up; kill those that do not end in time.
 
-        Ray 2.60 aborts the whole driver if a task is cancelled at the moment it ends, so tasks get
+        Ray 2.60 aborts the whole driver if a task is cancelled just as it ends, so tasks get
         `SETTLE` seconds to end by themselves.
         """
         running = _wait_for(list(self._running), SETTLE)
@@ -142,7 +142,7 @@ class RayCrew:
 
 
 def _wait_for(refs: list[ray.ObjectRef[bytes]], seconds: float) -> list[ray.ObjectRef[bytes]]:
-    """The tasks that have not ended by then."""
+    """The tasks that are still running after `seconds`."""
     return ray.wait(refs, num_returns=len(refs), timeout=seconds)[1] if refs else []
 
 

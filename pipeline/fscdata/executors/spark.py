@@ -1,6 +1,6 @@
 """Spark: a local context that ends with the run, or a standalone cluster.
 
-Each job is one attempt at one item, so that a failure does not affect other items. Spark's own
+Each job is one attempt at one item, so a failure does not affect other items. Spark's own
 retries are off: `base` counts the attempts.
 """
 
@@ -43,7 +43,7 @@ ADDRESS = re.compile(r"spark://(?P<host>[^:/,]+):(?P<port>\d+)")
 
 
 def check(address: str | None) -> None:
-    """Raise FsckitError if Java is missing or the address is not that of a Spark master."""
+    """Raise FsckitError if Java is missing or the address is not spark://HOST:PORT."""
     home = os.environ.get("JAVA_HOME")
     if shutil.which("java", path=f"{home}/bin" if home else None) is None:
         raise FsckitError(
@@ -67,7 +67,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
 def open_crew(
     step: bytes, tick: ItemTick, workers: int | None, address: str | None
 ) -> Iterator[SparkCrew]:
-    """Jobs of one task each; an existing context of this process is used and left running."""
+    """Jobs of one task each; if this process has a Spark context, it is used and left running."""
     theirs = SparkContext._active_spark_context
     if theirs is not None and address is not None:
         raise FsckitError(f"`address` {address}: this process has a Spark context; stop it first")
@@ -105,12 +105,12 @@ def _connect(workers: int | None, address: str | None) -> SparkContext:
         with environment(python), signals_deferred():
             return SparkContext(conf=conf)
     except (PySparkException, Py4JError) as error:
-        where = "Spark cannot be started here" if address is None else f"`address` {address}"
+        where = "cannot start Spark" if address is None else f"`address` {address}"
         raise FsckitError(f"{where}: {_reason(error)}") from None
 
 
 def _stop(context: SparkContext | None) -> None:
-    """Stop our context, if it started; a signal to the process group may have ended Java."""
+    """Stop our context, if it started; a signal to the process group may have killed Java."""
     if context is None:
         return
     if context._accumulatorServer is not None:
@@ -158,7 +158,7 @@ class SparkCrew:
         try:
             self._context.setJobGroup(JOB_GROUP, f"item {index}")
             reply: Reply = self._context.parallelize([item], 1).map(self._work).collect()[0]
-        except Exception as error:  # of many types; an exception in a thread would be lost
+        except Exception as error:  # of any type; it would be lost in the thread
             reply = _reason(error)
         self._ended.put((index, reply))
 
@@ -179,7 +179,7 @@ def _reason(error: Exception) -> str:
     try:
         text = str(error.java_exception.toString())
     except (Py4JError, OSError):
-        return "Spark ended"
+        return "Spark stopped"
     if "Python worker exited unexpectedly" in text or "ExecutorLostFailure" in text:
         return DIED
     # A Python traceback ends with the error; a Java stack trace may follow. A Java exception

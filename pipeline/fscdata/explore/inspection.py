@@ -25,7 +25,7 @@ def inspect(data: DataPath, console: Console, style: str | None = None, examples
     """Print coverage by style and operator, reasons, sizes and `examples` captions.
 
     Raises:
-        FsckitError: the tables cannot be read, or have no such `style`.
+        FsckitError: the tables cannot be read, or none has this `style`.
     """
     tables = read_tables(data)
     files = {style: list(footers) for style, footers in tables.negatives.items()}
@@ -65,7 +65,7 @@ def _print_samples(
     tokenizer = next(iter(samples.values())).provenance.tokenizer
     console.print(
         f"{tars}, {len(samples)} with tables: {images:,} images, {captions:,} captions, "
-        f"token ids of {printable(tokenizer or 'none')}, samples table of {_size(list(samples))}",
+        f"token ids: {printable(tokenizer or 'none')}, samples table: {_size(list(samples))}",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -148,7 +148,7 @@ def _print_reasons(
 def _print_examples(
     console: Console, connection: duckdb.DuckDBPyConnection, styles: list[str], examples: int
 ) -> None:
-    """Print some captions, always the same ones, with the first variant of each style."""
+    """Print a fixed choice of captions, with the first variant of each style."""
     rows = connection.execute(
         """WITH wanted AS (SELECT * FROM negatives WHERE list_contains(?, style)),
         chosen AS (
@@ -173,10 +173,10 @@ def _print_examples(
 
 
 def changed_words(caption: str, negative: str, edits: list[dict[str, Any]], coloured: bool) -> Text:
-    """The negative with its changes to the caption marked.
+    """The negative, with its changes to the caption marked.
 
     Old words are red and struck out, new ones green; without colours they are [old→new]. If the
-    edits do not yield the negative, it is not marked.
+    edits do not yield the negative, nothing is marked.
     """
     text = Text()
     rebuilt, at = "", 0

@@ -57,7 +57,7 @@ def new_table(names: Sequence[str], numbers: Sequence[str] = (), title: str | No
 
 
 def cell(value: object) -> Text:
-    """A value made safe for a terminal; numbers are right-aligned."""
+    """Make a value safe for a terminal; numbers are right-aligned."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return Text(printable(_text(value)))
     return Text(f"{value:,.4g}" if isinstance(value, float) else f"{value:,}", justify="right")

@@ -2,8 +2,8 @@
 
 - `samples`: the samples of all shards, with their `shard`.
 - `negatives`: the negatives of all styles and shards, with their `style` and `shard`.
-- `coverage`: one row per style and outcome, which is 'with negatives' or the reason for having
-  none: the number of captions, their share of the style's captions, the number of negatives.
+- `coverage`: one row per style and outcome ('with negatives' or the reason for having none), with
+  the number of captions, their share of the style's captions, and the number of negatives.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from fscdata.contract import (
 if TYPE_CHECKING:
     from upath import UPath
 
-WITH_NEGATIVES = "with negatives"  # the outcome of captions that have some
+WITH_NEGATIVES = "with negatives"  # the outcome of captions that have negatives
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def connect(data: DataPath) -> duckdb.DuckDBPyConnection:
 
 
 def connect_tables(data: DataPath, tables: Tables) -> duckdb.DuckDBPyConnection:
-    """As `connect`, for tables whose footers have been read."""
+    """Like `connect`, for tables whose footers have been read."""
     connection = duckdb.connect()
     if not isinstance(data, Path):
         connection.register_filesystem(_listed(data, tables.negatives))
@@ -84,12 +84,12 @@ _READABLE_BY = {"storage_compatibility_version": "v1.2.0"}
 def write_database(data: DataPath, path: Path | None = None) -> Path:
     """Write a `.duckdb` file with the three views, by default `DATA/<name of DATA>.duckdb`.
 
-    It contains the absolute paths of the Parquet files, no rows. In an existing database only the
-    views are replaced. Returns the file's path.
+    It contains the absolute paths of the Parquet files, but no rows. In an existing database, only
+    the views are replaced. Returns the file's path.
 
     Raises:
-        FsckitError: as `connect`, or `data` is remote, or `path` is another kind of file, in use,
-            or cannot be written.
+        FsckitError: see `connect`; `data` is remote; `path` is not a database, is in use, or cannot
+            be written.
     """
     if not isinstance(data, Path):
         raise FsckitError(
@@ -132,7 +132,7 @@ def duckdb_errors() -> Iterator[None]:
 
 
 def read_tables(data: DataPath) -> Tables:
-    """A data set's tables by shard; their footers are read and compared.
+    """Read and compare the footers of a data set's tables.
 
     Raises:
         FsckitError: the samples table is missing, or a table breaks the contract.
@@ -182,7 +182,7 @@ def _rows(files: list[DataPath], columns: str) -> str:
 
 
 def _no_negatives() -> str:
-    """The view of a data set without negatives: no rows, but the right column types."""
+    """The view for a data set without negatives: no rows, but the right column types."""
     empty = duckdb.from_arrow(negatives_schema().empty_table())
     columns = ", ".join(
         f"NULL::{kind} AS {name}" for name, kind in zip(empty.columns, empty.types, strict=True)
@@ -191,7 +191,7 @@ def _no_negatives() -> str:
 
 
 def _coverage(files: list[DataPath]) -> str:
-    """Captions with negatives are counted from rows, those without from the files' metadata."""
+    """Counts captions with negatives from the rows, and those without from the files' metadata."""
     records = (
         f"""SELECT decode(value)::JSON AS record FROM parquet_kv_metadata({_quoted(files)})
             WHERE decode(key) = 'fsckit'"""

@@ -1,8 +1,8 @@
 """The members of an untrusted zip or tar, read one by one.
 
-A requested member that looks like an attack (a path out of the folder, a link, a huge size)
-condemns the whole archive; other members are never read. `tarfile.data_filter` does not serve
-here: it strips a leading slash and allows links inside the folder, and zips have no such filter.
+If a requested member looks like an attack (a path out of the folder, a link, a huge size), the
+whole archive is refused; other members are never read. `tarfile.data_filter` is not enough: it
+strips a leading slash and allows links inside the folder, and zips have no such filter.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from fscdata.steps.content import FIRST, compression, is_zip
 
 MAX_MEMBER = 2**30  # bytes; a member is read into memory
 # An archive may unpack to MAX_UNPACKED + MAX_RATIO × its size. Tars of short, similar texts reach a
-# ratio of 100, bombs 1,000 and more.
+# ratio of 100, bombs 1,000 or more.
 MAX_RATIO = 500
 MAX_UNPACKED = 2**26  # bytes
 
@@ -49,7 +49,7 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class Member:
-    """A file of an archive: its path, with `/`, its size in bytes, and a function that reads it.
+    """A file in an archive: its path, with `/`, its size in bytes, and a function that reads it.
 
     A zip's member can be read at any time, a tar's only before the next one is requested.
     """
@@ -76,15 +76,16 @@ def members(path: Path, suffixes: Sequence[str]) -> Iterator[Member]:
 def extract(path: Path, folder: Path, suffixes: Sequence[str]) -> None:
     """Unpack the members of a small archive into a folder, which appears only when complete.
 
-    A top folder that all members share is omitted. A `folder` that is not empty is kept.
+    A top folder shared by all members is omitted. If `folder` is not empty, nothing is done.
 
     Raises:
-        FsckitError: as `members`; no member has such a suffix; the folder cannot be written.
+        FsckitError: see `members`; no member has one of these suffixes; the folder cannot be
+            written.
     """
     staging = folder.with_name(f".{folder.name}{TEMPORARY}")
     made: set[Path] = set()
     with file_lock(folder), access(folder, "written"):
-        shutil.rmtree(staging, ignore_errors=True)  # what a killed run left
+        shutil.rmtree(staging, ignore_errors=True)  # left by a killed run
         if folder.is_dir() and any(folder.iterdir()):
             return
         try:
@@ -139,12 +140,12 @@ def _safe(path: Path, found: Iterable[_Entry], endings: tuple[str, ...]) -> Iter
 
 
 def _max_bytes(path: Path) -> int:
-    """The bytes that an archive may unpack to."""
+    """The most bytes that an archive may unpack to."""
     return MAX_UNPACKED + MAX_RATIO * path.stat().st_size
 
 
 def _unsafe(name: str) -> str | None:
-    """Why a member's path could leave its folder; None if it cannot."""
+    """Why a member's path is unsafe; None if it is safe."""
     if name.startswith("/") or _DRIVE.match(name):
         return "has an absolute path"
     if ".." in name.split("/"):
@@ -154,7 +155,7 @@ def _unsafe(name: str) -> str | None:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn the libraries' errors about an archive's bytes into one sentence."""
+    """Turn the libraries' errors about a damaged archive into one sentence."""
     try:
         yield
     except FsckitError:
@@ -192,8 +193,8 @@ def _zip_fault(info: zipfile.ZipInfo) -> str | None:
     if info.flag_bits & 0x1:
         return "is encrypted"
     if info.compress_type not in _METHODS:
-        return "is compressed in a way that Python does not support"
-    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 if a program outside Unix wrote it
+        return "uses a compression that Python does not support"
+    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 if not written on Unix
     return None if kind in (0, stat.S_IFREG) else "is a link or device"
 
 
@@ -217,7 +218,7 @@ def _of_tar(path: Path, packed: str | None) -> Iterator[_Entry]:
                     )
         # tarfile accepts garbage, or nothing, as the end; a complete tar ends with zeros.
         if len(file.last) < tarfile.BLOCKSIZE or file.last.strip(b"\0"):
-            raise tarfile.ReadError("neither a member nor the end mark")
+            raise tarfile.ReadError("no member or end marker")
         while file.read(2**20):  # to check the checksum at the end of a gz
             pass
 
@@ -255,7 +256,7 @@ class _Bounded(io.RawIOBase):
         self.last = b""
 
     def read(self, size: int = -1) -> bytes:
-        # A header may announce a name of a terabyte, which tarfile would read at once.
+        # A header may declare a terabyte-long name, which tarfile would read at once.
         self._check(self._raw.tell() + min(size, MAX_MEMBER))
         size = min(size, MAX_MEMBER)
         self.last = self._raw.read(size)

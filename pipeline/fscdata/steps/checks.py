@@ -1,4 +1,4 @@
-"""Checks one shard of a table: its footer and rows, against its tar.
+"""Checks the footer and rows of one shard of a table against its tar.
 
 Each function returns short sentences, one per kind of problem, with a count and the first key.
 """
@@ -25,7 +25,7 @@ _OPERATOR = {"negclip": "swap"}  # other styles' operators start with the style'
 
 
 def is_well_formed(metadata: Metadata) -> bool:
-    """Whether the values have the contract's types; the JSON may come from anyone."""
+    """Whether the values have the contract's types; the JSON is untrusted."""
     made, shard = metadata.provenance, metadata.shard
     if not isinstance(shard.without, dict) or not isinstance(made.options, dict):
         return False
@@ -41,7 +41,7 @@ def is_well_formed(metadata: Metadata) -> bool:
 
 
 def is_table(metadata: Metadata, name: str) -> bool:
-    """Whether the metadata is that of a shard of the named table."""
+    """Whether the metadata belongs to a shard of the named table."""
     made = metadata.provenance
     expected = (SAMPLES, None) if name == SAMPLES else ("negatives", name)
     return (made.table, made.style) == expected
@@ -54,14 +54,14 @@ def metadata_problem(
     index: TarIndex | None,
     reference: Provenance,
 ) -> str | None:
-    """The first problem of a table's footer.
+    """The first problem with a table's footer.
 
     Args:
-        metadata: the footer's.
+        metadata: the footer.
         name: the table's name.
         tar: the shard's tar.
-        index: the tar's content; without it (the tar is unreadable) only the footer is checked.
-        reference: the provenance of most shards of the table.
+        index: the tar's content; None if it is unreadable, to check only the footer.
+        reference: the most common provenance among the table's shards.
     """
     made, shard = metadata.provenance, metadata.shard
     if not is_table(metadata, name):
@@ -98,7 +98,7 @@ def samples_problems(
 def negatives_problems(
     table: pa.Table, metadata: Metadata, samples: pa.Table, tokenizer: ClipTokenizer | None
 ) -> Iterator[str]:
-    """The problems of a style's negatives; `samples` is the table expected from the tar."""
+    """The problems with a style's negatives; `samples` is the table expected from the tar."""
     keys = table["key"]
     place = _places(table, samples)
     strays = np.flatnonzero(place < 0)
@@ -110,7 +110,7 @@ def negatives_problems(
     yield from _fault(
         np.flatnonzero(table["caption_hash"].to_numpy() != hashes),
         keys,
-        "caption_hash differs from the caption's",
+        "caption_hash does not match the caption",
     )
     yield from _order_problems(table, place, made.variants or 0)
     yield from _text_problems(table, place, samples["caption"], tokenizer)
@@ -119,7 +119,7 @@ def negatives_problems(
     without = sum(shard.without.values())
     if shard.captions != samples.num_rows or having + without != shard.captions:
         yield (
-            f"{having:,} captions with negatives and {without:,} without (by its metadata), but "
+            f"{having:,} captions with negatives and {without:,} without (per its metadata), but "
             f"its tar has {samples.num_rows:,}"
         )
 
@@ -143,7 +143,7 @@ def _order_problems(table: pa.Table, place: NDArray[np.int64], most: int) -> Ite
     yield from _fault(earlier, keys, "not in tar order")
     row = np.arange(len(place))
     starts = np.append(True, place[1:] != place[:-1])[: len(place)]
-    first = np.maximum.accumulate(np.where(starts, row, 0))  # [N] of the row's caption
+    first = np.maximum.accumulate(np.where(starts, row, 0))  # [N] first row of the caption
     variant = table["variant"].to_numpy()
     rows = np.flatnonzero(variant != row - first)
     yield from _fault(rows, keys, "the caption's variants are not 0, 1, 2, …")
@@ -194,7 +194,7 @@ def _wrong_edits(table: pa.Table, captions: list[str]) -> list[int]:
 
 
 def _fit(caption: str, edits: list[Edit]) -> bool:
-    """Whether the edits are in order, do not overlap, and `old` is the caption's text there."""
+    """Whether the edits are in order, do not overlap, and match the caption with their `old`."""
     position = 0
     for edit in edits:
         if not position <= edit.start <= edit.end <= len(caption):
@@ -206,7 +206,7 @@ def _fit(caption: str, edits: list[Edit]) -> bool:
 
 
 def _operator_problems(table: pa.Table, style: str) -> Iterator[str]:
-    """Operators must start with the style's own: "swap:noun", "shuffle:2"."""
+    """Operators must start with the style's prefix: "swap:noun", "shuffle:2"."""
     name, _, argument = style.partition("-")
     prefix = _OPERATOR.get(name, name) + (f":{argument}" if argument else "")
     operators = table["operator"]
@@ -216,11 +216,11 @@ def _operator_problems(table: pa.Table, style: str) -> Iterator[str]:
         if operator != prefix and not operator.startswith(f"{prefix}:")
     ]
     rows = np.flatnonzero(pc.is_in(operators, pa.array(foreign, pa.string())).to_numpy())
-    yield from _fault(rows, table["key"], f"the operator is not '{prefix}', its style's")
+    yield from _fault(rows, table["key"], f"the operator does not start with '{prefix}'")
 
 
 def _differing(column: pa.ChunkedArray, expected: pa.ChunkedArray) -> list[int]:
-    """The rows in which two columns of equal length differ."""
+    """The rows where two columns of equal length differ."""
     if column.equals(expected):
         return []
     pairs = zip(column.to_pylist(), expected.to_pylist(), strict=True)
@@ -230,7 +230,7 @@ def _differing(column: pa.ChunkedArray, expected: pa.ChunkedArray) -> list[int]:
 def _fault(
     rows: Sequence[int] | NDArray[np.int64], keys: pa.ChunkedArray, what: str
 ) -> Iterable[str]:
-    """The sentence about these rows; none if there are no rows."""
+    """A sentence about the rows; empty if there are none."""
     if len(rows) == 0:
         return []
     key = keys[int(rows[0])].as_py()

@@ -1,4 +1,4 @@
-"""The kind of a file, by its first bytes: servers often send an HTML page instead of a file."""
+"""Checks a file's type by its first bytes: servers often send an HTML page instead of a file."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-# A tar may be compressed; a `page` may be anything, HTML included.
+# A tar may be compressed; a `page` may be anything, including HTML.
 Content: TypeAlias = Literal["zip", "tar", "json", "parquet", "text", "page"]
 
 FIRST = tarfile.BLOCKSIZE  # bytes that `complaint` needs
 
-_ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # with members, without
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # with members, empty
 _COMPRESSED = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz"}
 _PAGE = (b"<!doctype html", b"<html", b"<head", b"<body", b"<?xml")
 
@@ -37,7 +37,7 @@ _BY_SUFFIX: dict[str, Content] = {
 
 
 def content_of(path: Path) -> Content | None:
-    """The content that a file's suffix promises; None for other suffixes."""
+    """The content implied by a file's suffix; None for other suffixes."""
     return _BY_SUFFIX.get(path.suffix.lower())
 
 
@@ -53,7 +53,7 @@ def compression(first: bytes) -> str | None:
 def complaint(first: bytes, expected: Content | None) -> str | None:
     """Why a file that starts with these `FIRST` bytes is not as expected; None if it may be.
 
-    With `expected` None, anything but an HTML page is right.
+    If `expected` is None, anything but an HTML page is accepted.
     """
     if expected is None:
         return "an HTML page instead of a file" if _is_page(first) else None

@@ -15,7 +15,7 @@ from fscdata.steps.expected import ExpectedTables, Settings
 from fscdata.steps.shard import Item, chunks, items
 
 SAMPLE_SECONDS = 1.0
-_WARM_UP = 256  # captions to load the model and fill the caches before the clock starts
+_WARM_UP = 256  # captions to load the model and fill the caches before timing starts
 _STEP = 64
 _MAX_TRIED = 20_000  # captions
 
@@ -26,9 +26,9 @@ class Estimate:
 
     Attributes:
         shards, skipped: shards to make, and shards whose tables exist.
-        captions: in the shards to make.
-        tables: of each shard.
-        per_second: captions per second of one process on this machine; None without captions.
+        captions: captions in the shards to make.
+        tables: the tables of each shard.
+        per_second: captions per second and process on this machine; None if there are no captions.
         failed: the reason for each tar that cannot be read.
     """
 
@@ -47,10 +47,10 @@ def estimate(
     limit: int | None = None,
     reporter: Reporter = SILENT,
 ) -> Estimate:
-    """Count the captions of the shards to make, and time the first of them; writes nothing.
+    """Count the captions of the shards to make, and time the first ones; writes nothing.
 
     Raises:
-        FsckitError: as `make_negatives`.
+        FsckitError: see `make_negatives`.
     """
     expected = ExpectedTables(data, settings)
     tars = shard_paths(data)
@@ -84,7 +84,7 @@ def estimate(
 
 @dataclass(frozen=True)
 class MeasureRate:
-    """A step that measures how many captions per second its process makes."""
+    """A step that measures how many captions per second its process handles."""
 
     data: DataPath
     settings: Settings
@@ -110,5 +110,5 @@ def _rate(step: MeasureRate) -> float | None:
     """Measure in a worker, which is limited to one thread like the workers of a run."""
     (outcome,) = create_executor("local", 1).run(step, [SAMPLE_SECONDS])
     if outcome.reason is not None:
-        raise FsckitError(f"the time cannot be estimated: {outcome.reason}")
+        raise FsckitError(f"cannot estimate the time: {outcome.reason}")
     return outcome.result

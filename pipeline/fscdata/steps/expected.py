@@ -35,7 +35,7 @@ class Settings:
 
     Attributes:
         recipe: a recipe, a style, or a comma-separated list of both.
-        variants: the most negatives per caption and style.
+        variants: the maximum number of negatives per caption and style.
         seed: the random seed.
         tokenizer: an open_clip model whose token ids are stored, or "none".
         captions: where a sample's captions come from.
@@ -49,14 +49,15 @@ class Settings:
 
 
 class ExpectedTables:
-    """The tables that `settings` ask for in the data set `data`.
+    """The tables that the data set `data` should have under `settings`.
 
     Attributes:
         styles: the styles by name, in recipe order.
         provenances: the expected provenance of each table by its name, `SAMPLES` or a style.
 
     Raises:
-        FsckitError: unknown recipe, `variants` out of range, or no such folder of captions.
+        FsckitError: the recipe is unknown, `variants` is out of range, or the folder of captions
+            is missing.
     """
 
     def __init__(self, data: DataPath, settings: Settings) -> None:
@@ -64,7 +65,7 @@ class ExpectedTables:
             raise FsckitError(f"`variants` {settings.variants}: choose 1 to {MAX_VARIANTS}")
         folder = settings.captions.folder
         if folder is not None and not folder.is_dir():
-            raise FsckitError(f"{folder}: no such folder of captions")
+            raise FsckitError(f"{folder}: caption folder not found")
         self.data = data
         self.settings = settings
         self.styles = {style.name: style for style in parse_recipe(settings.recipe)}
@@ -97,8 +98,8 @@ class ExpectedTables:
         return {name: table_path(self.data, name, shard) for name in self.provenances}
 
     def missing(self, tar: DataPath, index: TarIndex) -> list[str]:
-        """The names of a shard's tables that do not exist, have another provenance, or were made
-        from an earlier state of the tar."""
+        """The names of a shard's tables that are missing, have a different provenance, or were made
+        from an earlier version of the tar."""
         expected = (size_of(tar), index.digest, index.captions_digest)
         missing = []
         for name, path in self.paths(tar.stem).items():
@@ -114,16 +115,16 @@ class ExpectedTables:
         return missing
 
     def footers(self, tars: list[DataPath]) -> dict[DataPath, Metadata]:
-        """The metadata of those tables of the tars that exist."""
+        """The metadata of the tars' existing tables."""
         stems = {tar.stem for tar in tars}
         folders = [path.parent for path in self.paths("").values()]
         existing = (path for folder in folders for path in entries(folder, ".parquet"))
         return read_footers([path for path in existing if path.stem in stems])
 
     def unfinished(self, tars: list[DataPath], footers: dict[DataPath, Metadata]) -> list[DataPath]:
-        """The tars with a table that is missing, of another provenance or of another tar size.
+        """The tars with a table that is missing or has a different provenance or tar size.
 
-        A quick version of `missing` that opens no tar.
+        A quick version of `missing` that does not open the tars.
         """
         sizes = parallel_map(size_of, tars)
         return [

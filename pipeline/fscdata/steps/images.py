@@ -22,20 +22,21 @@ class Images(Protocol, Generic[Key]):
 
     Attributes:
         place: where they are, for messages.
-        files: the keys of all files with an image's extension.
+        files: the keys of all files with an image extension.
     """
 
     place: str
     files: set[Key]
 
     def resolve(self, name: str) -> Key | str:
-        """The image that a name in a caption file means, or the reason there is none.
+        """The image that a caption file's name refers to, or the reason it cannot be used.
 
-        The name is a relative path; if no file has that path, the only file of that base name.
+        The name is a relative path. If it does not exist, the only file with that base name is
+        used.
         """
 
     def read(self, keys: Sequence[Key]) -> Iterator[tuple[Key, IO[bytes]]]:
-        """The images' bytes, in an order that is the same every time but need not be `keys`'."""
+        """The images' bytes, in a reproducible order that may differ from that of `keys`."""
 
 
 def _relative(name: str) -> PurePosixPath | None:
@@ -45,16 +46,16 @@ def _relative(name: str) -> PurePosixPath | None:
 
 
 class ImageFolder:
-    """The files of a folder and its subfolders, read in the order asked for."""
+    """The files of a folder and its subfolders, read in the requested order."""
 
     def __init__(self, folder: Path) -> None:
         """List the folder.
 
         Raises:
-            FsckitError: the folder is missing or holds no file.
+            FsckitError: the folder is missing or empty.
         """
         if not folder.is_dir():
-            raise FsckitError(f"{folder}: no such folder of images")
+            raise FsckitError(f"{folder}: image folder not found")
         self.place = str(folder)
         self._folder = folder
         self._root = folder.resolve()
@@ -63,7 +64,7 @@ class ImageFolder:
             for name in names:
                 self._by_name.setdefault(name, []).append(Path(parent, name))
         if not self._by_name:
-            raise FsckitError(f"{folder}: this folder of images is empty; choose another one")
+            raise FsckitError(f"{folder}: this image folder is empty; choose another one")
         paths = (path for paths in self._by_name.values() for path in paths)
         self.files = {p for p in paths if p.suffix[1:].lower() in IMAGE_EXTENSIONS}
 
@@ -83,7 +84,7 @@ class ImageFolder:
             if not candidates or not candidates[0].is_file():
                 return "missing image"
             path = candidates[0]
-        if not path.resolve().is_relative_to(self._root):  # through a link
+        if not path.resolve().is_relative_to(self._root):  # via a link
             return "outside the image folder"
         return path
 
@@ -94,9 +95,9 @@ class ImageFolder:
 
 
 class ImageArchives:
-    """The members of zips and tars; each archive is read from front to back.
+    """The members of zips and tars; each archive is read sequentially.
 
-    Unpacking would put every image on disk twice: for COCO 20 GB in 120,000 files.
+    Unpacking would store every image twice: for COCO, another 20 GB in 120,000 files.
     """
 
     def __init__(self, archives: Sequence[Path]) -> None:
@@ -113,7 +114,7 @@ class ImageArchives:
             for member in members(path, ENDINGS)
         }
         if not self.files:
-            raise FsckitError(f"{self.place}: contains no image; name another archive")
+            raise FsckitError(f"{self.place}: contains no images; use another archive")
         self._by_name: dict[str, list[InArchive]] = {}
         for image in sorted(self.files):
             path = PurePosixPath(image[1])

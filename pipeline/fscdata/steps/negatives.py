@@ -1,4 +1,4 @@
-"""make-negatives: the samples and negatives tables of all shards, on any executor."""
+"""make-negatives: makes the samples and negatives tables of all shards, on any executor."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class NegativesReport:
 
     Attributes:
         shards, skipped: shards made, and shards whose tables existed already.
-        retried: shards of either kind that succeeded at the second attempt.
+        retried: shards of either kind that succeeded on the second attempt.
         captions, negatives: how many were made, negatives by style.
-        without: captions without a negative by (style, reason).
-        left_out: samples and captions left out of the samples tables by reason.
-        written: bytes.
+        without: captions without a negative, by (style, reason).
+        left_out: samples and captions left out of the samples tables, by reason.
+        written: bytes written.
         failed: the reason for each shard that could not be made.
     """
 
@@ -78,7 +78,7 @@ def make_negatives(
     executor: Executor | None = None,
     reporter: Reporter = SILENT,
 ) -> NegativesReport:
-    """Make the tables that a data set lacks.
+    """Make a data set's missing tables.
 
     Tables of a tar that has changed are remade. A shard that fails, or that shares a key with
     another shard, is reported as failed; the other shards are made.
@@ -87,14 +87,14 @@ def make_negatives(
         data: the data set's folder.
         settings: what to make.
         overwrite: also remake tables that were made with other settings.
-        limit: the most shards to make. A limit in captions would leave tables that cover a part of
-            their tar, which every reader would have to tell from complete ones.
+        limit: the maximum number of shards to make. A limit on captions would leave partial
+            tables, which every reader would have to tell from complete ones.
         executor: where to run; by default in this process.
         reporter: receives the progress.
 
     Raises:
         FsckitError: unknown recipe, no shards, tables of another provenance without `overwrite`,
-            tables that belong to no tar, or another process uses the folder.
+            tables without a tar, or a folder that another process is using.
     """
     data, settings = _absolute(data, settings)
     expected = ExpectedTables(data, settings)
@@ -112,7 +112,7 @@ def make_negatives(
             with closing(executor.run(step, batch, run.tick)) as outcomes:
                 for outcome in outcomes:
                     run.add(outcome)
-        remove_temporary(data)  # a worker that was killed leaves its unfinished file
+        remove_temporary(data)  # a killed worker leaves its unfinished file
         run.find_shared_keys(data)
     return run.report
 
@@ -135,7 +135,7 @@ class _Run:
         self._offset = self._end = 0  # the current batch is tars[offset:end]
         self._reporter = reporter
         self._start = time.perf_counter()
-        self._running: dict[int, tuple[int, int]] = {}  # shard → captions done, captions in all
+        self._running: dict[int, tuple[int, int]] = {}  # shard → captions done, total
         self._key_hashes: dict[int, NDArray[np.uint64]] = {}
         self._report_progress()
 
@@ -149,7 +149,7 @@ class _Run:
         return self._tars[self._offset : self._end]
 
     def tick(self, index: int, done: int, of: int) -> None:
-        """Note how many captions of a running shard are done."""
+        """Record how many captions of a running shard are done."""
         self._running[index] = (done, of)
         self._report_progress()
 
@@ -174,7 +174,7 @@ class _Run:
         repeated = hashes[1:][hashes[1:] == hashes[:-1]]
         if not len(repeated):
             return
-        # Two keys may share a hash, so the tables decide.
+        # Different keys may share a hash, so compare the keys themselves.
         suspects = [
             index for index, own in sorted(self._key_hashes.items()) if np.isin(own, repeated).any()
         ]
@@ -200,7 +200,7 @@ class _Run:
         ]
         if report.failed:
             detail.append(f"{len(report.failed):,} shards failed")
-        # Skipped shards take no time, so the pace is that of the shards made.
+        # Skipped shards take no time, so only the shards made determine the pace.
         made = report.shards + running
         seconds_left = report.seconds * (shards - ended - running) / made if made else None
         self._reporter.progress(

@@ -25,12 +25,11 @@ from fscdata.steps.images import ImageFolder, Images, Key
 if TYPE_CHECKING:
     from webdataset import TarWriter
 
-# PIL's formats and their extensions in a shard; MPO is the JPEG of many cameras.
+# PIL's formats and their extensions in a shard; MPO is the JPEG variant of many cameras.
 FORMATS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
 PER_SHARD = 10_000  # samples
-# The shards are written here, and the folder is renamed to `shards` when all are complete: a tar
-# looks complete even if the data set is not, and make-negatives and the trainer would take a part
-# of the data set for all of it.
+# The shards are written here, and the folder is renamed to `shards` when all are complete.
+# Otherwise make-negatives and the trainer would mistake a partial data set for a complete one.
 STAGING = ".packing"
 
 Captions = dict[str, list[str]]  # caption → its published negatives
@@ -38,7 +37,7 @@ Captions = dict[str, list[str]]  # caption → its published negatives
 
 @dataclass
 class PackReport:
-    """What `pack` wrote; `skipped` counts by reason what it left out."""
+    """What `pack` wrote; `skipped` counts the skipped rows and images by reason."""
 
     samples: int = 0
     captions: int = 0
@@ -80,7 +79,7 @@ def pack(
 def pack_images(
     dest: Path, images: Images[Key], captions: Path, reporter: Reporter = SILENT
 ) -> PackReport:
-    """As `pack`, with images from anywhere; the caller holds the data set's lock."""
+    """Like `pack`, with images from any source; the caller holds the data set's lock."""
     return _pack(dest, images, _match(images, captions), captions, PER_SHARD, reporter)
 
 
@@ -90,7 +89,7 @@ class _Matches(Generic[Key]):
 
     Attributes:
         images: image → its name in the caption file, and its captions.
-        skipped: rows of the caption file left out by reason.
+        skipped: number of skipped rows of the caption file per reason.
         unnamed: images that the caption file does not name.
     """
 
@@ -108,7 +107,7 @@ def _match(images: Images[Key], captions: Path) -> _Matches[Key]:
         if isinstance(image, str):
             skipped[image] += 1
             continue
-        _, others = matches.setdefault(image, (name, {}))  # two names may mean one image
+        _, others = matches.setdefault(image, (name, {}))  # names may share an image
         if repeated := own.keys() & others.keys():
             skipped["duplicate row"] += len(repeated)
         others.update(own)
@@ -131,7 +130,7 @@ def _pack(
         if not report.samples:
             reasons = join_counts(report.skipped)
             raise FsckitError(
-                f"{captions}: no caption matches an image of {images.place} ({reasons}); check "
+                f"{captions}: no caption matches an image in {images.place} ({reasons}); check "
                 f"the names in both"
             )
         staging.rename(dest / "shards")
@@ -149,7 +148,7 @@ class _Sample:
 def _samples(
     images: Images[Key], matches: _Matches[Key], stage: str, reporter: Reporter
 ) -> Iterator[_Sample | str]:
-    """For each image its sample, or the reason it is skipped."""
+    """Each image's sample, or the reason it is skipped."""
     progress, total = reporter.counter(stage, "images"), len(matches.images)
     with_captions = [image for image, (_, captions) in matches.images.items() if captions]
     without = total - len(with_captions)
@@ -182,7 +181,7 @@ def _read_image(file: IO[bytes]) -> tuple[str, bytes] | str:
 def _write_shards(
     folder: Path, samples: Iterator[_Sample | str], per_shard: int, at_most: int
 ) -> PackReport:
-    """Write the samples to shards; names are wide enough for `at_most` samples."""
+    """Write the samples to shards; names have enough digits for `at_most` samples."""
     shard_width = max(5, len(str((at_most - 1) // per_shard)))
     index_width = max(4, len(str(per_shard - 1)))
     report = PackReport()
@@ -234,7 +233,7 @@ def _members(key: str, sample: _Sample) -> dict[str, str | bytes]:
 
 @contextmanager
 def _staging(dest: Path) -> Iterator[Path]:
-    """A folder to write in; it is removed when the block ends, unless it was renamed."""
+    """A folder to write to; it is removed when the block ends, unless it was renamed."""
     folder = dest / STAGING
     shutil.rmtree(folder, ignore_errors=True)  # left by a killed run
     folder.mkdir(parents=True)

@@ -40,15 +40,15 @@ CHUNK = 2048  # captions converted to Arrow at a time: bounds the negatives held
 
 @dataclass
 class ShardReport:
-    """What was made of one shard.
+    """What was made for one shard.
 
     Attributes:
         made: False if all tables existed already.
         captions, negatives: how many were made, negatives by style.
-        without: captions without a negative by (style, reason).
-        left_out: samples and captions left out of the samples table by reason.
-        written: bytes.
-        key_hashes: [samples] hashes of the keys, to find keys that two shards share.
+        without: captions without a negative, by (style, reason).
+        left_out: samples and captions left out of the samples table, by reason.
+        written: bytes written.
+        key_hashes: [samples] hashes of the keys, to find keys shared by two shards.
     """
 
     made: bool = False
@@ -64,7 +64,7 @@ class ShardReport:
 class MakeShard:
     """The step of make-negatives: makes the missing and outdated tables of one shard.
 
-    `provenances` are the driver's; a worker on another machine must arrive at the same.
+    `provenances` are the driver's; each worker must compute the same ones.
     """
 
     data: DataPath
@@ -72,7 +72,7 @@ class MakeShard:
     provenances: dict[str, Provenance]
 
     def __call__(self, tar: DataPath, tick: Callable[[int, int], None]) -> ShardReport:
-        """Make the tables of a tar; `tick` is called with (captions done, captions in all).
+        """Make the tables of a tar; `tick` is called with (captions done, total).
 
         Raises:
             FsckitError: the tar cannot be read, a table cannot be written, or this worker's
@@ -81,8 +81,8 @@ class MakeShard:
         expected = ExpectedTables(self.data, self.settings)
         if expected.provenances != self.provenances:
             raise FsckitError(
-                "a worker has other versions of fsckit, its libraries or its model than the "
-                "driver; install the same versions on every machine"
+                "a worker's versions of fsckit, its libraries or its model differ from the "
+                "driver's; install the same versions on every machine"
             )
         index = index_tar(tar, self.settings.captions)
         missing = expected.missing(tar, index)
@@ -148,9 +148,9 @@ class Chunk:
     """The negatives of some captions.
 
     Attributes:
-        captions: how many.
+        captions: the number of captions.
         tables: their negatives by style.
-        without: captions without a negative by (style, reason).
+        without: captions without a negative, by (style, reason).
     """
 
     captions: int
@@ -187,7 +187,7 @@ def chunks(
 def _negatives(
     style: Style, captions: list[Caption], settings: Settings
 ) -> Iterator[list[Negative] | str]:
-    """For each caption its negatives, or the reason it has none."""
+    """Each caption's negatives, or the reason it has none."""
     common = seed_key(settings.seed, style)
     keys = []
     for caption in captions:
@@ -229,8 +229,8 @@ def _key_hashes(index: TarIndex) -> NDArray[np.uint64]:
 
 @contextmanager
 def _garbage_collection_paused() -> Iterator[None]:
-    """Pause Python's cycle collector: negatives contain no cycles, and visiting all of them again
-    and again takes a tenth of the time."""
+    """Pause Python's cycle collector: negatives contain no cycles, and visiting them repeatedly
+    takes a tenth of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""The state of a data set's tables: which exist, how they were made, what can be remade here."""
+"""The state of a data set's tables: which exist, how they were made, which can be remade here."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Repair(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """A fault of a file or folder, or a note if `repair` is HARMLESS."""
+    """A fault in a file or folder, or a note if `repair` is HARMLESS."""
 
     path: DataPath
     problem: str
@@ -47,9 +47,9 @@ class Survey:
     Attributes:
         tars: the data set's tars.
         shards: the shards that have the table.
-        references: the provenance of most shards of the table.
+        references: the most common provenance among the table's shards.
         refusals: the tables that cannot be remade identically here.
-        unlike: the styles whose captions or tokens are not those of the samples.
+        unlike: the styles whose captions or tokens differ from those of the samples.
         findings: faults and notes.
     """
 
@@ -64,7 +64,7 @@ class Survey:
 def settings_of(styles: list[str], made: Provenance, captions_dir: Path | None) -> Settings:
     """The settings that produce the provenance `made`.
 
-    `captions_dir` is the folder of the captions if they came from one; provenance holds its name.
+    `captions_dir` is the captions' folder if they came from one; the provenance has only its name.
     """
     if made.caption_source.startswith("folder:"):
         source = CaptionSource(folder=captions_dir)
@@ -83,8 +83,8 @@ def take_survey(data: DataPath, captions_dir: Path | None) -> Survey:
     """Read every footer.
 
     Raises:
-        FsckitError: no such folder, no tar, no table, or `captions_dir` is not the folder that the
-            captions came from.
+        FsckitError: the folder is missing, it has no tars or no tables, or `captions_dir` is not
+            the folder that the captions came from.
     """
     tars = shard_paths(data)
     shards = {
@@ -105,13 +105,13 @@ def take_survey(data: DataPath, captions_dir: Path | None) -> Survey:
         if name != SAMPLES and name in survey.references:
             _compare_with_installed(data, survey, name, captions_dir)
     if survey.refusals >= survey.shards.keys() - {SAMPLES}:
-        # make-negatives makes samples only along with some style's negatives.
+        # make-negatives makes samples only together with negatives.
         survey.refusals.add(SAMPLES)
     return survey
 
 
 def _find_orphans(data: DataPath, survey: Survey) -> None:
-    """Note tables without a tar, and forget them."""
+    """Report tables without a tar, and exclude them."""
     stems = {tar.stem for tar in survey.tars}
     for name, shards in survey.shards.items():
         if orphans := sorted(shards - stems):
@@ -125,7 +125,7 @@ def _find_orphans(data: DataPath, survey: Survey) -> None:
 
 
 def _find_reference(data: DataPath, survey: Survey, name: str) -> None:
-    """Find the provenance of most shards of a table; unreadable footers do not vote."""
+    """Find the most common provenance among a table's shards, ignoring unreadable footers."""
     votes: Counter[str] = Counter()
     by_text: dict[str, Provenance] = {}
     for shard in sorted(survey.shards[name]):
@@ -142,11 +142,11 @@ def _find_reference(data: DataPath, survey: Survey, name: str) -> None:
     (first, most), *others = votes.most_common(2)
     survey.references[name] = by_text[first]
     if others and others[0][1] == most:
-        _refuse(data, survey, name, "its shards were made in two ways, equally often")
+        _refuse(data, survey, name, "its shards have two equally common provenances")
 
 
 def _compare_captions(data: DataPath, survey: Survey, captions_dir: Path | None) -> None:
-    """Compare each style's caption source and tokenizer with those of the samples."""
+    """Compare each style's caption source and tokenizer with the samples'."""
     references = survey.references
     if not references:
         raise FsckitError(
@@ -160,12 +160,12 @@ def _compare_captions(data: DataPath, survey: Survey, captions_dir: Path | None)
         captions_dir is None or str(CaptionSource(folder=captions_dir)) != source
     ):
         raise FsckitError(
-            f"{data}: its captions came from the folder '{source.partition(':')[2]}'; give that "
-            f"folder as `captions_dir`"
+            f"{data}: its captions came from the folder '{source.partition(':')[2]}'; set "
+            f"`captions_dir` to that folder"
         )
     for name in survey.shards:
         if name not in references:
-            _refuse(data, survey, name, "none of its shards is readable")
+            _refuse(data, survey, name, "all of its shards are unreadable")
         elif (references[name].caption_source, references[name].tokenizer) != (
             source,
             made.tokenizer,
@@ -173,12 +173,12 @@ def _compare_captions(data: DataPath, survey: Survey, captions_dir: Path | None)
             _refuse(data, survey, name, "its captions or tokens differ from the samples table's")
             survey.unlike.add(name)
     if survey.unlike:
-        # make-negatives refuses to work beside tables of other captions.
+        # make-negatives refuses to run if existing tables have different captions.
         survey.refusals |= survey.shards.keys()
 
 
 def _refuse(data: DataPath, survey: Survey, name: str, problem: str) -> None:
-    """Note a fault of a whole table, which must be remade by hand."""
+    """Report a fault in a whole table, which must be remade by hand."""
     folder = table_path(data, name, "*").parent
     sentence = f"{problem}; {_remake(data, survey, name)}"
     survey.findings.append(Finding(folder, sentence, Repair.MANUAL))
@@ -197,7 +197,7 @@ def _remake(data: DataPath, survey: Survey, name: str) -> str:
 def _compare_with_installed(
     data: DataPath, survey: Survey, name: str, captions_dir: Path | None
 ) -> None:
-    """Note if this installation would make a style's tables differently."""
+    """Report if this installation would make a style's tables differently."""
     made = survey.references[name]
     folder = table_path(data, name, "*").parent
     try:

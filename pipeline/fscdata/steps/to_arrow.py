@@ -1,4 +1,4 @@
-"""Samples and negatives as Arrow tables of the contract's schemas."""
+"""Samples and negatives as Arrow tables with the contract's schemas."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def token_ids(texts: Sequence[str], tokenizer: ClipTokenizer | None) -> pa.Array
 
 
 def _edits(edits: Sequence[list[Edit]]) -> pa.Array:
-    """The edits column, built field by field: from dictionaries it takes five times as long."""
+    """The edits column, built field by field; dictionaries would take five times as long."""
     columns = _columns(list(chain.from_iterable(edits)), list(EDITS.value_type))
     structs = pa.StructArray.from_arrays(columns, fields=list(EDITS.value_type))
     return pa.ListArray.from_arrays(_offsets(edits), structs)
 
 
 def _offsets(lists: Sequence[Sized]) -> NDArray[np.int32]:
-    """Where each of N lists starts in their concatenation, and its length: [N + 1]."""
+    """[N + 1] start of each list in the concatenation of all N, then its total length."""
     offsets = np.zeros(len(lists) + 1, np.int32)
     np.cumsum([len(item) for item in lists], out=offsets[1:])
     return offsets

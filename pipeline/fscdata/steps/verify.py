@@ -78,12 +78,12 @@ def verify(
         reporter: receives the progress.
 
     Raises:
-        FsckitError: no such folder, no tar, no table, or another folder of captions.
+        FsckitError: see `take_survey`.
     """
     survey = take_survey(data, captions_dir)
     report = VerifyReport(survey, sum(map(len, survey.shards.values())), list(survey.findings))
     report.findings += [
-        Finding(path, "left by an interrupted run; a repair removes it", Repair.HARMLESS)
+        Finding(path, "left by an interrupted run; repair removes it", Repair.HARMLESS)
         for path in temporary_files(data)
     ]
     tars = [tar for tar in survey.tars if shards is None or tar.stem in shards]
@@ -107,8 +107,8 @@ def repair(
     """Remake the tables that `verify` found repairable, and verify those shards again.
 
     Raises:
-        FsckitError: a table that belongs to no tar, or that is unreadable and cannot be remade,
-            blocks the repair, or another process uses the folder. Nothing is removed then.
+        FsckitError: a table has no tar, or is unreadable and cannot be remade, or another process
+            is using the folder. Nothing is removed in that case.
     """
     broken = list(dict.fromkeys(finding.path for finding in report.repairable))
     if not broken and not temporary_files(data):
@@ -131,7 +131,7 @@ def repair(
 
 
 def _refuse_obstacles(data: DataPath, report: VerifyReport) -> None:
-    """Raise FsckitError for whatever would stop make-negatives, before anything is removed."""
+    """Raise FsckitError for anything that would stop make-negatives, before removing anything."""
     refuse_orphans(data)
     for finding in report.findings:
         path = finding.path
@@ -142,7 +142,7 @@ def _refuse_obstacles(data: DataPath, report: VerifyReport) -> None:
 def _settings_to_run(
     data: DataPath, survey: Survey, broken: list[DataPath], captions_dir: Path | None
 ) -> Iterator[Settings]:
-    """The settings that remake the broken tables: one run for styles of equal seed and variants."""
+    """The settings that remake the broken tables: one run per combination of seed and variants."""
     makeable = [n for n in survey.references if n != SAMPLES and n not in survey.refusals]
     folders = {path.parent for path in broken}
     styles = [name for name in makeable if table_path(data, name, "*").parent in folders]
@@ -158,7 +158,7 @@ def _settings_to_run(
 def _make(
     data: DataPath, settings: Settings, executor: Executor | None, reporter: Reporter
 ) -> Iterator[Finding]:
-    """Make the missing tables; failures are findings."""
+    """Make the missing tables, and report failures as findings."""
     try:
         made = make_negatives(data, settings, executor=executor, reporter=reporter)
     except FsckitError as error:
@@ -178,10 +178,10 @@ class _Verifier:
         made = survey.references[SAMPLES]
         self.source = settings_of([], made, captions_dir).captions
         self.tokenizer = ClipTokenizer() if made.tokenizer else None
-        self.keys: dict[DataPath, NDArray[np.int64]] = {}  # by tar; Python's hashes
+        self.keys: dict[DataPath, NDArray[np.int64]] = {}  # Python's hashes by tar
 
     def shard(self, tar: DataPath) -> Iterator[Finding]:
-        """The faults of a tar and its tables."""
+        """The faults in a tar and its tables."""
         index = samples = None
         try:
             index = index_tar(tar, self.source)
@@ -208,7 +208,7 @@ class _Verifier:
         index: TarIndex | None,
         samples: pa.Table | None,
     ) -> list[str]:
-        """The problems of a table; `index` and `samples` come from its tar."""
+        """The problems with a table; `index` and `samples` come from its tar."""
         try:
             metadata = read_metadata(path)
             if not is_well_formed(metadata):
@@ -220,8 +220,8 @@ class _Verifier:
             table = read_table(path)
             table.validate(full=True)  # UTF-8, list offsets
         except FsckitError as error:
-            # The table of findings has a column on how to repair, so the sentence's own advice
-            # after the last semicolon is dropped.
+            # The findings have their own repair column, so drop the sentence's advice after the
+            # last semicolon.
             return [_without_path(str(error), path).rpartition("; ")[0] or str(error)]
         except pa.ArrowException as error:
             return [f"damaged ({first_line(error)})"]
@@ -241,7 +241,7 @@ class _Verifier:
         for tar, own in self.keys.items() if repeated else ():
             if repeated.isdisjoint(own.tolist()):
                 continue
-            # Two keys may share a hash, so the keys themselves decide.
+            # Different keys may share a hash, so compare the keys themselves.
             keys = [sample.key for sample in index_tar(tar, self.source).samples]
             shared = [k for k in keys if hash(k) in repeated and first.setdefault(k, tar) != tar]
             if shared:

@@ -54,7 +54,7 @@ def test_the_report_counts_the_tables(data: Path) -> None:
         assert f" {count:,} " in line
     assert "fewer than two entities: 1" in done.stdout
     last = done.stdout.splitlines()[-1]
-    assert last.startswith("59 captions of 3 shards in ")
+    assert last.startswith("59 captions in 3 shards in ")
     assert last.endswith("0 shards skipped, 0 retried, 0 failed; left out: caption: empty: 1")
 
 
@@ -130,7 +130,7 @@ def test_dry_run_counts_and_writes_nothing(data: Path) -> None:
     assert found["per_second"] > 0
     assert sorted(data.rglob("*")) == before
     text = run(data, "--dry-run", "--workers", 2).stdout
-    assert text.startswith("3 shards to make, 0 complete; tables of each: samples, negatives/")
+    assert text.startswith("3 shards to make, 0 complete; tables per shard: samples, negatives/")
     assert "59 captions at " in text
 
 

@@ -367,7 +367,7 @@ def test_a_server_that_is_not_ray_is_rejected(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(engine, "CONNECT_TIMEOUT", 1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(FsckitError, match=f"{address}: no Ray .* answers there"):
+        with pytest.raises(FsckitError, match=f"{address}: no answer from Ray .*; use the address"):
             engine._connect(None, address)
 
 

@@ -74,7 +74,7 @@ def test_archive_and_folder_give_equal_shards(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (("a.txt",), r"a\.zip: contains no image"),
+        (("a.txt",), r"a\.zip: contains no images"),
         (("../a.jpg",), r"a\.zip: refused.*'\.\.'"),
     ],
 )

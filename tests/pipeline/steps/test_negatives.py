@@ -314,7 +314,10 @@ def test_a_very_long_text_keeps_its_samples_row(tmp_path: Path) -> None:
         (Settings("shuffle-9"), "shuffle-1 … shuffle-5"),
         (Settings("negclip", variants=0), "`variants` 0: choose 1 to 127"),
         (Settings("negclip", tokenizer="ViT-B-16-SigLIP"), "`tokenizer` ViT-B-16-SigLIP"),
-        (Settings("negclip", captions=CaptionSource(folder=Path("nowhere"))), "no such folder"),
+        (
+            Settings("negclip", captions=CaptionSource(folder=Path("nowhere"))),
+            "caption folder not found",
+        ),
     ],
 )
 def test_wrong_settings_are_rejected(tmp_path: Path, settings: Settings, message: str) -> None:

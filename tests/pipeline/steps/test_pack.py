@@ -201,7 +201,7 @@ def test_a_folder_without_images_is_rejected(tmp_path: Path, make: bool) -> None
         (tmp_path / "in").mkdir()
     captions = table(tmp_path / "c.tsv", ("a.jpg", "A"))
     with pytest.raises(
-        FsckitError, match=r"in: (no such folder of images|this folder of images is empty)"
+        FsckitError, match=r"in: (image folder not found|this image folder is empty)"
     ):
         pack(tmp_path / "data", tmp_path / "in", captions)
     assert not (tmp_path / "data").exists()
