@@ -1,4 +1,4 @@
-"""Progress as a person sees it."""
+"""Progress as users see it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from fscdata.base.progress import SILENT, Progress
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, which a test sets."""
+    """A fake clock that tests set."""
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     return now
 
 
 def test_lines_without_a_terminal(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    """A line for a new stage, then one every ten seconds, with the time left by this run's pace."""
+    """A line for a new stage, then one every ten seconds, with the time left at this run's pace."""
     with display() as reporter:
         for now, done in ((0, 1_000_000), (1, 2_000_000), (10, 3_000_000), (12, 3_500_000)):
             clock[0] = now

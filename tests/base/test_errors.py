@@ -1,4 +1,4 @@
-"""How errors read inside a sentence."""
+"""How errors are quoted in a sentence."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import pytest
 from fscdata.base.files import atomic_file, atomic_folder, write_text
 
 
-def test_two_writers_get_the_name_last_and_both_succeed(tmp_path: Path) -> None:
+def test_two_writers_of_one_file_both_succeed(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     with atomic_file(path) as one, atomic_file(path) as two:
         one.write(b"one")
@@ -68,7 +68,7 @@ def test_write_text_replaces_a_file(tmp_path: Path) -> None:
 
 def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
     (tmp_path / ".x.tmp").mkdir()
-    (tmp_path / ".x.tmp" / "left").touch()  # by a killed process
+    (tmp_path / ".x.tmp" / "left").touch()  # left by a killed process
     with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "x") as temporary:
         (temporary / "half").touch()
         raise KeyboardInterrupt

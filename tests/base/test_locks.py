@@ -1,4 +1,4 @@
-"""Locks between processes."""
+"""Locks shared by processes."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def test_parallel_map_keeps_the_order(tmp_path: Path) -> None:
         parallel_map(size_of, [tmp_path, tmp_path / "gone"])
 
 
-def test_results_come_as_they_are_ready() -> None:
+def test_results_arrive_as_they_are_ready() -> None:
     first_may_end = Event()
 
     def work(item: int) -> int:
@@ -50,7 +50,7 @@ def test_the_first_error_stops_the_others() -> None:
     assert len(started) < 100
 
 
-def test_a_silent_server_is_abandoned() -> None:
+def test_an_unresponsive_server_is_abandoned() -> None:
     stopped, begun = Event(), time.monotonic()
     wait = Event().wait
 

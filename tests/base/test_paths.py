@@ -1,4 +1,4 @@
-"""Paths and URLs, and the sentences for places that cannot be reached."""
+"""Paths and URLs, and the errors for unreachable ones."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_accepts_google_storage_with_gcsfs() -> None:
         ("gs:///", "gs:///: the bucket is missing"),
     ],
 )
-def test_refuses_an_unknown_place(text: str, words: str) -> None:
+def test_rejects_an_invalid_url(text: str, words: str) -> None:
     with pytest.raises(FsckitError, match=words):
         data_path(text)
 
 
 @pytest.mark.parametrize(("scheme", "library"), [("s3", "s3fs"), ("gs", "gcsfs")])
 def test_names_the_extra_of_a_missing_package(scheme: str, library: str) -> None:
-    """In a fresh interpreter, since fsspec caches the classes it has loaded."""
+    """Uses a fresh interpreter, because fsspec caches the classes it has loaded."""
     code = (
         f"import sys; sys.modules['{library}'] = None\n"
         "from fscdata.base.paths import data_path\n"

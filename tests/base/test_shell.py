@@ -1,4 +1,4 @@
-"""What both commands do alike."""
+"""Behaviour shared by both commands."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_mistake_is_one_sentence(
     assert capsys.readouterr().err == f"kit: {sentence}\n"
 
 
-def test_a_defect_is_raised(run: Callable[..., int]) -> None:
+def test_a_bug_is_raised(run: Callable[..., int]) -> None:
     with pytest.raises(ZeroDivisionError):
         run("tool", "--mistake", "defect")
 

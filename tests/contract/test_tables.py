@@ -80,7 +80,7 @@ def test_mixed_provenance_is_rejected(data: Path) -> None:
         open_dataset(data, ["negclip"])
 
 
-def test_a_tar_of_another_size_is_rejected(data: Path) -> None:
+def test_a_tar_with_another_size_is_rejected(data: Path) -> None:
     with (data / "shards" / "00001.tar").open("ab") as file:
         file.write(b"\0" * 1024)
     with pytest.raises(FsckitError, match=r"00001\.parquet: made from .* the tar has changed"):
@@ -121,7 +121,7 @@ def test_negatives_of_changed_captions_are_rejected(data: Path) -> None:
     write_shards(data, [[(f"0{i}", [TEMPLATES[i], "A dog near a red cat"]) for i in range(4)]])
     make_negatives(data, Settings("negclip", variants=2))
     assert open_dataset(data, ["negclip"])
-    with pytest.raises(FsckitError, match=r"shuffle-2/00000\.parquet: made from another tar"):
+    with pytest.raises(FsckitError, match=r"shuffle-2/00000\.parquet: made from a different tar"):
         open_dataset(data, ["negclip", "shuffle-2"])
 
 
@@ -168,7 +168,7 @@ def test_broken_metadata_is_rejected(data: Path, record: str) -> None:
         read_metadata(path)
 
 
-def test_other_columns_are_rejected(data: Path) -> None:
+def test_wrong_columns_are_rejected(data: Path) -> None:
     path = samples_path(data, "00000")
     table = pq.read_table(path)
     pq.write_table(table.drop_columns(["token_ids"]), path)
@@ -176,7 +176,7 @@ def test_other_columns_are_rejected(data: Path) -> None:
         read_table(path)
 
 
-def test_missing_rows_are_noticed(data: Path) -> None:
+def test_missing_rows_are_detected(data: Path) -> None:
     path = samples_path(data, "00000")
     pq.write_table(pq.read_table(path).slice(0, 2), path)
     with pytest.raises(FsckitError, match="has 2 rows, but its metadata says 4"):

@@ -121,7 +121,7 @@ def test_a_truncated_tar_is_rejected(tmp_path: Path, keep: float) -> None:
         index_tar(path)
 
 
-def test_a_tar_cut_between_members_or_overwritten_is_rejected(tmp_path: Path) -> None:
+def test_a_tar_truncated_between_members_or_overwritten_is_rejected(tmp_path: Path) -> None:
     members = [m for i in range(20) for m in sample(str(i), ["a caption"])]
     path = write_tar(tmp_path / "a.tar", members)
     raw = path.read_bytes()

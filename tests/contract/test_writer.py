@@ -1,4 +1,4 @@
-"""Tables are written whole or not at all."""
+"""Tables are written completely or not at all."""
 
 from __future__ import annotations
 

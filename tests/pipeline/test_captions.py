@@ -213,7 +213,7 @@ def test_a_caption_may_have_five_hundred_words(tmp_path: Path) -> None:
         ("c.txt", "a b", "unknown caption format; use one of .tsv, .csv, .jsonl, .json, .parquet"),
     ],
 )
-def test_a_useless_file_is_one_clear_error(
+def test_an_unusable_file_gives_one_clear_error(
     tmp_path: Path, name: str, content: str, words: str
 ) -> None:
     with pytest.raises(FsckitError, match=words) as caught:

@@ -43,7 +43,7 @@ def test_pack_prints_the_counts(
     assert output.err == "packing c.tsv: 1 of 1 images\n"  # a line, since stderr is not a terminal
 
 
-def test_a_mistake_is_one_sentence_and_exit_1(
+def test_a_mistake_prints_one_sentence_and_exits_with_1(
     given: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(monkeypatch, *pack(given))
@@ -64,7 +64,7 @@ def test_a_mistake_is_one_sentence_and_exit_1(
         assert "\x1b" not in error
 
 
-def test_wrong_usage_is_exit_2(
+def test_wrong_usage_exits_with_2(
     given: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "pack", given / "data") == 2
@@ -73,7 +73,7 @@ def test_wrong_usage_is_exit_2(
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_interrupt_is_exit_130(given: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_exits_with_130(given: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 

@@ -119,7 +119,7 @@ def test_survives_kills_at_twenty_random_moments(
             assert process.returncode == 0
         except subprocess.TimeoutExpired:
             if instants.random() < 0.5:
-                process.kill()  # its workers notice and end
+                process.kill()  # its workers notice and exit
             else:
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
@@ -161,7 +161,7 @@ def test_a_signal_ends_the_run_cleanly(
 
 
 def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
-    """As the kernel's out-of-memory killer does."""
+    """Like the kernel's out-of-memory killer."""
     data = fresh(tmp_path, shards=2, times=4)
     process = start(data, "--json")
     until(lambda: len(workers(process)) == 2, process)
@@ -292,7 +292,7 @@ def test_a_second_run_on_the_folder_stops(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("faketime") is None, reason="faketime is not installed")
-def test_a_clock_that_jumps_back_does_no_harm(
+def test_a_clock_that_jumps_back_is_harmless(
     undisturbed: tuple[dict[str, bytes], float], tmp_path: Path
 ) -> None:
     """Half of the shards are made today; then the clock jumps back twenty years."""

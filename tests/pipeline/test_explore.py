@@ -73,7 +73,7 @@ def write_negatives(
     without: dict[str, int],
     **changes: Any,
 ) -> None:
-    """`negatives` are (index of the caption, variant, row)."""
+    """`negatives` are (caption index, variant, row)."""
     rows = [
         {
             "key": f"{shard}{i:04d}",
@@ -242,7 +242,7 @@ def test_inspect_counts(data: Path) -> None:
     assert ["replace", "too", "short", "2", "50.0"] in lines
 
 
-def test_inspect_shows_the_files_sizes(data: Path) -> None:
+def test_inspect_shows_file_sizes(data: Path) -> None:
     kept = negatives_path(data, "replace", "00000").stat().st_size
     kept += negatives_path(data, "replace", "00001").stat().st_size
     line = next(line for line in shown(data).splitlines() if "replace" in line and "2/2" in line)
@@ -292,7 +292,7 @@ def test_an_unknown_style_lists_the_known_ones(data: Path) -> None:
         shown(data, style="nope")
 
 
-def test_changed_words_of_insertions_and_deletions() -> None:
+def test_changed_words_for_insertions_and_deletions() -> None:
     edits = [
         {"start": 0, "end": 2, "old": "A ", "new": ""},
         {"start": 5, "end": 5, "old": "", "new": " not"},
@@ -342,7 +342,7 @@ def test_sql_as_csv_and_json(data: Path) -> None:
         ("SELECT caption::INT FROM samples", "DuckDB: Conversion Error"),
     ],
 )
-def test_wrong_sql_is_one_sentence(data: Path, sql: str, words: str) -> None:
+def test_invalid_sql_gives_one_sentence(data: Path, sql: str, words: str) -> None:
     with pytest.raises(FsckitError, match=words) as caught:
         query(data, sql, "table")
     assert "\n" not in str(caught.value)

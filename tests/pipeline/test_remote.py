@@ -148,7 +148,7 @@ def test_a_database_needs_local_tables(remote: DataPath, tmp_path: Path) -> None
 
 @pytest.fixture(scope="module")
 def large(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DataPath]:
-    """A local and a remote tar of 200 images of 100 kB and one of twice the block size."""
+    """A local and a remote tar with 200 images of 100 kB and one of twice the block size."""
     members = []
     for i in range(200):
         (name, _), *texts = img2dataset_sample(f"{i:09d}", TEMPLATES[i % len(TEMPLATES)])
@@ -161,7 +161,7 @@ def large(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     return local, remote
 
 
-def test_a_tar_needs_few_requests_and_no_byte_twice(
+def test_a_tar_needs_few_requests_and_reads_no_byte_twice(
     server: S3Server, large: tuple[Path, DataPath]
 ) -> None:
     local, remote = large

@@ -1,4 +1,4 @@
-"""Token ids equal open_clip's."""
+"""Token ids match open_clip's."""
 
 from __future__ import annotations
 

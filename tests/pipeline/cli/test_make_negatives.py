@@ -102,7 +102,7 @@ def test_failed_shards_do_not_count_towards_the_limit(data: Path) -> None:
         assert len(made(data)) == shards * 4
 
 
-def test_overwrite_remakes_only_tables_of_other_settings(data: Path) -> None:
+def test_overwrite_remakes_only_tables_with_other_settings(data: Path) -> None:
     assert run(data, "--workers", 0).returncode == 0
     for shards in (2, 1, 0):
         done = run(data, "--workers", 0, "--seed", 1, "--overwrite", "--limit", 2, "--json")

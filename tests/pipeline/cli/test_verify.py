@@ -41,12 +41,12 @@ def put_into_metadata(path: Path, **shard: str) -> None:
     pq.write_table(table.replace_schema_metadata({b"fsckit": json.dumps(record).encode()}), path)
 
 
-def test_sound_tables_exit_0(data: Path) -> None:
+def test_valid_tables_exit_with_0(data: Path) -> None:
     assert run(data) == (0, f"{data}: 3 tars, 6 tables; no faults\n")
     assert run(data, "--repair") == (0, f"{data}: 3 tars, 6 tables; no faults\n")
 
 
-def test_faults_are_printed_and_exit_1_until_repaired(data: Path) -> None:
+def test_faults_are_printed_and_exit_with_1_until_repaired(data: Path) -> None:
     path = negatives_path(data, "shuffle-2", "00001")
     before = path.read_bytes()
     path.write_bytes(before[:-9])
@@ -77,7 +77,7 @@ def test_untrusted_text_is_escaped(data: Path) -> None:
     assert len(output) < 5000
 
 
-def test_unrepairable_faults_stay_exit_1(data: Path) -> None:
+def test_unrepairable_faults_still_exit_with_1(data: Path) -> None:
     (data / "shards" / "00002.tar").write_bytes(b"garbage")
     code, output = run(data, "--repair")
     assert code == 1

@@ -54,7 +54,7 @@ def gone(pid: int) -> bool:
 
 
 def waiting(folder: Path, count: int) -> list[int]:
-    """The processes of at least `count` attempts of Wait, once they wait."""
+    """The processes of at least `count` attempts of Wait, once they are waiting."""
     until(lambda: len([*folder.glob("pid-?-?")]) >= count, f"{count} waiting attempts")
     return [int(path.read_text()) for path in folder.glob("pid-?-?")]
 
@@ -87,7 +87,7 @@ def test_every_item_has_a_result(executor: Executor, tmp_path: Path) -> None:
     assert {(outcome.reason, outcome.attempts) for outcome in outcomes} == {(None, 1)}
 
 
-def test_no_items_need_no_engine(executor: Executor, tmp_path: Path) -> None:
+def test_an_empty_list_needs_no_engine(executor: Executor, tmp_path: Path) -> None:
     assert list(executor.run(Square(str(tmp_path)), [])) == []
 
 
@@ -185,7 +185,7 @@ def driver(name: str, folder: Path, step: str, items: str, *address: str) -> sub
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize("own", EXECUTORS)
-def test_a_stopped_driver_leaves_no_worker(
+def test_a_stopped_driver_leaves_no_workers(
     own: str, number: signal.Signals, tmp_path: Path
 ) -> None:
     require(own)

@@ -58,7 +58,7 @@ def test_names_match_members_of_any_archive(tmp_path: Path) -> None:
     )
 
 
-def test_archive_and_folder_give_equal_shards(tmp_path: Path) -> None:
+def test_archive_and_folder_give_identical_shards(tmp_path: Path) -> None:
     names = ("in/1.jpg", "in/22.jpg", "in/333.jpg")
     archive = zipped(tmp_path / "in.zip", *names)
     with zipfile.ZipFile(archive) as file:

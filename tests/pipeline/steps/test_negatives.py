@@ -37,7 +37,7 @@ CAPTIONS = [*TEMPLATES[:24], *ODD]
 
 
 def samples(captions: list[str]) -> list[tuple[str, list[str]]]:
-    """Samples of two captions."""
+    """Samples with two captions each."""
     pairs = [captions[i : i + 2] for i in range(0, len(captions), 2)]
     return [(f"{i:06d}", pair) for i, pair in enumerate(pairs)]
 
@@ -146,7 +146,7 @@ def test_a_second_run_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
     assert tables(tmp_path) == tables(made)
 
 
-def test_negatives_do_not_depend_on_order_and_shards(made: Path, tmp_path: Path) -> None:
+def test_negatives_do_not_depend_on_order_or_shards(made: Path, tmp_path: Path) -> None:
     everything = samples(CAPTIONS[::-1])
     write_shards(tmp_path, [everything[i : i + 4] for i in range(0, len(everything), 4)])
     make_negatives(tmp_path, Settings(ALL, variants=3))
@@ -162,13 +162,13 @@ def test_bytes_do_not_depend_on_the_hash_seed(made: Path, tmp_path: Path) -> Non
     assert tables(tmp_path) == tables(made)
 
 
-def test_more_variants_extend_fewer(made: Path, tmp_path: Path) -> None:
+def test_more_variants_keep_the_first_ones(made: Path, tmp_path: Path) -> None:
     write_shards(tmp_path, [samples(CAPTIONS)])
     make_negatives(tmp_path, Settings(ALL, variants=1))
     assert per_caption(tmp_path).items() <= per_caption(made).items()
 
 
-def test_another_seed_gives_other_negatives(made: Path, tmp_path: Path) -> None:
+def test_another_seed_gives_different_negatives(made: Path, tmp_path: Path) -> None:
     write_shards(tmp_path, [samples(CAPTIONS)])
     make_negatives(tmp_path, Settings("negclip", variants=3, seed=1))
     ours = per_caption(tmp_path)
@@ -244,7 +244,7 @@ def test_tables_of_a_changed_tar_are_remade(tmp_path: Path) -> None:
     assert captions == ["a cat chases a dog"]
 
 
-def test_tables_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
+def test_tables_with_different_settings_are_not_mixed(tmp_path: Path) -> None:
     write_shards(tmp_path, [samples(TEMPLATES[:4])])
     make_negatives(tmp_path, Settings("negclip", seed=0))
     with pytest.raises(FsckitError, match="made with seed 0, not 1; to remake it, add `overwrite`"):
@@ -253,7 +253,7 @@ def test_tables_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     assert read_metadata(negatives_path(tmp_path, "negclip", "00000")).provenance.seed == 1
 
 
-def test_styles_of_other_tokens_are_rejected(tmp_path: Path) -> None:
+def test_styles_with_other_tokens_are_rejected(tmp_path: Path) -> None:
     write_shards(tmp_path, [samples(TEMPLATES[:4])])
     make_negatives(tmp_path, Settings("negclip"))
     with pytest.raises(FsckitError, match="add negclip to `recipe`, or delete that folder"):
@@ -320,14 +320,14 @@ def test_a_very_long_text_keeps_its_samples_row(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_wrong_settings_are_rejected(tmp_path: Path, settings: Settings, message: str) -> None:
+def test_invalid_settings_are_rejected(tmp_path: Path, settings: Settings, message: str) -> None:
     write_shards(tmp_path, [samples(TEMPLATES[:2])])
     with pytest.raises(FsckitError, match=message):
         make_negatives(tmp_path, settings)
 
 
 def test_an_empty_or_missing_folder_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(FsckitError, match=r"no \.tar file here"):
+    with pytest.raises(FsckitError, match=r"no \.tar files here"):
         make_negatives(tmp_path, Settings("negclip"))
     with pytest.raises(FsckitError, match="no such folder"):
         make_negatives(tmp_path / "nowhere", Settings("negclip"))
@@ -344,7 +344,7 @@ def test_a_second_run_on_the_folder_stops(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_without_tokenizer_the_ids_are_null(tmp_path: Path) -> None:
+def test_ids_are_null_without_a_tokenizer(tmp_path: Path) -> None:
     write_shards(tmp_path, [samples(TEMPLATES[:2])])
     make_negatives(tmp_path, Settings("negclip", tokenizer="none"))
     assert read_table(samples_path(tmp_path, "00000"))["token_ids"].null_count == 2

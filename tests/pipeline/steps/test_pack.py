@@ -126,7 +126,7 @@ def test_published_negatives_are_kept(tmp_path: Path) -> None:
     assert "published_negatives" not in json.loads(members(tar)["000000001.json"])
 
 
-def test_two_names_of_one_image_are_one_sample(tmp_path: Path) -> None:
+def test_two_names_for_one_image_give_one_sample(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "val" / "X.jpg")
     captions = table(
         tmp_path / "c.tsv", ("val/X.jpg", "One"), ("X.jpg", "Two"), ("coco/val/X.jpg", "One")
