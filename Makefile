@@ -1,4 +1,4 @@
-# make demo    run the whole chain on a small generated data set; prints a table, draws a picture
+# make demo    run the whole chain on a small generated data set; prints a table, draws a plot
 # make quick   run the fast tests, in under 90 seconds: for use while you work
 # make test    run every check that CI runs: format, lint, types, import layers, all tests
 # Each creates a virtual environment first. Set PYTHON to use another interpreter (3.11 or later).

@@ -11,7 +11,6 @@ processes.
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -62,15 +61,14 @@ def measure(name: str) -> float:
 
 def main() -> None:
     """Run the benchmark."""
-    print("executor  start s    shards/s  ms a shard     made  retried   failed")
+    print("executor  start s    shards/s  ms/shard     made  retried   failed")
     local = measure("local")
     ray = measure("ray")
     print(f"scheduling-ray {ray / local:.2f}")
 
 
 if __name__ == "__main__":
-    # Under its own name, by which workers can import the step.
-    sys.path.insert(0, str(Path(__file__).parent))
+    # Import this script under its own name, by which workers can import the step.
     import scheduling
 
     scheduling.main()

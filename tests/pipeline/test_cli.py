@@ -53,6 +53,7 @@ def test_a_mistake_prints_one_sentence_and_exits_with_1(
         (["inspect", given / "data"], "no samples table"),
         (["sql", given / "data", "SELECT 1"], "no samples table"),
         (["db", given / "data"], "no samples table"),
+        (["db", given / "data", "--out", "s3://x/y"], "--out s3://x/y: expected a local file"),
         (["inspect", given / "no\x1b[2Jwhere"], "no such folder"),
         ([*pack(given)[:1], given / "c.tsv", *pack(given)[2:]], "c.tsv: File exists"),
     ):

@@ -90,7 +90,7 @@ def download(
         keep_archives,
         min_success,
         retries,
-        None if engine is None else engine.value,
+        None if engine in (None, Engine.MULTIPROCESSING) else engine.value,
         workers,
         parse_values(img2dataset or []),
     )

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from fscdata import explore
+from fscdata.base.errors import FsckitError
 from fscdata.base.paths import data_path
 from fscdata.base.text import printable
 from fscdata.cli.options import Data
@@ -47,10 +48,13 @@ def sql(
 def db(
     data: Data,
     out: Annotated[
-        Path | None,
-        typer.Option(help="file to write", show_default="DATA/<name>.duckdb"),
+        str | None,
+        typer.Option(help="local file to write", show_default="DATA/<name>.duckdb"),
     ] = None,
 ) -> None:
     """Write a .duckdb file with views of a data set's tables."""
-    path = explore.write_database(data_path(data), out)
+    dest = None if out is None else data_path(out)
+    if dest is not None and not isinstance(dest, Path):
+        raise FsckitError(f"--out {out}: expected a local file")
+    path = explore.write_database(data_path(data), dest)
     typer.echo(printable(f"{path}: views of the current tables; rerun this after adding tables"))

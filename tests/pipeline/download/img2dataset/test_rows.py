@@ -67,7 +67,7 @@ FAILURES = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def no_proxy() -> Iterator[None]:
     """Bypass a proxy in the environment."""
     with pytest.MonkeyPatch.context() as patch:
@@ -76,7 +76,7 @@ def no_proxy() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ImageServer]:
+def server(no_proxy: None) -> Iterator[ImageServer]:
     with ImageServer() as server:
         yield server
 
