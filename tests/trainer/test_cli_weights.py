@@ -89,7 +89,7 @@ def test_a_run_is_merged_interpolated_and_exported(
         (["export", "nowhere", "--out", "x", "--push", "x"], "--push x: expected OWNER/NAME"),
         (
             ["export", "nowhere", "--out", "x", "--private"],
-            "--private needs a repository to upload to; name one with --push",
+            "--private needs a repository to upload to; set one with --push",
         ),
     ],
 )

@@ -105,18 +105,21 @@ def test_invalid_values_are_refused(name: str, value: object, message: str) -> N
             "`lora_rank` already freezes everything but its own matrices",
         ),
         ({"micro_batch_size": "512"}, "`micro_batch_size` 512 is larger than `batch_size` 256"),
-        ({"cooldown": "10"}, "`schedule` cooldown and `cooldown` STEPS need each other"),
-        ({"schedule": "cooldown"}, "`schedule` cooldown and `cooldown` STEPS need each other"),
+        ({"cooldown": "10"}, "`schedule` cooldown and `cooldown` STEPS must be set together"),
+        ({"schedule": "cooldown"}, "`schedule` cooldown and `cooldown` STEPS must be set together"),
         (
             {"schedule": "cooldown", "cooldown": "51", "steps": "100"},
             "`warmup` 50 and `cooldown` 51 exceed `steps` 100",
         ),
         ({"patience": "2"}, "`patience` 2 needs a validation data set"),
         ({"validate_every": "9"}, "`validate_every` 9 needs a validation data set"),
-        ({"validation": "x"}, "`validation` x is also trained on"),
-        ({"validation": "./x/"}, "`validation` ./x/ is also trained on"),
+        ({"validation": "x"}, "`validation` x is also training data"),
+        ({"validation": "./x/"}, "`validation` ./x/ is also training data"),
         ({"validation": str(Path("x").absolute())}, f"`validation` {Path('x').absolute()} is"),
-        ({"data": "s3://b/x", "validation": "s3://b/x/"}, "`validation` s3://b/x/ is also trained"),
+        (
+            {"data": "s3://b/x", "validation": "s3://b/x/"},
+            "`validation` s3://b/x/ is also training data",
+        ),
     ],
 )
 def test_conflicting_settings_are_refused(settings: dict[str, object], message: str) -> None:

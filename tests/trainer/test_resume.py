@@ -237,7 +237,7 @@ def test_refuses_a_damaged_state(long: Config) -> None:
     process.communicate()
     state = saved_states(folder)[-1]
     (state / "state.safetensors").write_bytes(b"\x80\x04K\x01.")
-    with pytest.raises(FsckitError, match=f"{state}: not a state of this run"):
+    with pytest.raises(FsckitError, match=f"{state}: not a saved state of this run"):
         train(long, resume=True)
 
 
@@ -323,7 +323,9 @@ def test_refuses_a_state_of_other_data(
     else:
         samples[4].negatives["colour"][0].reverse()
     make_data(samples, seed=int(changed == "negatives"))
-    with pytest.raises(FsckitError, match="step-00000003: the data changed after it was saved"):
+    with pytest.raises(
+        FsckitError, match="step-00000003: the data changed after this state was saved"
+    ):
         train(long, resume=True)
 
 
@@ -336,7 +338,7 @@ def test_refuses_a_state_of_other_validation_data(long: Config, samples: list, m
     shutil.copytree(make_data(samples), folder)
     samples[3].captions = caption
     make_data(samples)
-    with pytest.raises(FsckitError, match="the validation data changed after it was saved"):
+    with pytest.raises(FsckitError, match="the validation data changed after this state was saved"):
         train(long, resume=True)
 
 
@@ -349,7 +351,7 @@ def test_refuses_a_state_of_other_initial_weights(long: Config, tmp_path: Path) 
         long = long.model_copy(update={"pretrained": str(base), "lora_rank": 2})
         if seed == 0:
             stopped_at(5, long)
-    with pytest.raises(FsckitError, match="the initial weights changed after it was saved"):
+    with pytest.raises(FsckitError, match="the initial weights changed after this state was saved"):
         train(long, resume=True)
 
 

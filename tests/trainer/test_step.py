@@ -107,6 +107,6 @@ def test_refuses_to_split_a_batch_with_batch_norms(config: Config, tmp_path: Pat
     path = tmp_path / "resnet.json"
     path.write_text(json.dumps(model))
     resnet = config.model_copy(update={"model": str(path), "local_weight": 0.0, "steps": 1})
-    with pytest.raises(FsckitError, match=r"has batch norms.*`micro_batch_size`"):
+    with pytest.raises(FsckitError, match=r"uses batch norm.*`micro_batch_size`"):
         train(resnet.model_copy(update={"micro_batch_size": 2}))
     assert train(resnet).steps == 1

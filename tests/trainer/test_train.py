@@ -171,7 +171,7 @@ def test_stops_on_too_many_bad_images(config: Config, make_data, samples) -> Non
     make_data(samples)
     with pytest.raises(
         FsckitError,
-        match=r"bad_images.jsonl: 30 of the first 33 rows.*11.*the share of 0.01.*`max_bad`",
+        match=r"bad_images.jsonl: 30 of the first 33 rows.*11.*allowed share of 0.01.*`max_bad`",
     ):
         train(config)
     assert not (config.out / "test" / "checkpoint").exists()

@@ -187,7 +187,7 @@ def _conflicts(config: Config) -> Iterator[str]:
     if c.data_weights and len(c.data_weights) != len(c.data):
         yield (
             f"`data_weights` has {len(c.data_weights)} numbers for the {len(c.data)} data sets of "
-            f"`data`; give one for each"
+            f"`data`; set one for each"
         )
     if c.lora_rank is not None and (c.freeze_image or c.freeze_text):
         yield (
@@ -200,17 +200,17 @@ def _conflicts(config: Config) -> Iterator[str]:
             f"reduce or remove it"
         )
     if (c.schedule == "cooldown") != (c.cooldown > 0):
-        yield "`schedule` cooldown and `cooldown` STEPS need each other; give both or neither"
+        yield "`schedule` cooldown and `cooldown` STEPS must be set together; set both or neither"
     if c.steps is not None:
         yield from schedule_conflicts(c, c.steps, f"`steps` {c.steps}")
     for name, value in (("validate_every", c.validate_every), ("patience", c.patience)):
         if value is not None and c.validation is None:
-            yield f"`{name}` {value} needs a validation data set; name one with `validation`"
+            yield f"`{name}` {value} needs a validation data set; set one with `validation`"
     if c.validation is not None:
         # Scores on training data would make early stopping pick an overfitted model.
         trained_on = map(normalize_folder, c.data)
         if normalize_folder(c.validation) in trained_on:
-            yield f"`validation` {c.validation} is also trained on; choose another data set"
+            yield f"`validation` {c.validation} is also training data; choose another data set"
 
 
 def schedule_conflicts(config: Config, steps: int, run: str) -> Iterator[str]:
@@ -259,7 +259,7 @@ def _sentence(error: ValidationError, recipe: Recipe, settings: Mapping[str, Any
         return message
     name = str(first["loc"][0])
     if first["type"] == "missing":
-        return f"`{name}` is missing; give it here or in the recipe"
+        return f"`{name}` is missing; set it here or in the recipe"
     # Name the file that sets the value, which may be an extended recipe.
     path = recipe.sources.get(name, recipe.path)
     if first["type"] == "extra_forbidden":

@@ -177,11 +177,11 @@ def _autocast(device: torch.device, precision: str) -> AbstractContextManager[No
 
 
 def _check_batch_norms(clip: Clip, config: Config, ranks: Ranks) -> None:
-    """Raise FsckitError if batch norms would see only part of the batch."""
+    """Raise FsckitError if batch norm would see only part of the batch."""
     norms = any(isinstance(m, torch.nn.BatchNorm2d) for m in clip.model.modules())
     if norms and config.freeze_image != "all" and (config.micro_batch_size or ranks.size > 1):
         raise FsckitError(
-            f"model {clip.name} has batch norms, so a batch cannot be split; run it on one rank "
+            f"model {clip.name} uses batch norm, so a batch cannot be split; run it on one rank "
             f"without `micro_batch_size`, or set `freeze_image` to all"
         )
 

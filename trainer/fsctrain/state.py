@@ -119,8 +119,8 @@ class TrainState:
             for name, mine in self.belongs_to.items():
                 if values["belongs_to"][name] != mine:
                     raise FsckitError(
-                        f"{folder}: the {name} changed after it was saved; restore the earlier "
-                        f"{name}, or choose another `name`"
+                        f"{folder}: the {name} changed after this state was saved; restore the "
+                        f"earlier {name}, or choose another `name`"
                     )
             self._load_model(tensors)
             self._load_optimizer(tensors)
@@ -131,8 +131,8 @@ class TrainState:
             self.saved = folder
         except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
             raise FsckitError(
-                f"{folder}: not a state of this run ({type(error).__name__}: {first_line(error)}); "
-                f"delete it, or choose another `name`"
+                f"{folder}: not a saved state of this run ({type(error).__name__}: "
+                f"{first_line(error)}); delete it, or choose another `name`"
             ) from None
 
     def _trained(self) -> dict[str, Tensor]:

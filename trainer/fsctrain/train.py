@@ -159,7 +159,7 @@ def agree(run: Run, batch: Batch) -> Agreement:
 def fail_if_not_finite(run: Run) -> None:
     """Raise FsckitError on all ranks if any rank had a non-finite loss or gradient."""
     saved = run.state.saved
-    run.health.check(f"the last good state is {saved}" if saved else "no state is saved yet")
+    run.health.check(f"the last good state is {saved}" if saved else "no state has been saved yet")
 
 
 def save(run: Run) -> None:

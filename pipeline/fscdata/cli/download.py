@@ -42,7 +42,7 @@ def download(
     name: Annotated[
         str,
         typer.Argument(
-            help="data set listed by 'fscdata datasets', or path of a manifest", metavar="NAME"
+            help="data set listed by 'fscdata datasets', or path to a manifest", metavar="NAME"
         ),
     ],
     folder: Annotated[

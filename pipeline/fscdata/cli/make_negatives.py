@@ -94,7 +94,7 @@ def make_negatives(
 ) -> None:
     """Make the samples and negatives tables of a data set."""
     if caption_key and captions_dir:
-        raise FsckitError("--caption-key and --captions-dir are mutually exclusive; give one")
+        raise FsckitError("--caption-key and --captions-dir are mutually exclusive; use one")
     place = data_path(data)
     settings = Settings(recipe, variants, seed, tokenizer, CaptionSource(caption_key, captions_dir))
     engine = create_executor(executor.value, workers, address)

@@ -56,7 +56,7 @@ def shard_paths(data: PathT) -> list[PathT]:
     fix = f"create them with 'fscdata pack {data}'"
     if not isinstance(data, Path):
         fix = "create them with 'fscdata pack' and upload them"
-    raise FsckitError(f"{data}: no .tar files here or in its folder 'shards'; {fix}")
+    raise FsckitError(f"{data}: no .tar files here or in its 'shards' folder; {fix}")
 
 
 def tars_of(data: PathT) -> list[PathT]:

@@ -269,7 +269,7 @@ class _Transfer:
         # Some servers obey Range but ignore If-Range.
         same_etag = address != origin.address or http.strong_etag(response) in (None, origin.etag)
         if not (same_start and same_total and same_etag):
-            self._restart("now has a different file")
+            self._restart("now serves a different file")
 
     def _begin(self, response: requests.Response, address: str) -> None:
         """Start the partial file with the first bytes, unless their content is wrong."""
@@ -279,7 +279,7 @@ class _Transfer:
         first = b"".join(http.blocks(response, FIRST))
         why = complaint(first, self.expected)
         if why is not None:
-            raise PermanentError(f"sends {why}")
+            raise PermanentError(f"sent {why}")
         self.partial.begin(origin)
         with self.partial.append() as file:
             file.write(first)
@@ -294,10 +294,10 @@ class _Transfer:
                 file.flush()  # a killed process keeps what it received
                 self._report()
                 if self.size is not None and self.partial.size > self.size:
-                    self._restart(f"sends more than {self.size:,} bytes")
+                    self._restart(f"sent more than {self.size:,} bytes")
         have = self.partial.size
         if origin.total is not None and have < origin.total:
-            raise TransientError(f"stops at byte {have:,} of {origin.total:,}")
+            raise TransientError(f"stopped at byte {have:,} of {origin.total:,}")
 
     def _finish(self, in_one_go: bool) -> Fetched:
         """Check the complete file and rename it.

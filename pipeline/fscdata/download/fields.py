@@ -126,11 +126,11 @@ def _expand(file: RemoteFile) -> list[RemoteFile]:
     rows = [expand_braces(address) for address in file.addresses]
     if any(len(row) != len(names) for row in rows):
         raise ValueError(
-            f"'{file.name}' stands for {len(names):,} files; each address must stand for as many "
+            f"'{file.name}' expands to {len(names):,} files; each address must expand to as many "
             f"files, in the same order"
         )
     if file.size is not None or file.sha256 is not None:
-        raise ValueError(f"'{file.name}' stands for many files; remove its size and sha256")
+        raise ValueError(f"'{file.name}' expands to many files; remove its size and sha256")
     # The expanded names and addresses need the same checks as the originals.
     names = [_file_name(_relative(name)) for name in names]
     each = [[_address(address) for address in addresses] for addresses in zip(*rows, strict=True)]
@@ -154,7 +154,7 @@ def expand_braces(text: str) -> list[str]:
     except ValueError:
         raise ValueError(f"'{text}': a brace is not closed") from None
     if not 0 < len(expanded) <= MAX_FILES:
-        raise ValueError(f"'{text}' stands for more than {MAX_FILES:,} files; name fewer")
+        raise ValueError(f"'{text}' expands to more than {MAX_FILES:,} files; list fewer")
     return expanded
 
 

@@ -103,7 +103,7 @@ def get(
     if "Range" in headers:
         expected |= {HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE}
     with _send(session, address, headers, timeout) as response:
-        answer = f"returns {response.status_code} {response.reason or ''}".rstrip()
+        answer = f"returned {response.status_code} {response.reason or ''}".rstrip()
         if response.status_code in _TRANSIENT:
             raise TransientError(answer, retry_after(response.headers))
         if response.status_code not in expected:
@@ -117,11 +117,11 @@ def _send(
     try:
         return session.get(address, headers=dict(headers), stream=True, timeout=timeout)
     except requests.TooManyRedirects:
-        raise PermanentError(f"redirects more than {MAX_REDIRECTS} times") from None
+        raise PermanentError(f"redirected more than {MAX_REDIRECTS} times") from None
     except ValueError as error:  # InvalidSchema, InvalidURL, and what urllib.parse raises
         raise PermanentError(f"leads to an invalid http(s) address ({_cause(error)})") from None
     except requests.Timeout:
-        raise TransientError(f"sends nothing for {timeout:g} s") from None
+        raise TransientError(f"sent nothing for {timeout:g} s") from None
     except requests.RequestException as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             raise PermanentError(
@@ -144,9 +144,9 @@ def blocks(response: requests.Response, at_most: int | None = None) -> Iterator[
         try:
             block = response.raw.read1(min(BLOCK, left or BLOCK), decode_content=False)
         except urllib3.exceptions.ReadTimeoutError:
-            raise TransientError("stops sending") from None
+            raise TransientError("stopped sending") from None
         except urllib3.exceptions.HTTPError as error:
-            raise TransientError(f"disconnects ({_cause(error)})") from None
+            raise TransientError(f"disconnected ({_cause(error)})") from None
         if not block:
             return
         if left is not None:

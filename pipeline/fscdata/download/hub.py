@@ -314,7 +314,7 @@ def _refusal(error: Exception, endpoint: str, revision: str, path: str = "") -> 
             f"set HF_TOKEN to a token that can read it"
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return f"unknown revision '{printable(revision)}'; give a branch, a tag or a full commit"
+        return f"unknown revision '{printable(revision)}'; use a branch, a tag or a full commit"
     if isinstance(error, errors.EntryNotFoundError):
         return (
             f"the hub lists '{printable(path)}' at commit {revision} but does not have it; retry "
@@ -324,7 +324,7 @@ def _refusal(error: Exception, endpoint: str, revision: str, path: str = "") -> 
         return "not a repository name; write OWNER/NAME"
     if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in _FORBIDDEN:
         return (
-            f"{endpoint} returns {error.response.status_code}; set HF_TOKEN to a valid token from "
+            f"{endpoint} returned {error.response.status_code}; set HF_TOKEN to a valid token from "
             f"{endpoint}/settings/tokens, or unset a stale one"
         )
     return None
@@ -336,7 +336,7 @@ def _failure(error: Exception, endpoint: str) -> str | None:
         return "HF_HUB_OFFLINE is set, which forbids requests to the hub; unset it"
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
-        return f"{endpoint} returns {status}; retry later, or set HF_ENDPOINT to a mirror"
+        return f"{endpoint} returned {status}; retry later, or set HF_ENDPOINT to a mirror"
     # Checked before OSError: the JSON error of `requests` is a ValueError too.
     if isinstance(error, (ValueError, KeyError, TypeError)):
         return f"{endpoint} does not behave like a Hugging Face hub; check {_SETTINGS}"

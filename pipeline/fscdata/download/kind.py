@@ -157,7 +157,7 @@ class Manifest(Model):
         given = {name for name, value in vars(options).items() if value != getattr(DEFAULTS, name)}
         if unused := [name for name in vars(options) if name in given - self.uses]:
             names = ", ".join(f"`{name}`" for name in unused)
-            raise FsckitError(f"kind '{self.kind}' does not use {names}; leave the option out")
+            raise FsckitError(f"kind '{self.kind}' does not use {names}; omit the option")
 
     def identity(self) -> dict[str, Any]:
         """The fields that identify a data set; changing others keeps it valid."""

@@ -64,7 +64,7 @@ def load_manifest(name_or_path: str) -> Manifest:
     shipped = shipped_manifests()
     if name_or_path not in shipped:
         raise FsckitError(
-            f"unknown data set '{name_or_path}'; choose {', '.join(shipped)}, or give the path of "
+            f"unknown data set '{name_or_path}'; choose {', '.join(shipped)}, or pass the path of "
             f"your own manifest, ending in .yaml"
         )
     return read_manifest(shipped[name_or_path])

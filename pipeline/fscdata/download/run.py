@@ -182,5 +182,5 @@ def _check_samples(manifest: Manifest, session: Session) -> None:
 def _read_record(folder: Path) -> Source:
     source = read_source(folder)
     if source is None:
-        raise FsckitError(f"{folder}: not made by 'fscdata download'; give a folder that was")
+        raise FsckitError(f"{folder}: not made by 'fscdata download'; use a folder that was")
     return source

@@ -34,7 +34,7 @@ def read_yaml(path: Path) -> tuple[Node, Any]:
     """
     try:
         if path.stat().st_size > MAX_SIZE:
-            raise FsckitError(f"{path}: too large for a manifest (over 1 MiB); give another file")
+            raise FsckitError(f"{path}: too large for a manifest (over 1 MiB); use another file")
         return _parse(path, path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise FsckitError(f"{path}: cannot be read ({error.strerror or error})") from None

@@ -177,7 +177,7 @@ def _ending(code: int) -> str:
     try:
         name = signal.Signals(-code if code < 0 else code - 128).name
     except ValueError:
-        return f"its worker ended with exit code {code}"
+        return f"its worker exited with code {code}"
     return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
 

@@ -36,8 +36,8 @@ def build_lexicon(source: Path, out: Path) -> Path:
         batch = _compile(wordnet)
     except KeyError as error:
         raise FsckitError(
-            f"{source}: its files are from different WordNets: {error.args[0]} is missing; use the "
-            f"unchanged files"
+            f"{source}: its files are from different WordNet versions: "
+            f"{error.args[0]} is missing; use the original files"
         ) from None
     metadata = {
         "format_version": FORMAT_VERSION,

@@ -101,7 +101,7 @@ def _copy(path: Path, folder: Path) -> None:
         shutil.copy(path, folder)
     except OSError as error:
         raise FsckitError(
-            f"{path}: cannot be read ({error.strerror}); give WordNet's database folder"
+            f"{path}: cannot be read ({error.strerror}); pass WordNet's database folder"
         ) from None
 
 

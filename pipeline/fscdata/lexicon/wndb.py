@@ -100,7 +100,7 @@ def _records(path: Path, parse: Callable[[str], _T]) -> Iterator[_T]:
             record = parse(line)
         except (ValueError, IndexError, KeyError):
             raise FsckitError(
-                f"{path}: line {number} is not in WordNet's format; use the unchanged files"
+                f"{path}: line {number} is not in WordNet's format; use the original files"
             ) from None
         yield record
 
@@ -109,7 +109,7 @@ def _text(path: Path) -> str:
     try:
         return _bytes(path).decode()
     except UnicodeDecodeError:
-        raise FsckitError(f"{path}: not UTF-8; use WordNet's unchanged files") from None
+        raise FsckitError(f"{path}: not UTF-8; use WordNet's original files") from None
 
 
 def _bytes(path: Path) -> bytes:
@@ -117,7 +117,7 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise FsckitError(
-            f"{path}: cannot be read ({error.strerror}); give WordNet's database folder: "
+            f"{path}: cannot be read ({error.strerror}); pass WordNet's database folder: "
             f"/usr/share/wordnet after 'apt-get install wordnet-base wordnet-sense-index'"
         ) from None
 
@@ -158,7 +158,7 @@ def _exception(line: str) -> str:
 def _version(path: Path) -> str:
     match = re.search(r"WordNet (\d+\.\d+) Copyright", _text(path))
     if match is None:
-        raise FsckitError(f"{path}: WordNet's version is missing; use the unchanged files")
+        raise FsckitError(f"{path}: WordNet's version is missing; use the original files")
     return match[1]
 
 

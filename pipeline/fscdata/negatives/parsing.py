@@ -46,8 +46,8 @@ class Parser:
         self.fast = fingerprint(self._nlp) == CHECKED and self._speed_up()
         if not self.fast:
             log.warning(
-                "%s %s with spaCy %s has not been tested with the fast parser; parsing with spaCy "
-                "takes twice as long",
+                "%s %s with spaCy %s has not been tested with the fast parser; using spaCy's own, "
+                "which takes twice as long",
                 self.info.model_name,
                 self.info.model_version,
                 self.info.spacy_version,

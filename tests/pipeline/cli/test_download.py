@@ -151,7 +151,7 @@ def test_a_mistake_is_one_sentence(tmp_path: Path) -> None:
             (("download", path, "memory://it"), "expected a local folder"),
             (
                 ("download", path, "-o", "image_size=3"),
-                "kind 'files' does not use -o; leave the option out",
+                "kind 'files' does not use -o; omit the option",
             ),
             (
                 ("download", path, "--min-success", "0.5"),

@@ -292,8 +292,8 @@ def test_names_the_failures_of_all_mirrors(
 ) -> None:
     busy = server.serve("busy", Served(DATA, [Answer(503)] * 9))
     sentence = refused([f"{server.url}/no", busy], tmp_path / "file.bin", policy=policy)
-    assert f"{server.url}/no returns 404 Not Found" in sentence
-    assert f"{busy} returns 503 Service Unavailable, 4 times in a row" in sentence
+    assert f"{server.url}/no returned 404 Not Found" in sentence
+    assert f"{busy} returned 503 Service Unavailable, 4 times in a row" in sentence
     assert "rerun the command later" in sentence
 
 
@@ -338,7 +338,7 @@ def test_does_not_retry_permanent_failures(
     server: FileServer, tmp_path: Path, waits: list[float], policy: RetryPolicy, status: int
 ) -> None:
     address = server.serve("file.bin", Served(DATA, [Answer(status)]))
-    assert f"returns {status}" in refused([address], tmp_path / "file.bin", policy=policy)
+    assert f"returned {status}" in refused([address], tmp_path / "file.bin", policy=policy)
     assert waits == [] and len(server.asked) == 1
 
 
@@ -353,7 +353,7 @@ def test_respects_retry_after_up_to_a_limit(
     policy = RetryPolicy(longest_wait=100, sleep=waits.append, say=said.append)
     fetch_file([server.serve("file.bin", file)], tmp_path / "file.bin", policy=policy)
     assert waits[:2] == [7.0, 100.0] and 40 < waits[2] <= 50 and waits[3:] == [8.0, 16.0, 32.0]
-    assert said[0].endswith("/file.bin returns 429 Too Many Requests; retrying in 7 s")
+    assert said[0].endswith("/file.bin returned 429 Too Many Requests; retrying in 7 s")
 
 
 def test_gives_up_on_a_closed_port(tmp_path: Path, policy: RetryPolicy, waits: list[float]) -> None:
@@ -371,7 +371,7 @@ def test_refuses_an_html_page_instead_of_a_file(
     address = server.serve("file", Served(DATA, [Answer(200, {}, page)] * 2))
     sentence = refused([address], tmp_path / "file", expected=expected)
     what = f"a {expected} file" if expected else "a file"
-    assert f"sends an HTML page instead of {what}" in sentence
+    assert f"sent an HTML page instead of {what}" in sentence
     assert left(tmp_path) == [] and len(server.asked) == 1
 
 
@@ -399,7 +399,7 @@ def test_follows_a_limited_number_of_redirects(server: FileServer, tmp_path: Pat
     fetched = fetch_file([once], tmp_path / "file.bin")
     assert fetched.address == once != address and fetched.sha256 == DIGEST
     ever = server.serve("ever", Served(b"", [Answer(302, {"Location": "/ever"})] * 50))
-    assert "redirects more than 10 times" in refused([ever], tmp_path / "other")
+    assert "redirected more than 10 times" in refused([ever], tmp_path / "other")
     assert len(server.asked) == 2 + 11
 
 

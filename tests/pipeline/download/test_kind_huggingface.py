@@ -103,7 +103,7 @@ def test_downloads_tars_and_an_archive_of_captions(
     busy, wait, broken = said
     assert busy.startswith("HTTP Error 503 thrown while requesting GET http://127.0.0.1")
     assert wait.startswith("Retrying in 1s")
-    assert "disconnects (" in broken
+    assert "disconnected (" in broken
     assert broken.endswith("retrying in 1 s")
     assert capfd.readouterr() == ("", "")
 

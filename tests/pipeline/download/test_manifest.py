@@ -241,13 +241,13 @@ def test_braces_stand_for_many_files(tmp_path: Path) -> None:
     one = files_of(path, "a.json", "https://example.org/{a,b}.json")
     assert one.remote_files()[0].addresses == ["https://example.org/{a,b}.json"]
     for name, address, more, words in [
-        ("{0..2}.json", "https://a.org/{0..3}", "", "stands for 3 files; each address must"),
-        ("{0..2}.json", "https://a.org/0", "", "stands for 3 files; each address must"),
+        ("{0..2}.json", "https://a.org/{0..3}", "", "expands to 3 files; each address must"),
+        ("{0..2}.json", "https://a.org/0", "", "expands to 3 files; each address must"),
         (
             "{0..2}.json",
             "https://a.org/{0..2}",
             "    size: 3\n",
-            "stands for many files; remove its size",
+            "expands to many files; remove its size",
         ),
         ("{0..2.json", "https://a.org/0", "", "a brace is not closed"),
         ("{a,a}.json", "https://a.org/{0,1}", "", "'a.json' occurs twice"),
@@ -257,8 +257,8 @@ def test_braces_stand_for_many_files(tmp_path: Path) -> None:
         ("{SOURCE,b}.json", "https://a.org/{0,1}", "", "is the download's own record"),
         ("{.fscdata,b}.lock", "https://a.org/{0,1}", "", "starts with a dot"),
         ("{a,b}.json", "https://{a.org,}/x", "", "not an http:// or https:// address"),
-        ("{0..999999999}.json", "https://a.org/0", "", "stands for more than 100,000 files"),
-        ("{0..999}{0..999}.json", "https://a.org/0", "", "stands for more than 100,000 files"),
+        ("{0..999999999}.json", "https://a.org/0", "", "expands to more than 100,000 files"),
+        ("{0..999}{0..999}.json", "https://a.org/0", "", "expands to more than 100,000 files"),
     ]:
         with pytest.raises(FsckitError, match=f"line 3: files: .*{words}"):
             files_of(path, name, address, more)
@@ -270,8 +270,8 @@ def test_a_table_is_either_fetched_or_local(tmp_path: Path) -> None:
     assert of_kind(path, "urls", file + columns).remote_files()[0].name == "a.tsv"
     assert of_kind(path, "urls", "table: my/tables\n" + columns).remote_files() == []
     for table, words in [
-        ("", "table: give either table_files, to be fetched, or table"),
-        (file + "table: a.tsv\n", "line 4: table: give either table_files"),
+        ("", "table: set either table_files, to be fetched, or table"),
+        (file + "table: a.tsv\n", "line 4: table: set either table_files"),
         ("table: /etc/passwd\n", "line 3: table: .*leaves the"),
         ("table: shards/a.tsv\n", "line 3: table: .*is in a folder that the download creates"),
         ("table: .\n", "line 3: table: '.' does not name a file"),

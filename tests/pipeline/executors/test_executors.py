@@ -113,7 +113,7 @@ def test_items_that_fail_twice_are_reported(executor: Executor, name: str, tmp_p
         "exception": r"ValueError: first line second \x1b[31mline",
         "refusal": "00003.tar: the tar is damaged; fetch or pack it again",
         "kill": "killed by SIGKILL (out of memory?)" if local else died,
-        "exit": "its worker ended with exit code 3" if local else died,
+        "exit": "its worker exited with code 3" if local else died,
     }
     assert "pickle" in str(lost["unpicklable"].reason)
 

@@ -69,12 +69,12 @@ def test_the_digest_changes_with_the_content(tiny_wordnet: Path, tmp_path: Path)
         ("data.noun", "00000009 03 n 02 thing 0 000 | one lemma short", r"data\.noun: line 8"),
         ("data.noun", "words without numbers", r"data\.noun: line 8"),
         ("index.adj", "warm a 2 0 2 0 00000001", r"index\.adj: line 5"),
-        ("index.adj", "warm a 1 0 1 0 00000009", r"are from different WordNets.*'a', 9"),
+        ("index.adj", "warm a 1 0 1 0 00000009", r"are from different WordNet versions.*'a', 9"),
         ("index.sense", "dog%9:05:00:: 00000004 1 1", r"index\.sense: line 6"),
         (
             "data.adv",
             "00000002 02 r 01 ill 0 001 ! 00000007 r 0101 | x",
-            "are from different WordNets",
+            "are from different WordNet versions",
         ),
     ],
 )

@@ -56,8 +56,8 @@ def test_refuses_invalid_data_sets_and_weights(config: Config, data: Path, strea
             opened(config.model_copy(update=settings | {"stream": stream}))
 
     one = str(data)
-    refused(r"`data_weights` has 2 numbers for 1 data sets; give one each", data_weights=(1, 2))
-    refused(rf"`data` names {data} twice; name it once", data=(one, f"{one}/../data"))
+    refused(r"`data_weights` has 2 numbers for 1 data sets; set one each", data_weights=(1, 2))
+    refused(rf"`data` lists {data} twice; list it once", data=(one, f"{one}/../data"))
     refused(r"`data_weights` 0\.01 selects none of the 12 captions", data_weights=(0.01,))
     refused(r"no negatives of style 'svlc' \(found: colour, shape\)", styles=("svlc",))
     refused(r"nothing: no such folder", data=(one, f"{one}/nothing"))

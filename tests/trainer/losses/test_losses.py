@@ -278,8 +278,8 @@ def test_unknown_losses_and_unsuitable_settings_are_refused() -> None:
     with pytest.raises(FsckitError, match="`loss` clip ignores `styles`; set `styles` ''"):
         load_loss(make_config("clip", styles=("x",)))
     with pytest.raises(
-        FsckitError, match="`loss` negclip ignores `local_weight`; set `local_weight` 0"
+        FsckitError, match="`loss` negclip ignores `local_weight`; set `local_weight` to 0"
     ):
         load_loss(make_config("negclip", local_weight=0.2))
-    with pytest.raises(FsckitError, match="`loss` fsc-clip needs negatives; name their `styles`"):
+    with pytest.raises(FsckitError, match="`loss` fsc-clip needs negatives; set `styles`"):
         load_loss(make_config(styles=()))

@@ -73,7 +73,7 @@ def test_unknown_models_and_tags_are_refused(tiny_model: str, tmp_path: Path) ->
         create_model(str(path), "none")
     with pytest.raises(FsckitError, match=r"neither a file nor a tag of model ViT-B-32.*openai"):
         create_model("ViT-B-32", "opennai")
-    with pytest.raises(FsckitError, match=r"choose none \(none is random weights\)"):
+    with pytest.raises(FsckitError, match=r"choose none \(none: random weights\)"):
         create_model(tiny_model, "openai")
 
 
@@ -82,7 +82,7 @@ def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
         raise OSError("Name or service not known\nand more")
 
     monkeypatch.setattr(open_clip.pretrained, "hf_hub_download", offline)
-    with pytest.raises(FsckitError, match=r"download failed.*give a path.*or none") as error:
+    with pytest.raises(FsckitError, match=r"download failed.*pass a path.*or none") as error:
         create_model("ViT-B-32", "openai")
     assert "\n" not in str(error.value)
 

@@ -134,7 +134,7 @@ def test_towers_without_patches_train_without_the_local_loss(make_clip) -> None:
         clip = make_clip(vision_cfg=vision)
         check_towers(clip.model, clip.name, local=False)
         assert encode_images(clip.model, random_images(clip))[0].shape == (3, 32)
-        with pytest.raises(FsckitError, match=rf"model.json.*{tower}.*set `local_weight` 0"):
+        with pytest.raises(FsckitError, match=rf"model.json.*{tower}.*set `local_weight` to 0"):
             check_towers(clip.model, clip.name, local=True)
 
 
@@ -153,7 +153,7 @@ def test_non_causal_text_towers_are_refused(changes: dict[str, Any], make_clip) 
 
 def test_a_text_class_embedding_is_refused(make_clip) -> None:
     clip = make_clip(custom_text=True, text={"embed_cls": True})
-    with pytest.raises(FsckitError, match="without class embedding"):
+    with pytest.raises(FsckitError, match="without a class embedding"):
         check_towers(clip.model, clip.name, local=False)
 
 

@@ -95,7 +95,7 @@ def test_the_card_describes_interpolated_lora_weights(
     export(folder, tmp_path / "out")
     text = card(tmp_path / "out")
     assert "- Trained: LoRA updates of rank 2, alpha 1, merged\n" in text
-    assert "- Interpolated: 0.3 times the fine-tuned weights" in text
+    assert "- Interpolated: 0.3 of the fine-tuned weights" in text
     assert "Measured before the interpolation." in text and "- Hard negatives: none\n" in text
     assert "hu2022lora" in text and "wortsman2022robust" in text
     assert "oh2024preserving" not in text and "yuksekgonul2023when" not in text
@@ -192,7 +192,7 @@ def test_invalid_repository_names_are_refused(name: str, small_config, make_run,
     with pytest.raises(FsckitError, match="expected OWNER/NAME"):
         export(run, tmp_path / "out", name)
     with pytest.raises(
-        FsckitError, match="`private` needs a repository to upload to; name one with `push`"
+        FsckitError, match="`private` needs a repository to upload to; set one with `push`"
     ):
         export(run, tmp_path / "out", private=True)
     assert not (tmp_path / "out").exists()

@@ -16,7 +16,7 @@ Pretrained = Annotated[
     str | None,
     typer.Option(
         metavar="PATH",
-        help="weights before training",
+        help="pretrained weights",
         show_default="recorded by the run",
     ),
 ]

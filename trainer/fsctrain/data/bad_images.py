@@ -63,7 +63,7 @@ class BadImages:
         if judged and self._bad_rows > self.limit * self._rows:
             raise FsckitError(
                 f"{self.path}: {self._bad_rows} of the first {self._rows} rows have an unusable "
-                f"image ({self.summary()}), more than the share of {self.limit:g} allowed; repair "
+                f"image ({self.summary()}), more than the allowed share of {self.limit:g}; repair "
                 f"or remove the samples listed there, or raise `max_bad`"
             )
 

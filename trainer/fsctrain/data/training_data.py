@@ -141,13 +141,13 @@ def check_folders(folders: Sequence[str], weights: Sequence[float]) -> tuple[flo
     """
     if weights and len(weights) != len(folders):
         raise FsckitError(
-            f"`data_weights` has {len(weights)} numbers for {len(folders)} data sets; give one each"
+            f"`data_weights` has {len(weights)} numbers for {len(folders)} data sets; set one each"
         )
     places = [normalize_folder(folder) for folder in folders]
     for folder, where in zip(folders, places, strict=True):
         if places.count(where) > 1:
             raise FsckitError(
-                f"`data` names {folder} twice; name it once, and set how often it is seen with "
+                f"`data` lists {folder} twice; list it once, and set how often it is seen with "
                 f"`data_weights`"
             )
     return tuple(weights) or (1.0,) * len(folders)
@@ -163,7 +163,7 @@ def check_context(clip: Clip, context_length: int | None) -> int:
     if context_length is not None and context_length > positions:
         raise FsckitError(
             f"`context_length` {context_length} is more than the {positions} positions of model "
-            f"{clip.name}; give {positions} or less"
+            f"{clip.name}; set {positions} or less"
         )
     return context_length or positions
 

@@ -50,8 +50,8 @@ def load_loss(config: Config) -> Loss:
         value = getattr(config, setting)
         if value and setting not in module.USES:
             off = "''" if setting == "styles" else "0"
-            raise FsckitError(f"`loss` {config.loss} ignores `{setting}`; set `{setting}` {off}")
+            raise FsckitError(f"`loss` {config.loss} ignores `{setting}`; set `{setting}` to {off}")
     if "styles" in module.USES and not config.styles:
-        raise FsckitError(f"`loss` {config.loss} needs negatives; name their `styles`")
+        raise FsckitError(f"`loss` {config.loss} needs negatives; set `styles`")
     compute: Loss = module.compute
     return compute

@@ -128,7 +128,7 @@ def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
             return open_clip.get_model_config(name), {}
         raise FsckitError(
             f"`model` {name}: unknown model; choose ViT-B-32, ViT-B-16, ViT-L-14 or another of "
-            f"open_clip.list_models(), or give a path to a .json file"
+            f"open_clip.list_models(), or pass a path to a .json file"
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -156,7 +156,7 @@ def _find_weights(name: str, pretrained: str) -> tuple[Path, dict[str, Any]]:
         tags = open_clip.list_pretrained_tags_by_model(name)
         raise FsckitError(
             f"`pretrained` {pretrained}: neither a file nor a tag of model {name}; choose "
-            f"{', '.join([*tags, 'none'])} (none is random weights)"
+            f"{', '.join([*tags, 'none'])} (none: random weights)"
         )
     log.info("downloading the weights '%s' of %s", pretrained, name)
     try:
@@ -164,7 +164,7 @@ def _find_weights(name: str, pretrained: str) -> tuple[Path, dict[str, Any]]:
             return Path(download_pretrained(tag)), tag
     except Exception as error:  # the hub's client and urllib raise many types
         raise FsckitError(
-            f"`pretrained` {pretrained}: download failed ({first_line(error)}); give a path to the "
+            f"`pretrained` {pretrained}: download failed ({first_line(error)}); pass a path to the "
             f"weights, or none for random weights"
         ) from None
 

@@ -49,8 +49,8 @@ def check_towers(model: OpenClip, name: str, *, local: bool) -> None:
         supported = isinstance(model, open_clip.CLIP)
     if not supported:
         raise FsckitError(
-            f"model {name}: fsctrain supports only a TextTransformer without class embedding as "
-            f"text tower; choose a model such as ViT-B-32"
+            f"model {name}: fsctrain supports only a TextTransformer without a class embedding "
+            f"as its text tower; choose a model such as ViT-B-32"
         )
     tower = _text_tower(model)
     if tower.parts.attn_mask is None or tower.pool_type not in ("argmax", "eos"):
@@ -75,12 +75,12 @@ def check_towers(model: OpenClip, name: str, *, local: bool) -> None:
     if not isinstance(visual, VisionTransformer) or visual.attn_pool is not None:
         raise FsckitError(
             f"model {name}: the local loss needs patch tokens in the space of the image features, "
-            f"which its image tower ({type(visual).__name__}) lacks; set `local_weight` 0"
+            f"which its image tower ({type(visual).__name__}) lacks; set `local_weight` to 0"
         )
     if tower.parts.text_projection is None:
         raise FsckitError(
             f"model {name}: the local loss needs a text projection, which its text tower lacks; "
-            f"set `local_weight` 0"
+            f"set `local_weight` to 0"
         )
 
 

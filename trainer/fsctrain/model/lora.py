@@ -63,7 +63,7 @@ def apply_lora(model: OpenClip, rank: int, alpha: float) -> None:
     """
     if not isinstance(model.visual, VisionTransformer):
         raise FsckitError(
-            f"`lora_rank` {rank}: LoRA needs open_clip's VisionTransformer, and the image tower is "
+            f"`lora_rank` {rank}: LoRA needs open_clip's VisionTransformer, but the image tower is "
             f"a {type(model.visual).__name__}; remove `lora_rank`, or choose a model such as "
             f"ViT-B-32"
         )

@@ -96,7 +96,7 @@ def _locate(recipe: str, folder: Path, prefix: str) -> Path:
             return path
         raise FsckitError(f"{prefix}{path}: file not found")
     raise FsckitError(
-        f"{prefix}unknown recipe '{recipe}'; choose {', '.join(recipe_names())}, or give a path to "
+        f"{prefix}unknown recipe '{recipe}'; choose {', '.join(recipe_names())}, or pass a path to "
         f"a .yaml file"
     )
 

@@ -72,8 +72,8 @@ def model_card(checkpoint: Checkpoint, title: str, source: str) -> str:
     """
     config, alpha = checkpoint.config, checkpoint.alpha
     sections = [
-        f"{_FRONT}\n# {_cell(title)}\n\nA CLIP fine-tuned with fsckit {__version__}; it loads in "
-        f"plain open_clip.",
+        f"{_FRONT}\n# {_cell(title)}\n\nA CLIP model fine-tuned with fsckit {__version__}; it "
+        f"loads in plain open_clip.",
         f"## Use\n\n```python\nimport open_clip\n\nmodel, _, preprocess = "
         f"open_clip.create_model_and_transforms({source!r})\n"
         f"tokenizer = open_clip.get_tokenizer({source!r})\n```",
@@ -85,7 +85,7 @@ def model_card(checkpoint: Checkpoint, title: str, source: str) -> str:
         note = " Measured before the interpolation." if alpha else ""
         for heading, record in metrics.items():
             text = f"From the run, at step {record.pop('step')}.{note}"
-            sections.append(f"### {heading}\n\n{text}\n\n{_table('measure', _flat(record))}")
+            sections.append(f"### {heading}\n\n{text}\n\n{_table('metric', _flat(record))}")
     cited = _citations(config, alpha)
     if cited:
         sections.append("## Citation\n\n```bibtex\n" + "\n\n".join(cited) + "\n```")
@@ -106,7 +106,7 @@ def _training(config: Config, alpha: str | None) -> str:
         else "full weights",
     }
     if alpha is not None:
-        share = f"{alpha} times the fine-tuned weights, the rest the pretrained ones (WiSE-FT)"
+        share = f"{alpha} of the fine-tuned weights, the rest pretrained (WiSE-FT)"
         lines["Interpolated"] = share
     return "\n".join(f"- {name}: {_cell(text)}" for name, text in lines.items())
 

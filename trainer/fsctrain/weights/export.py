@@ -38,7 +38,7 @@ def export(path: Path, out: Path, push: str | None = None, *, private: bool = Fa
     if push is not None:
         _check_name(push)
     elif private:
-        raise FsckitError("`private` needs a repository to upload to; name one with `push`")
+        raise FsckitError("`private` needs a repository to upload to; set one with `push`")
     refuse_to_overwrite(out)
     checkpoint = find_checkpoint(path)
     source = f"hf-hub:{push}" if push else f"local-dir:{out}"

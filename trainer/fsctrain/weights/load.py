@@ -155,8 +155,8 @@ def load_tuned(checkpoint: Checkpoint, pretrained: str | None = None) -> Clip:
     clip = load_base(checkpoint, pretrained)
     if weights_digest(clip.model.state_dict()) != config.base_digest:
         raise FsckitError(
-            f"{checkpoint.folder}: its LoRA updates were trained on other weights of "
-            f"{config.model} than '{pretrained or config.pretrained}'; merge them with the right "
+            f"{checkpoint.folder}: its LoRA updates were not trained on the weights "
+            f"'{pretrained or config.pretrained}' of {config.model}; merge them with the right "
             f"`pretrained` weights"
         )
     # The initial draw of LoRA's A is overwritten next; keep it out of the caller's generator.

@@ -74,6 +74,6 @@ class Kind(Manifest):
         for file in self.archives:
             if not (folder / SOURCES / file.name).is_file():
                 raise FsckitError(
-                    f"{folder / SOURCES / file.name}: was removed after it was packed; leave "
-                    f"`keep_archives` out, or choose another folder"
+                    f"{folder / SOURCES / file.name}: was removed after it was packed; omit "
+                    f"`keep_archives`, or choose another folder"
                 )

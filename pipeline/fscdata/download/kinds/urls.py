@@ -63,7 +63,7 @@ class Kind(Manifest):
     def _either_or(cls, table: str | None, info: ValidationInfo) -> str | None:
         if (table is None) == (not info.data.get("table_files", [])):
             raise ValueError(
-                "give either table_files, to be fetched, or table, a path in the data set's folder"
+                "set either table_files, to be fetched, or table, a path in the data set's folder"
             )
         return table
 
@@ -94,7 +94,7 @@ class Kind(Manifest):
         if options.img2dataset and not read_job(folder).allows(self._options(options).arguments()):
             raise FsckitError(
                 f"{folder}: was made with other img2dataset options (see its urls/plan.json); "
-                f"leave `img2dataset` out, or choose another folder"
+                f"omit `img2dataset`, or choose another folder"
             )
 
     def planning_notes(self, folder: Path) -> list[str]:
@@ -163,7 +163,7 @@ def _probe(session: Session, table: Sequence[Path], options: TableOptions) -> No
     probe = probe_rows(table, staging, options)
     reasons = join_counts(probe.outcomes)
     session.reporter.say(
-        f"probe of {probe.rows:,} rows: {reasons}; the table's {probe.table_rows:,} would give "
+        f"probe of {probe.rows:,} rows: {reasons}; all {probe.table_rows:,} would give "
         f"about {probe.expected_samples:,} samples"
     )
     wanted = session.options.min_success

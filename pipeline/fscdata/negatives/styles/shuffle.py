@@ -139,6 +139,6 @@ def create(argument: str | None) -> Style:
     """The style; its argument is the length of the N-grams, from 1 to 5."""
     if argument is None or argument not in {str(n) for n in range(1, _LONGEST + 1)}:
         raise FsckitError(
-            f"style 'shuffle' needs the length of its n-grams; use shuffle-1 … shuffle-{_LONGEST}"
+            f"style 'shuffle' needs an n-gram length; use shuffle-1 … shuffle-{_LONGEST}"
         )
     return Shuffle(int(argument))
