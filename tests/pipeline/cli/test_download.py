@@ -155,7 +155,7 @@ def test_a_mistake_is_one_sentence(tmp_path: Path) -> None:
             ),
             (
                 ("download", path, "--min-success", "0.5"),
-                "kind 'files' does not use --min-success; leave",
+                "kind 'files' does not use --min-success; omit",
             ),
             (
                 ("download", path, "--keep-archives"),

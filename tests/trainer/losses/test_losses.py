@@ -275,7 +275,7 @@ def test_unknown_losses_and_unsuitable_settings_are_refused() -> None:
     assert loss_names() == ["clip", "fsc-clip", "negclip"]
     with pytest.raises(FsckitError, match="unknown loss 'siglip'; choose clip, fsc-clip, negclip"):
         load_loss(make_config("siglip"))
-    with pytest.raises(FsckitError, match="`loss` clip ignores `styles`; set `styles` ''"):
+    with pytest.raises(FsckitError, match="`loss` clip ignores `styles`; set `styles` to ''"):
         load_loss(make_config("clip", styles=("x",)))
     with pytest.raises(
         FsckitError, match="`loss` negclip ignores `local_weight`; set `local_weight` to 0"
