@@ -21,6 +21,8 @@ from support import TESTS
 from support.captions import TEMPLATES
 from support.tars import img2dataset_sample, sample, write_tar
 
+pytestmark = pytest.mark.slow
+
 
 def run(*words: object) -> subprocess.CompletedProcess:
     return subprocess.run(

@@ -21,6 +21,8 @@ from fscdata.contract import negatives_path, samples_path
 from support.captions import ODD, TEMPLATES
 from support.tars import write_shards
 
+pytestmark = pytest.mark.slow
+
 SHARDS = 8
 KILLS = 20
 SAMPLES = [(f"{i:06d}", [text, f"{text} and a tree"]) for i, text in enumerate([*TEMPLATES, *ODD])]

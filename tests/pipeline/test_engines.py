@@ -21,6 +21,8 @@ from support.captions import ODD, TEMPLATES
 from support.s3_server import s3_server
 from support.tars import write_shards
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = [(f"{i:04d}", [text]) for i, text in enumerate([*TEMPLATES[:50], *ODD])]
 ENGINES = {"local": None, "ray": "ray", "spark": "pyspark"}
 

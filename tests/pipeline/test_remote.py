@@ -34,6 +34,8 @@ from support.captions import TEMPLATES
 from support.s3_server import S3Server, s3_server
 from support.tars import img2dataset_sample, write_shards, write_tar
 
+pytestmark = pytest.mark.slow
+
 SHARDS = [[(f"{s}{i}", [TEMPLATES[4 * s + i], "a dog"]) for i in range(4)] for s in range(2)]
 SETTINGS = Settings("negclip,shuffle-2", variants=2)
 STYLES = ["negclip", "shuffle-2"]

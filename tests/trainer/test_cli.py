@@ -59,6 +59,7 @@ def test_every_setting_is_an_option_in_a_panel(
     assert "[default: one epoch]" in text and "[default: off]" in text
 
 
+@pytest.mark.slow
 def test_a_run_prints_progress_and_how_to_load_the_result(
     run_words, capsys: pytest.CaptureFixture[str], config: Config
 ) -> None:

@@ -32,6 +32,7 @@ def run_words(config: Config, tiny_model: str) -> list[object]:
     ]
 
 
+@pytest.mark.slow
 def test_a_run_is_merged_interpolated_and_exported(
     run_words: list[object], config: Config, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -135,6 +135,7 @@ def test_conflicting_settings_are_refused(settings: dict[str, object], message: 
     )
 
 
+@pytest.mark.slow
 def test_invalid_recipes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         FsckitError, match=r"unknown recipe 'nope'; choose clip, .*fsc-clip, .*negclip"

@@ -19,6 +19,8 @@ from support import SUPPORT
 from support.rank_work import gradients_of
 from support.warm import WarmRanks
 
+pytestmark = pytest.mark.slow
+
 RANK_WORK = SUPPORT / "rank_work.py"
 PLAIN = {"global_weight": 0.0, "local_weight": 0.0}
 LOSSES: dict[str, dict[str, Any]] = {

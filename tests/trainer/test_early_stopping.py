@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -32,6 +33,7 @@ def test_keeps_the_best_weights(config: Config) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_keeps_the_last_weights_if_they_are_the_best(config: Config) -> None:
     settings = {"validation": config.data[0], "validate_every": 20, "patience": 3, "lr": 2e-3}
     run = train(config.model_copy(update={**settings, "steps": 60, "batch_size": 12}))

@@ -120,6 +120,7 @@ def test_accepts_a_batch_without_rows_and_texts(model: OpenClip, batch: Batch) -
     assert forward(model, none, local=True).negatives.shape == (0, 2, 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lora", "checkpointing"), [(False, False), (True, True)])
 def test_compiled_towers_give_the_same_gradients(
     model: OpenClip, batch: Batch, config: Config, monkeypatch, lora: bool, checkpointing: bool

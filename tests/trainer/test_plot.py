@@ -54,6 +54,7 @@ def drawn(figure: matplotlib.figure.Figure) -> dict[str, list[list[tuple[float, 
     }
 
 
+@pytest.mark.slow
 def test_plots_runs_side_by_side(tmp_path: Path, figures, capsys) -> None:
     one = write_run(tmp_path / "one", 1.0)
     other = write_run(tmp_path / "other", 3.0, styles=False, scores=False)
@@ -82,6 +83,7 @@ def test_panels_without_data_are_left_out(tmp_path: Path, figures) -> None:
     assert list(drawn(figures[0])) == ["training: loss", "learning rate", "samples per second"]
 
 
+@pytest.mark.slow
 def test_runs_of_the_same_name_are_labelled_by_path(tmp_path: Path, figures) -> None:
     runs = [write_run(tmp_path / place / "run", 1.0) for place in ("a", "b")]
     plot_runs(runs, tmp_path / "runs.png")

@@ -28,6 +28,8 @@ from fsctrain.train import train
 from support import SUPPORT
 from support.warm import WarmProcess, WarmRanks
 
+pytestmark = pytest.mark.slow
+
 STEPS = 40
 KILLS = 5
 POISON = SUPPORT / "rank_poison.py"

@@ -89,6 +89,7 @@ def test_a_frozen_tower_keeps_its_weights(setting: str, config: Config) -> None:
     assert "logit_scale" in moved
 
 
+@pytest.mark.slow
 def test_trains_in_fp16(config: Config) -> None:
     """The scaler skips steps until its scale is small enough."""
     run = train(config.model_copy(update={"precision": "fp16", "steps": 12}))

@@ -59,6 +59,7 @@ def test_tensorboard_gets_the_records(config: Config, tmp_path: Path) -> None:
     assert scalars(tmp_path)["loss"] == [(1, 2.0), (2, 1.0), (3, 7.0)]
 
 
+@pytest.mark.slow
 def test_wandb_gets_the_records(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +79,7 @@ def test_wandb_gets_the_records(
         assert word in logged
 
 
+@pytest.mark.slow
 def test_a_refused_wandb_login_leaves_no_folder(config: Config, tmp_path: Path) -> None:
     """The same run then starts without the tracker."""
     pytest.importorskip("wandb")

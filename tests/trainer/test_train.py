@@ -56,6 +56,7 @@ def test_a_run_writes_its_folder(config: Config) -> None:
     assert all(torch.equal(t, state[name]) for name, t in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_weights(config: Config) -> None:
     """Bit for bit, with any number of workers."""
     states = []
@@ -68,6 +69,7 @@ def test_equal_runs_give_equal_weights(config: Config) -> None:
     assert not torch.equal(other["visual.proj"], states[0]["visual.proj"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["clip", "negclip", "fsc-clip"])
 def test_every_loss_goes_down(loss: str, config: Config) -> None:
     settings = {"loss": loss, "steps": 60, "batch_size": 12, "log_every": 10, "lr": 2e-3}
@@ -135,6 +137,7 @@ def test_calls_evaluate(config: Config) -> None:
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
+@pytest.mark.slow
 def test_scores_the_validation_set(config: Config) -> None:
     """Once an epoch, before the first step and after the last."""
     validated = config.model_copy(update={"validation": config.data[0], "steps": 7})

@@ -52,6 +52,7 @@ def write(folder: Path, url: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_downloads_and_keeps_a_finished_data_set(tmp_path: Path) -> None:
     with FileServer() as server:
         for name in ("a.json", "b.json"):
@@ -87,6 +88,7 @@ def test_downloads_and_keeps_a_finished_data_set(tmp_path: Path) -> None:
         assert (done.stdout, done.stderr) == ("", "")
 
 
+@pytest.mark.slow
 def test_a_dry_run_reports_a_missing_table(tmp_path: Path) -> None:
     path = write(tmp_path, "http://127.0.0.1:1")
     before, after = path.read_text().split("files:\n")[0], path.read_text().partition("captions:")
@@ -97,6 +99,7 @@ def test_a_dry_run_reports_a_missing_table(tmp_path: Path) -> None:
     assert f"the table is {tmp_path}/it/mine.tsv, which does not exist yet" in done.stdout
 
 
+@pytest.mark.slow
 def test_quiet_prints_the_terms(tmp_path: Path) -> None:
     with FileServer() as server:
         for name in ("a.json", "b.json"):
@@ -106,6 +109,7 @@ def test_quiet_prints_the_terms(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("", terms)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
@@ -142,6 +146,7 @@ def test_reads_option_values_as_yaml_or_text(word: str, value: object) -> None:
     assert parse_values([word]) == {"a": value}
 
 
+@pytest.mark.slow
 def test_a_mistake_is_one_sentence(tmp_path: Path) -> None:
     with FileServer() as server:
         path = write(tmp_path, server.url)
@@ -170,6 +175,7 @@ def test_a_mistake_is_one_sentence(tmp_path: Path) -> None:
     assert not (tmp_path / "it" / "a.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_json", [False, True])
 def test_lists_data_sets(tmp_path: Path, as_json: bool) -> None:
     if not as_json:

@@ -22,6 +22,8 @@ from support.file_server import FileServer, Served
 from support.manifests import manifest
 from support.tars import jpeg
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = 80
 CAPTIONS = b"image,caption\n" + b"".join(b"%d.jpg,Image %d.\n" % (i, i) for i in range(13))
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

@@ -15,6 +15,8 @@ from fscdata.contract import read_table, samples_path
 from support.captions import TEMPLATES
 from support.tars import write_shards
 
+pytestmark = pytest.mark.slow
+
 # One worker, since each takes seconds to load spaCy and its model.
 RECIPE = ["--recipe", "fsc-clip", "--variants", "2", "--workers", "1"]
 

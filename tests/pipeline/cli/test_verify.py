@@ -46,6 +46,7 @@ def test_valid_tables_exit_with_0(data: Path) -> None:
     assert run(data, "--repair") == (0, f"{data}: 3 tars, 6 tables; no faults\n")
 
 
+@pytest.mark.slow
 def test_faults_are_printed_and_exit_with_1_until_repaired(data: Path) -> None:
     path = negatives_path(data, "shuffle-2", "00001")
     before = path.read_bytes()

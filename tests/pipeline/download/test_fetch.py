@@ -540,6 +540,7 @@ def until(happens: Any, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_five_kills_leave_the_same_result(server: FileServer, tmp_path: Path) -> None:
     target, partial = tmp_path / "killed" / "file.bin", tmp_path / "killed" / ".file.bin.tmp"
     address = server.serve("file.bin", Served(DATA, pause=0.01))

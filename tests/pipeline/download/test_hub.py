@@ -183,6 +183,7 @@ def test_survives_a_bad_network(hub: HubServer, folder: Path) -> None:
     assert any(request.range for request in hub.asked("?of="))
 
 
+@pytest.mark.slow
 def test_resumes_after_kills(hub: HubServer, folder: Path) -> None:
     hub.seconds_per_block = 0.05
     command = [sys.executable, "-c", SCRIPT, str(folder)]
@@ -206,6 +207,7 @@ def until(happens: Callable[[], bool], process: subprocess.Popen[bytes]) -> None
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("silent", [False, True])
 def test_an_interrupt_ends_the_download_at_once(silent: bool, hub: HubServer, folder: Path) -> None:
     """From a slow hub, and from a silent one, whose timeout is a minute."""

@@ -22,6 +22,8 @@ from support.image_server import TIMEOUT, ImageServer
 from support.installed import skip_without
 from support.manifests import manifest, tree
 
+pytestmark = pytest.mark.slow
+
 
 def test_downloads_a_url_table_and_retries_it(tmp_path: Path) -> None:
     skip_without("img2dataset", "download")

@@ -32,6 +32,7 @@ from support.manifests import IMAGES, manifest, serve_coco, tree
 from support.tars import img2dataset_sample, jpeg, write_tar
 
 
+@pytest.mark.slow
 def test_a_coco_zip_becomes_shards_for_make_negatives(tmp_path: Path) -> None:
     data = tmp_path / "coco"
     with FileServer() as server:
@@ -60,6 +61,7 @@ def test_a_coco_zip_becomes_shards_for_make_negatives(tmp_path: Path) -> None:
     assert made.negatives["negclip"] >= 8
 
 
+@pytest.mark.slow
 def test_both_commands_use_the_download(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     data, valid = tmp_path / "coco", tmp_path / "coco" / "valid"
@@ -238,6 +240,7 @@ def test_rereads_the_record_once_the_lock_is_held(
     assert [file.address for file in report.source.files] == [address]
 
 
+@pytest.mark.slow
 def test_five_kills_leave_the_same_data_set(tmp_path: Path) -> None:
     data = tmp_path / "killed"
     with FileServer() as server:

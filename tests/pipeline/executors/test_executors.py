@@ -24,6 +24,8 @@ from fscdata.executors.base import usable_cpus
 from support import SUPPORT, TESTS
 from support.executor_steps import Count, Megabytes, Square, Wait, attempts_so_far, threads
 
+pytestmark = pytest.mark.slow
+
 PACKAGES = {"local": None, "ray": "ray", "spark": "pyspark"}
 CLEANS_UP = {"local", "ray"}  # Spark kills the workers of a cancelled job
 

@@ -46,6 +46,7 @@ def test_the_file_records_its_source(tiny_wordnet: Path, tmp_path: Path) -> None
     assert metadata["digest"] == read_lexicon(out).digest
 
 
+@pytest.mark.slow
 def test_same_bytes_on_every_hash_seed(tiny_wordnet: Path, tmp_path: Path) -> None:
     outs = [tmp_path / f"{seed}.arrow" for seed in (1, 2)]
     for seed, out in enumerate(outs):
@@ -111,6 +112,7 @@ def test_a_missing_folder_is_created(tiny_wordnet: Path, tmp_path: Path) -> None
     assert build_lexicon(tiny_wordnet, tmp_path / "new" / "out.arrow").is_file()
 
 
+@pytest.mark.slow
 def test_the_packaged_file_equals_compiled_wordnet(wordnet_folder: Path, tmp_path: Path) -> None:
     out = build_lexicon(wordnet_folder, tmp_path / "out.arrow")
     # Compare the content: the bytes also depend on the versions of Arrow and zstd.

@@ -9,6 +9,7 @@ from fscdata.base.errors import FsckitError
 from fscdata.lexicon import build_lexicon, check_lexicon, read_lexicon
 
 
+@pytest.mark.slow
 def test_nltk_finds_no_difference(wordnet_folder: Path) -> None:
     pytest.importorskip("nltk")
     report = check_lexicon(wordnet_folder, words=40, seed=3)
@@ -17,6 +18,7 @@ def test_nltk_finds_no_difference(wordnet_folder: Path) -> None:
     assert all(n >= 40 for n in report.compared.values())
 
 
+@pytest.mark.slow
 def test_another_wordnet_differs(
     wordnet_folder: Path,
     tiny_wordnet: Path,

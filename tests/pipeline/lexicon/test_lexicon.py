@@ -126,6 +126,7 @@ def test_replacements_are_sorted_distinct_and_weighted() -> None:
         found.weights[0] = 2
 
 
+@pytest.mark.slow
 def test_same_order_on_every_hash_seed() -> None:
     shown = [
         subprocess.run(

@@ -45,10 +45,12 @@ def test_the_fast_parser_is_used() -> None:
     assert load_parser().fast
 
 
+@pytest.mark.slow
 def test_equals_spacy(captions: list[str]) -> None:
     check(captions)
 
 
+@pytest.mark.slow
 def test_equals_spacy_on_flickr(flickr_captions: list[str]) -> None:
     check(flickr_captions)
 
@@ -78,6 +80,7 @@ def test_does_not_depend_on_the_batch(captions: list[str]) -> None:
         assert list(parser.parse([caption])) == [together[caption]]
 
 
+@pytest.mark.slow
 def test_does_not_depend_on_earlier_texts(monkeypatch, captions: list[str]) -> None:
     """The vocabulary is replaced after every few batches."""
     monkeypatch.setattr(fast_parser, "_VOCABULARY", 800)
@@ -99,6 +102,7 @@ def test_spacy_forgets_words_too(monkeypatch, captions: list[str]) -> None:
     assert "zqzq" not in parser._nlp.vocab.strings
 
 
+@pytest.mark.slow
 def test_texts_of_any_size() -> None:
     """No tokens, more different words than the cache holds, and more text than a batch holds."""
     check(
@@ -118,6 +122,7 @@ def test_texts_of_any_size() -> None:
 REASONS = ["spaCy's version", "thinc's version", "the weights", "the rules", "the answers"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("why", REASONS)
 def test_falls_back_to_spacy(why: str, monkeypatch, caplog, captions: list[str]) -> None:
     def load(*args, **options):
@@ -150,6 +155,7 @@ def python(code: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
 def test_torch_is_not_imported() -> None:
     python(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import spacy
 from spacy.tokens import Doc, Span, Token
 
@@ -125,9 +126,11 @@ def check(captions: list[str]) -> int:
     return count
 
 
+@pytest.mark.slow
 def test_elements_on_templates(captions: list[str]) -> None:
     assert check(captions) > 4 * len(captions)
 
 
+@pytest.mark.slow
 def test_elements_on_flickr(flickr_captions: list[str]) -> None:
     assert check(flickr_captions) > 4 * len(flickr_captions)

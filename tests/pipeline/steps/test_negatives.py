@@ -153,6 +153,7 @@ def test_negatives_do_not_depend_on_order_or_shards(made: Path, tmp_path: Path) 
     assert per_caption(tmp_path) == per_caption(made)
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_hash_seed(made: Path, tmp_path: Path) -> None:
     everything = samples(CAPTIONS)
     write_shards(tmp_path, [everything[:10], everything[10:], []])
@@ -261,6 +262,7 @@ def test_styles_with_other_tokens_are_rejected(tmp_path: Path) -> None:
     make_negatives(tmp_path, Settings("svlc,negclip", tokenizer="none"), overwrite=True)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes(made: Path, tmp_path: Path) -> None:
     everything = samples(CAPTIONS)
     write_shards(tmp_path, [everything[:10], everything[10:], []])

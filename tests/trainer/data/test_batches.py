@@ -99,6 +99,7 @@ def keys_of(batches: Batches, steps: range) -> list[list[str]]:
     return [batches[step].keys for step in steps]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 @pytest.mark.parametrize("workers", [0, 1, 4])
 def test_global_batches_do_not_depend_on_ranks_and_workers(

@@ -171,6 +171,7 @@ def test_refuses_columns_that_violate_the_contract(data, stream) -> None:
                 stream(stream=way)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [True, False])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_reads_from_an_object_store(

@@ -203,6 +203,7 @@ class Pair(torch.nn.Module):
         return (images * texts).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["default"], indirect=True)
 @pytest.mark.parametrize(
     "wrap",

@@ -25,6 +25,8 @@ from support.image_server import TIMEOUT, ImageServer
 from support.installed import skip_without
 from support.manifests import manifest
 
+pytestmark = pytest.mark.slow
+
 skip_without("img2dataset", "download")
 
 # In the table's order. The last shard waits for timeouts, so it never finishes first.

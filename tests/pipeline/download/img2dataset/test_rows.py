@@ -28,6 +28,8 @@ from fscdata.steps.negatives import make_negatives
 from support.image_server import KINDS, TIMEOUT, ImageServer, write_cc3m_table
 from support.installed import skip_without
 
+pytestmark = pytest.mark.slow
+
 skip_without("img2dataset", "download")
 
 SETTINGS: dict[str, object] = {

@@ -113,6 +113,7 @@ print(hashlib.sha256(b"".join(doc.tensor.tobytes() for doc in docs)).hexdigest()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("core", ["Prescott", "Haswell"])
 def test_vectors_do_not_depend_on_the_processor(
     core: str, nlp, tok2vec: FastTok2Vec, captions: list[str]
