@@ -164,7 +164,7 @@ def test_a_mistake_is_one_sentence(tmp_path: Path) -> None:
             ),
             (
                 ("download", path, "--keep-archives"),
-                "kind 'files' does not use --keep-archives; leave",
+                "kind 'files' does not use --keep-archives; omit",
             ),
             (("download", path, "-o", "image_size"), "expected NAME=VALUE"),
             (("retry", tmp_path), "not made by 'fscdata download'"),
