@@ -190,7 +190,9 @@ def test_skipped_images_are_counted_by_reason(tmp_path: Path) -> None:
 def test_nothing_to_pack_is_an_error_with_the_counts(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "other.jpg")
     captions = table(tmp_path / "c.tsv", ("a.jpg", "A"), ("b.jpg", "B"), ("other.jpg", " "))
-    with pytest.raises(FsckitError, match=r"no caption matches.*missing image: 2, empty caption: 1"):
+    with pytest.raises(
+        FsckitError, match=r"no caption matches.*missing image: 2, empty caption: 1"
+    ):
         pack(tmp_path / "data", tmp_path / "in", captions)
     assert files(tmp_path / "data") == [".fscdata.lock"]
 
