@@ -1,14 +1,14 @@
-"""Batches per second: PIL with a tokenizer, the bare decoder, and fsctrain. One core.
+"""Images per second: PIL with a tokenizer, the bare decoder, and fsctrain. One core.
 
     python bench/data.py
 
-Each way makes the same 1,000 images of 224 × 224 in CPU time of one thread; the ways take turns in
-each round. PIL is open_clip's training transform and its tokenizer with one caption per image,
-JPEGs in memory. Bare is torchvision's `decode_jpeg` and `v2.RandomResizedCrop` on uint8, JPEGs in
-memory. fsctrain makes whole batches from the tar, by offset (indexed) or from start to end
-(streamed), with the token ids of each caption and its three negatives. The images are Flickr8k's
-if shared/data exists beside the checkout, otherwise generated ones of 500 pixels. The last line
-is the ratio of the total times of PIL and fsctrain, indexed.
+Each method makes the same 1,000 images of 224 × 224 on one thread, timed in CPU time; the methods
+alternate in each round. PIL is open_clip's training transform and its tokenizer with one caption
+per image, JPEGs in memory. Bare is torchvision's `decode_jpeg` and `v2.RandomResizedCrop` on
+uint8, JPEGs in memory. fsctrain makes whole batches from the tar, by offset (indexed) or from
+start to end (streamed), with the token ids of each caption and its three negatives. The images are
+Flickr8k's if shared/data exists beside the checkout, otherwise generated ones of 500 pixels. The
+last line is the ratio of the total times of PIL and fsctrain, indexed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def made_jpeg(seed: int) -> bytes:
 
 
 def samples() -> Iterator[tuple[bytes, str]]:
-    """Images with a caption each."""
+    """Images, each with a caption."""
     folder = FLICKR / "flickr8k-1k"
     if folder.is_dir():
         captions = {}
@@ -85,7 +85,7 @@ def write_data(data: Path, pairs: list[tuple[bytes, str]]) -> None:
 
 
 def sources(data: Path) -> dict[str, Source]:
-    """Ours: a model small enough to be made at once, with CLIP's tokenizer and context."""
+    """Our sources, for a small model with CLIP's tokenizer and context."""
     small = json.loads((ROOT / "tests" / "trainer" / "tiny.json").read_text())
     small["text_cfg"]["context_length"] = 77
     (data / "model.json").write_text(json.dumps(small))
@@ -150,9 +150,9 @@ def main() -> None:
             for name, work in ways.items():
                 times.setdefault(name, []).append(seconds_of(work))
     whole = {name: sum(values[1:]) for name, values in times.items()}
-    kind = "of Flickr8k" if (FLICKR / "flickr8k-1k").is_dir() else "made"
+    kind = "Flickr8k" if (FLICKR / "flickr8k-1k").is_dir() else "generated"
     mean = sum(len(image) for image, _ in pairs) / len(pairs)
-    print(f"{len(pairs):,} images {kind}, {mean / 1000:.1f} kB on average, {ROUNDS} rounds")
+    print(f"{len(pairs):,} {kind} images, {mean / 1000:.1f} kB on average, {ROUNDS} rounds")
     print(f"{'':16} {'images/s':>10} {'/ PIL':>7} {'/ bare':>7}")
     for name, seconds in whole.items():
         rate = ROUNDS * len(pairs) / seconds

@@ -3,10 +3,10 @@
     python bench/downloads.py
 
 The images are Flickr8k's if shared/data exists beside the checkout, otherwise generated ones. They
-come as one zip with a table, and as tars of a hub. The zip's server drops two connections and
-answers 503 once; the hub answers 503 three times and drops six files at half. Each is downloaded
-twice, and the script counts the bytes the servers sent. The large file comes from a server in
-another process, in turns with `requests` writing it to disk; the last line is the ratio of speeds.
+come as one zip with a table, and as tars from a hub. The zip's server drops two connections and
+answers 503 once; the hub answers 503 three times and drops six files halfway. Each is downloaded
+twice, and the script counts the bytes the servers sent. fscdata and `requests` alternately
+download the large file from a server in another process; the last line is the ratio of speeds.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def hub(flickr: Path, folder: Path) -> None:
         twice(small, folder / "hub")
         same = all((folder / "hub/shards" / n).read_bytes() == tar for n, tar in tars.items())
         total = sum(map(len, tars.values()))
-        print(f"tars of {total:,} bytes, {server.sent:,} sent, the same bytes: {same}")
+        print(f"tars of {total:,} bytes, {server.sent:,} sent, identical: {same}")
 
 
 def images(folder: Path) -> Path:

@@ -3,9 +3,9 @@
     python bench/memory.py
 
 Each caption joins the first half of one caption and the second half of another, plus a number, so
-that new words never end. The source is Flickr8k if shared/data exists beside the checkout, else
-the tests' captions. Two workers make the fsc-clip recipe with K = 5; the peaks are the kernel's
-(VmHWM) for each process. The last line is the ratio of the largest process's peaks.
+that new words keep coming. The source is Flickr8k if shared/data exists beside the checkout, else
+the tests' captions. Two workers run the fsc-clip recipe with K = 5; each process's peak is the
+kernel's VmHWM. The last line is the ratio of the largest process's peaks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SHARD = 2_000  # samples, of five captions
 
 
 def captions(count: int) -> list[str]:
-    """So many captions, all different."""
+    """`count` captions, all different."""
     lines = [*TEMPLATES, *ODD]
     if FLICKR_CAPTIONS.is_file():
         lines = FLICKR_CAPTIONS.read_text().splitlines()
@@ -38,11 +38,11 @@ def captions(count: int) -> list[str]:
 
 
 def peaks(pid: int, found: dict[int, int]) -> None:
-    """Note the peak memory in kB of a process and of those it started."""
+    """Record the peak memory in kB of a process and of those it started."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:  # ended meanwhile
+    except OSError:  # it has ended
         return
     for line in status.splitlines():
         if line.startswith("VmHWM:"):
@@ -52,7 +52,7 @@ def peaks(pid: int, found: dict[int, int]) -> None:
 
 
 def run(count: int) -> tuple[float, float]:
-    """The peaks in MB of the largest worker and of the driver, over so many captions."""
+    """The peaks in MB of the largest worker and of the driver, over `count` captions."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         texts = captions(count)

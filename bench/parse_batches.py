@@ -39,7 +39,7 @@ def main() -> None:
             for parse in parser.parse(captions[i] for i in order[start : start + size])
         )
         equal = sum(parse == stock[i] for i, parse in zip(order, parses, strict=True))
-        print(f"{size:6,} at a time: {len(order) - equal:,} of {len(order):,} are not spaCy's")
+        print(f"{size:6,} at a time: {len(order) - equal:,} of {len(order):,} differ from spaCy's")
         same, total = same + equal, total + len(order)
         order = random.Random(size).sample(order, len(order))
     print(f"fast path: {'taken' if parser.fast else 'not taken'}")

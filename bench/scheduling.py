@@ -25,7 +25,7 @@ SHARDS, FAILING, WORKERS = 10_000, 100, 2
 
 @dataclass(frozen=True)
 class EmptyShard:
-    """A step that reports what a shard of no captions would; shard 0 of every 100 fails."""
+    """A step that reports what an empty shard would; shard 0 of every 100 fails."""
 
     folder: str
 
@@ -39,7 +39,7 @@ class EmptyShard:
 
 
 def measure(name: str) -> float:
-    """Run all shards on an executor, print its line of the table; returns milliseconds a shard."""
+    """Run all shards on an executor, print its table row and return milliseconds per shard."""
     made = retried = failed = 0
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Import this script under its own name, by which workers can import the step.
+    # Import this script under its own name, so that workers can import the step.
     import scheduling
 
     scheduling.main()

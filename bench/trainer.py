@@ -4,10 +4,10 @@
 
 Both forms are whole steps of fsc-clip with three negatives per sample on ViT-B-32 with random
 weights: forward, all loss terms, backward, AdamW (with rate 0, so that both see the same weights
-and their losses can be compared). The padded form follows the published trainer. The captions
-are Flickr8k's if shared/data exists beside the checkout, else the tests'; pixels are random. On
-a CPU: batch 16 in fp32, and the peak memory of a process each. On a GPU: batch 256 in bf16. The
-forms take turns on the same batches; the last line is the ratio of their best times.
+and their losses can be compared). The padded form follows the published trainer. The captions are
+Flickr8k's if shared/data exists beside the checkout, else the tests'; pixels are random. On a CPU:
+batch 16 in fp32, and each form's peak memory in its own process. On a GPU: batch 256 in bf16. The
+forms alternate on the same batches; the last line is the ratio of their best times.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def packed(model: OpenClip, batch: Batch, config: Config) -> Losses:
 
 
 def padded(model: OpenClip, batch: Batch, config: Config) -> Losses:
-    """As the published trainer does it: every text of 77 tokens, one style after the other."""
+    """As the published trainer does it: texts padded to 77 tokens, one style after another."""
     images, patches = encode_images(model, batch.images, local=True)  # [B, D], [B, P, D]
     assert patches is not None
     scale, mask = model.logit_scale.exp(), batch.negative_mask
@@ -167,7 +167,7 @@ def write_data(data: Path) -> None:
 
 
 def peak_memory(form: str) -> float:
-    """Peak memory in GB of two steps; on a CPU to be called in a process of its own."""
+    """Peak memory in GB of two steps; on a CPU, call it in its own process."""
     bench = Bench()
     if CUDA:
         torch.cuda.reset_peak_memory_stats()
@@ -201,7 +201,7 @@ def main() -> None:
             assert abs(found - expected) <= tolerance * abs(expected), (name, found, expected)
 
     where = torch.cuda.get_device_name() if CUDA else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{where}: ViT-B-32, batch {BATCH}, {len(STYLES)} negatives a sample, {ROUNDS} rounds")
+    print(f"{where}: ViT-B-32, batch {BATCH}, {len(STYLES)} negatives per sample, {ROUNDS} rounds")
     for form, values in times.items():
         parts = "  ".join(f"{name} {value:.5f}" for name, value in losses[form].items())
         print(f"{form}: {BATCH / min(values):7.2f} samples/s  {memory[form]:5.1f} GB  {parts}")

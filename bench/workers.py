@@ -4,9 +4,9 @@
 
 The fsc-clip recipe with K = 5 over 24 shards of Flickr8k's 40,455 captions if shared/data exists
 beside the checkout, else of the tests' captions. The clock starts when the workers report their
-first captions, after the model has loaded. One and two workers take turns; the last line is the
-ratio of total times. The script also prints how long a command with a single caption takes, all
-of it start-up, and how long a script takes that loads the model with spaCy and parses that caption.
+first captions, after the model has loaded. One and two workers alternate; the last line is the
+ratio of total times. The script also times a command with a single caption, all of it start-up,
+and a script that loads the model with spaCy and parses that caption.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHARDS, ROUNDS = 24, 3
 
 
 def seconds_per_caption(data: Path, workers: int, seed: int) -> float:
-    """The pace of a run after its first captions, without the start of the workers."""
+    """The pace of a run after its first captions, excluding the workers' start."""
     executor = Watched(create_executor("local", workers), workers * CHUNK)
     settings = Settings("fsc-clip", variants=5, seed=seed)  # another seed remakes every table
     report = make_negatives(data, settings, overwrite=True, executor=executor)
@@ -43,7 +43,7 @@ def seconds_per_caption(data: Path, workers: int, seed: int) -> float:
 
 
 class Watched:
-    """An executor that notes when its items have made `captions` captions in all."""
+    """An executor that records when its items have made `captions` captions in all."""
 
     def __init__(self, executor: Executor, captions: int) -> None:
         self.first: tuple[float, int] | None = None  # the time, and the captions made by then
@@ -65,7 +65,7 @@ class Watched:
 
 
 def command_seconds(*command: str) -> float:
-    """Wall time, the best of three; "SEED" in a command is another number each time."""
+    """Wall time, the best of three; "SEED" in a command becomes a new number each time."""
     times = []
     for seed in range(3):
         arguments = [word.replace("SEED", str(seed)) for word in command]

@@ -161,7 +161,7 @@ def interval(values: list[float], count: int) -> str:
 def result_table(runs: dict[str, list[Path]]) -> Table:
     """The final scores of each recipe's runs, side by side."""
     seeds = len(next(iter(runs.values())))
-    what = f"mean and range of {seeds} seeds" if seeds > 1 else "with 95 % interval"
+    what = f"mean and range of {seeds} seeds" if seeds > 1 else "95 % intervals"
     table = Table(title=f"After {STEPS} steps, {TEST:,} test scenes, {what}", title_justify="left")
     table.add_column("")
     for recipe in runs:
@@ -271,8 +271,8 @@ def main() -> None:
     scenes = shown_scenes(OUT / "shown", args.recipe, runs, world.test)
     draw_figure(image, curves, list(scenes))
     console.print(
-        f"\nCaptions name the left or upper object first, so this measures binding through the "
-        f"order of mention.\n{image} · {time.perf_counter() - started:.0f} s in total",
+        f"\nCaptions name the left or upper object first, so a model can match words to objects by "
+        f"their order.\n{image} · {time.perf_counter() - started:.0f} s in total",
         highlight=False,
     )
 

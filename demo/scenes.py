@@ -1,7 +1,7 @@
 """A small world in which bag-of-words models fail: two coloured shapes and their arrangement.
 
-A scene is a graph (colour, shape, relation, colour, shape) of 12 colours and 12 shapes, distinct
-within a scene, and two relations: 34,848 graphs. Captions name the left or upper object first.
+A scene is a graph (colour, shape, relation, colour, shape). 12 colours and 12 shapes, distinct
+within a scene, and two relations give 34,848 graphs. Captions name the left or upper object first.
 Training and test scenes share no graph.
 """
 
