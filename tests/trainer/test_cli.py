@@ -157,7 +157,7 @@ def test_a_schedule_longer_than_the_run_is_refused(
     assert "warm-up" not in capsys.readouterr().out
     assert command(*run_words, "--warmup", 4, "--name", "warm") == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "the warm-up of 4 steps is longer than the run of 3 steps" in out
+    assert "the warm-up (4 steps) is longer than the run (3 steps)" in out
 
 
 def test_running_out_of_gpu_memory_says_what_to_do(

@@ -108,17 +108,17 @@ class Config(BaseModel):
         "Optimization", 0.1, ge=0, help="AdamW's weight decay, applied to matrices only"
     )
     schedule: Literal["cosine", "constant", "cooldown"] = setting(
-        "Optimization", "cosine", help="learning rate after the warm-up: cosine, constant, cooldown"
+        "Optimization", "cosine", help="learning rate after warm-up: cosine, constant or cooldown"
     )
     warmup: int = setting("Optimization", 50, ge=0, help="steps of linear warm-up")
     cooldown: int = setting(
-        "Optimization", 0, ge=0, help="final steps of linear decay to 0, for schedule cooldown"
+        "Optimization", 0, ge=0, help="final steps of linear decay to 0 (cooldown schedule)"
     )
     grad_clip_norm: Positive | None = setting(
         "Optimization", None, help="maximum gradient norm; larger gradients are scaled down"
     )
     crop_scale: Shares = setting(
-        "Data", (0.9, 1.0), help="minimum and maximum share of an image in a crop, comma-separated"
+        "Data", (0.9, 1.0), help="crop area as a share of the image: minimum,maximum"
     )
 
     transform: Literal["uint8", "pil"] = setting(

@@ -211,7 +211,7 @@ def _size() -> int:
 
 def _not_torchrun(why: str) -> FsckitError:
     return FsckitError(
-        f"WORLD_SIZE is {os.environ.get('WORLD_SIZE')}, but the ranks cannot be joined ({why}); "
+        f"WORLD_SIZE is {os.environ.get('WORLD_SIZE')}, but the ranks cannot connect ({why}); "
         f"start several ranks with torchrun, or unset WORLD_SIZE for one rank"
     )
 

@@ -27,7 +27,7 @@ Curves = dict[str, list[Point]]  # by label within a run, such as a style
 
 
 def plot_runs(runs: Sequence[Path], out: Path) -> None:
-    """Plot loss, preferred captions, scores, learning rate and speed as a PNG, 1600 px wide.
+    """Plot loss, caption preference, scores, learning rate and speed as a PNG, 1600 px wide.
 
     Colours distinguish runs, dash patterns a run's curves. Panels without data are omitted.
 

@@ -191,8 +191,8 @@ def _check_schedule(config: Config, steps: int, ranks: Ranks) -> None:
         raise FsckitError(mistake)
     if config.warmup > steps and ranks.first:
         log.warning(
-            "the warm-up of %s steps is longer than the run of %s steps, which ends below the "
-            "learning rate of %s",
+            "the warm-up (%s steps) is longer than the run (%s steps), which never reaches "
+            "learning rate %s",
             f"{config.warmup:,}",
             f"{steps:,}",
             f"{config.lr:g}",

@@ -21,7 +21,7 @@ class Commands(LazyGroup):
         ),
         "retry": (
             "fscdata.cli.download:retry",
-            "Retry rows of a URL table that failed temporarily, into new shards.",
+            "Retry a URL table's temporary failures, writing new shards.",
         ),
         "pack": ("fscdata.cli.pack:pack", "Pack local images and captions into webdataset tars."),
         "make-negatives": (
@@ -57,7 +57,7 @@ def fscdata(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="print the version and exit"
+            "--version", callback=_print_version, is_eager=True, help="show the version and exit"
         ),
     ] = False,
 ) -> None:

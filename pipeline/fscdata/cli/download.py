@@ -27,8 +27,8 @@ RERUN = "resume the download"
 DataRoot = Annotated[
     Path, typer.Option(help="folder for all data sets", envvar="FSCKIT_DATA", file_okay=False)
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="print errors only")]
-TermsOnly = Annotated[bool, typer.Option("--quiet", help="print the terms and errors only")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="print only errors")]
+TermsOnly = Annotated[bool, typer.Option("--quiet", help="print only the terms and errors")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object instead of tables")]
 
 
@@ -146,7 +146,7 @@ def retry(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Retry rows of a URL table that failed temporarily, into new shards."""
+    """Retry a URL table's temporary failures, writing new shards."""
     with resumable("fscdata", RERUN), display(quiet or as_json) as reporter:
         samples, left_out = run.retry(folder, times, reporter)
     if as_json:

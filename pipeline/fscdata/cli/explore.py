@@ -29,7 +29,7 @@ def inspect(
 ) -> None:
     """Summarize a data set and show examples.
 
-    Shows the coverage by style and operator, the captions without a negative by reason, and sizes.
+    Shows sizes, coverage by style and operator, and why captions have no negative.
     """
     explore.inspect(data_path(data), Console(), style, examples)
 

@@ -20,8 +20,8 @@ def pack(
         Path,
         typer.Option(
             help="TSV, CSV, JSON lines or Parquet with the columns image (or filename, file_name, "
-            "filepath, file) and caption (or captions, title, text, sentence, raw); COCO's json; "
-            "NegCLIP's TSV"
+            "filepath, file) and caption (or captions, title, text, sentence, raw); COCO JSON; "
+            "NegCLIP TSV"
         ),
     ],
     samples_per_shard: Annotated[int, typer.Option(min=1, help="images per tar")] = step.PER_SHARD,

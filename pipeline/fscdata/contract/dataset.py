@@ -219,5 +219,5 @@ def check_unique(data: DataPath, samples: list[pa.Table]) -> None:
     if twice.num_rows:
         key = printable(twice["key"][0].as_py())
         raise FsckitError(
-            f"{data}: the key '{key}' occurs in two tars; keys must be unique, so pack them again"
+            f"{data}: the key '{key}' occurs in two tars; keys must be unique, so repack the tars"
         )

@@ -126,8 +126,8 @@ def _expand(file: RemoteFile) -> list[RemoteFile]:
     rows = [expand_braces(address) for address in file.addresses]
     if any(len(row) != len(names) for row in rows):
         raise ValueError(
-            f"'{file.name}' expands to {len(names):,} files; each address must expand to as many "
-            f"files, in the same order"
+            f"'{file.name}' expands to {len(names):,} files; each address must too, in "
+            f"the same order"
         )
     if file.size is not None or file.sha256 is not None:
         raise ValueError(f"'{file.name}' expands to many files; remove its size and sha256")

@@ -148,8 +148,8 @@ class Manifest(Model):
             FsckitError: the kind has nothing to retry.
         """
         raise FsckitError(
-            f"{session.folder}: only a data set of a URL table can be retried; rerun 'fscdata "
-            f"download' to restore this one's files"
+            f"{session.folder}: only URL tables can be retried; rerun 'fscdata download' to "
+            f"restore this data set's files"
         )
 
     def check_options(self, options: Options) -> None:

@@ -145,7 +145,7 @@ def _remove_shards(shards: Path) -> None:
         for path in shards.iterdir():
             if not (path.is_file() and re.fullmatch(r"\d{5,}\.tar", path.name)):
                 raise FsckitError(
-                    f"{path}: not made by 'fscdata download', but in its folder of shards; "
+                    f"{path}: in a shards folder, but not made by 'fscdata download'; "
                     f"move it elsewhere"
                 )
         shutil.rmtree(shards)

@@ -163,8 +163,8 @@ def _check_no_shards(manifest: Manifest, folder: Path) -> None:
             for path in (folder / name for name in manifest.shard_folders)
         ):
             raise FsckitError(
-                f"{folder}: contains shards, or files in the way of shards, that 'fscdata "
-                f"download' did not make; choose another folder"
+                f"{folder}: contains tars or a shards folder not made by 'fscdata download'; "
+                f"choose another folder"
             )
 
 

@@ -46,7 +46,7 @@ def check(address: str | None) -> None:
 def _host_and_port(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     if not colon or not host or "/" in host or not port.isdigit():
-        raise FsckitError(f"`address` {address}: expected Ray's head, such as 10.0.0.1:6379")
+        raise FsckitError(f"`address` {address}: expected HOST:PORT, such as 10.0.0.1:6379")
     return host, int(port)
 
 

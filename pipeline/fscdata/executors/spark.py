@@ -58,7 +58,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
     match = ADDRESS.fullmatch(address)
     if match is None:
         raise FsckitError(
-            f"`address` {address}: expected Spark's master, such as spark://10.0.0.1:7077"
+            f"`address` {address}: expected a Spark URL, such as spark://10.0.0.1:7077"
         )
     return match["host"], int(match["port"])
 

@@ -193,7 +193,7 @@ def _zip_fault(info: zipfile.ZipInfo) -> str | None:
     if info.flag_bits & 0x1:
         return "is encrypted"
     if info.compress_type not in _METHODS:
-        return "uses a compression that Python does not support"
+        return "uses compression that Python does not support"
     kind = stat.S_IFMT(info.external_attr >> 16)  # 0 if not written on Unix
     return None if kind in (0, stat.S_IFREG) else "is a link or device"
 

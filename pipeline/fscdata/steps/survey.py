@@ -216,8 +216,8 @@ def _compare_with_installed(
     ]
     if different:
         note = (
-            f"made with {'; '.join(different)}: a repair would mix versions, so to repair a "
-            f"shard, {_remake(data, survey, name)}"
+            f"made with {'; '.join(different)}: instead of a repair, which would mix versions, "
+            f"{_remake(data, survey, name)}"
         )
         survey.findings.append(Finding(folder, note, Repair.HARMLESS))
         survey.refusals.add(name)

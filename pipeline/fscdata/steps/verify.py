@@ -247,7 +247,7 @@ class _Verifier:
             if shared:
                 problem = (
                     f"{len(shared):,} of its keys occur in another tar, such as '{shared[0]}' in "
-                    f"{first[shared[0]].name}; keys must be unique, so pack them again"
+                    f"{first[shared[0]].name}; keys must be unique, so repack the tars"
                 )
                 yield Finding(tar, problem, Repair.MANUAL)
 

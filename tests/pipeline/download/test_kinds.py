@@ -71,7 +71,7 @@ def test_a_sixth_kind_is_one_file(tmp_path: Path) -> None:
         download(manifest(tmp_path, kind="note", text="A dog."), data)
     with pytest.raises(FsckitError, match="kind 'note' does not use `keep_archives`"):
         download(small, data, Options(keep_archives=True))
-    with pytest.raises(FsckitError, match="only a data set of a URL table can be retried"):
+    with pytest.raises(FsckitError, match="only URL tables can be retried"):
         retry(data)
 
 

@@ -335,12 +335,12 @@ def test_a_missing_java_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         (("local", -1), "`workers` -1: executor 'local' needs at least 0"),
         (("ray", 0), "`workers` 0: executor 'ray' needs at least 1"),
         (("local", 1, "10.0.0.1:6379"), "`address` needs a cluster; add `executor` ray or spark"),
-        (("ray", None, "10.0.0.1"), "`address` 10.0.0.1: expected Ray's head, such as"),
+        (("ray", None, "10.0.0.1"), "`address` 10.0.0.1: expected HOST:PORT, such as"),
         (
             ("ray", None, "ray://10.0.0.1:10001"),
-            "`address` ray://10.0.0.1:10001: expected Ray's",
+            "`address` ray://10.0.0.1:10001: expected HOST:PORT",
         ),
-        (("spark", None, "10.0.0.1:7077"), "`address` 10.0.0.1:7077: expected Spark's master"),
+        (("spark", None, "10.0.0.1:7077"), "`address` 10.0.0.1:7077: expected a Spark URL"),
     ],
 )
 def test_unsupported_arguments_are_rejected(arguments: tuple[object, ...], message: str) -> None:

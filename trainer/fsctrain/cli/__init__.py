@@ -53,7 +53,9 @@ def _print_version(wanted: bool) -> None:
 def fsctrain(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="print the version"),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="show the version and exit"
+        ),
     ] = False,
 ) -> None:
     pass

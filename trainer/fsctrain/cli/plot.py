@@ -16,7 +16,7 @@ def plot(
 ) -> None:
     """Plot the metrics of one or more runs as a PNG.
 
-    The panels show losses, preferred captions, scores, learning rate and speed.
+    The panels show losses, caption preference, scores, learning rate and speed.
     """
     # Matplotlib takes half a second to import, and `fsctrain plot --help` does not need it.
     from fsctrain.plot import plot_runs

@@ -55,7 +55,7 @@ def interpolate(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="folder of the new checkpoints",
+            help="folder for new checkpoints",
             show_default="interpolated, beside the checkpoint",
         ),
     ] = None,

@@ -187,8 +187,8 @@ def _build(name: str, model_cfg: dict[str, Any], preprocess_cfg: dict[str, Any])
     """Build a configuration's model with random weights, on the CPU."""
     if "hf_model_name" in model_cfg["text_cfg"] or "multimodal_cfg" in model_cfg:
         raise FsckitError(
-            f"model {name}: fsctrain supports only open_clip's causal TextTransformer as text "
-            f"tower; choose a model such as ViT-B-32"
+            f"model {name}: fsctrain supports only open_clip's causal TextTransformer as the "
+            f"text tower; choose a model such as ViT-B-32"
         )
     try:
         # Without weights: `create_model` loads them itself, without running code.

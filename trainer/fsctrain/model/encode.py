@@ -50,12 +50,12 @@ def check_towers(model: OpenClip, name: str, *, local: bool) -> None:
     if not supported:
         raise FsckitError(
             f"model {name}: fsctrain supports only a TextTransformer without a class embedding "
-            f"as its text tower; choose a model such as ViT-B-32"
+            f"as the text tower; choose a model such as ViT-B-32"
         )
     tower = _text_tower(model)
     if tower.parts.attn_mask is None or tower.pool_type not in ("argmax", "eos"):
         raise FsckitError(
-            f"model {name}: fsctrain needs a causal text tower with its feature at the end token, "
+            f"model {name}: fsctrain needs a causal text tower whose feature is at the end token, "
             f"to truncate and pack texts; choose a model such as ViT-B-32"
         )
     if model.logit_bias is not None:

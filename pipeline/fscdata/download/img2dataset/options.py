@@ -139,7 +139,7 @@ def read_job(folder: Path) -> Job:
     try:
         return Job(**json.loads(path.read_bytes()))
     except FileNotFoundError:
-        raise FsckitError(f"{folder}: not a data set of a URL table ({path} is missing)") from None
+        raise FsckitError(f"{folder}: not made from a URL table ({path} is missing)") from None
     except (OSError, ValueError, TypeError) as error:
         raise FsckitError(
             f"{path}: cannot be read ({first_line(error)}); choose another folder"

@@ -335,7 +335,7 @@ def test_refuses_wrong_options_before_the_start(
 
 
 def test_retry_needs_a_finished_download(tmp_path: Path) -> None:
-    with pytest.raises(FsckitError, match="not a data set of a URL table"):
+    with pytest.raises(FsckitError, match="not made from a URL table"):
         retry_rows(tmp_path, 1, lambda done, rows: None)
 
 
