@@ -115,6 +115,23 @@ def test_shows_a_recipe_with_the_settings_it_extends(capsys: pytest.CaptureFixtu
     assert yaml.safe_load(shown) == yaml.safe_load(text)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("rate: 1", "unknown setting 'rate'; choose extends, dataset, data, "),
+        ("lr: -1", "lr: -1: input should be greater than 0"),
+    ],
+)
+def test_reports_a_mistake_instead_of_showing_it(
+    line: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(f"extends: fsc-clip\n{line}\n")
+    assert command("recipes", recipe) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"fsctrain: {recipe}: {message}") and captured.out == ""
+
+
 def test_a_users_recipe_extends_a_shipped_one_and_a_file(tmp_path: Path) -> None:
     base, mine = tmp_path / "base.yaml", tmp_path / "runs" / "mine.yaml"
     mine.parent.mkdir()
@@ -147,7 +164,7 @@ def test_a_users_recipe_extends_a_shipped_one_and_a_file(tmp_path: Path) -> None
         ({"a": "extends: b.yaml", "b": "- 1"}, "b.yaml: expected a mapping of settings to values"),
         ({"a": "extends: b.yaml", "b": "lr: fast"}, "b.yaml: lr: fast: input should be a valid"),
         ({"a": "extends: b.yaml", "b": "dataset: 3"}, "b.yaml: dataset: expected text, not 3"),
-        ({"a": "extends: b.yaml", "b": "rate: 1"}, "b.yaml: unknown setting 'rate'; choose data, "),
+        ({"a": "extends: b.yaml", "b": "rate: 1"}, "b.yaml: unknown setting 'rate'; choose "),
         ({"a": "1: 2"}, "a.yaml: expected a mapping of settings to values"),
     ],
 )

@@ -263,7 +263,8 @@ def _sentence(error: ValidationError, recipe: Recipe, settings: Mapping[str, Any
     # Name the file that sets the value, which may be an extended recipe.
     path = recipe.sources.get(name, recipe.path)
     if first["type"] == "extra_forbidden":
-        return f"{path}: unknown setting '{name}'; choose {', '.join(Config.model_fields)}"
+        known = ", ".join(["extends", "dataset", *Config.model_fields])
+        return f"{path}: unknown setting '{name}'; choose {known}"
     value = settings.get(name, first["input"])
     where = f"`{name}` {value}" if name in settings else f"{path}: {name}: {value}"
     return f"{where}: {message[:1].lower()}{message[1:]}"

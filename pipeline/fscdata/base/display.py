@@ -63,8 +63,12 @@ class _Bar:
         self._bar = bar
         self._task = bar.add_task("starting", total=None)
         self._pace = _Pace()
+        self._stage = ""
 
     def __call__(self, progress: Progress) -> None:
+        if progress.stage != self._stage:
+            self._stage = progress.stage
+            self._bar.refresh()  # draws how the previous stage ended
         self._bar.update(
             self._task,
             total=progress.total,

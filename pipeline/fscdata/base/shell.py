@@ -61,6 +61,44 @@ class LazyGroup(typer.core.TyperGroup):
         return typer.main.get_command(app)
 
 
+def create_app(group: type[LazyGroup], name: str, version: str, summary: str) -> typer.Typer:
+    """A command with lazy subcommands and `--version`.
+
+    Args:
+        group: its subcommands.
+        name: of the command.
+        version: of its package.
+        summary: first line of its `--help`.
+    """
+    app = typer.Typer(
+        name=name,
+        cls=group,
+        help=summary,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+
+    def show_version(wanted: bool) -> None:
+        if wanted:
+            typer.echo(f"{name} {version}")
+            raise typer.Exit
+
+    def options(
+        version: bool = typer.Option(
+            False,
+            "--version",
+            callback=show_version,
+            is_eager=True,
+            help="show the version and exit",
+        ),
+    ) -> None:
+        pass
+
+    app.callback()(options)
+    return app
+
+
 def run_command(
     app: typer.Typer,
     program: str,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
-
-import typer
+from typing import ClassVar
 
 from fscdata import __version__
-from fscdata.base.shell import LazyGroup, run_command
+from fscdata.base.shell import LazyGroup, create_app, run_command
 
 
 class Commands(LazyGroup):
@@ -36,32 +34,12 @@ class Commands(LazyGroup):
     }
 
 
-app = typer.Typer(
-    name="fscdata",
-    cls=Commands,
-    help="Make hard-negative captions for images in tars, and inspect them.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+app = create_app(
+    Commands,
+    "fscdata",
+    __version__,
+    "Make hard-negative captions for images in tars, and inspect them.",
 )
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"fscdata {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def fscdata(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="show the version and exit"
-        ),
-    ] = False,
-) -> None:
-    pass
 
 
 def main() -> None:

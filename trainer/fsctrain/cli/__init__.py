@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-import typer
-
-from fscdata.base.shell import LazyGroup, run_command
+from fscdata.base.shell import LazyGroup, create_app, run_command
 from fsctrain import __version__
 
 
@@ -33,32 +31,12 @@ class Commands(LazyGroup):
     }
 
 
-app = typer.Typer(
-    name="fsctrain",
-    cls=Commands,
-    help="Fine-tune CLIP on images in tars and the hard-negative captions made by fscdata.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+app = create_app(
+    Commands,
+    "fsctrain",
+    __version__,
+    "Fine-tune CLIP on images in tars and the hard-negative captions made by fscdata.",
 )
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"fsctrain {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def fsctrain(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="show the version and exit"
-        ),
-    ] = False,
-) -> None:
-    pass
 
 
 def main() -> None:

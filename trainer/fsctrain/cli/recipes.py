@@ -8,6 +8,7 @@ import typer
 import yaml
 
 from fsctrain.cli.screen import console
+from fsctrain.config import load_config
 from fsctrain.recipes import read_recipe, recipe_names
 
 _HEADER = ("recipe", "model", "weights", "data", "loss")
@@ -33,6 +34,8 @@ def _show(name: str) -> None:
     The output is still a recipe, so that it can be saved and edited.
     """
     recipe = read_recipe(name)
+    missing = {} if "data" in recipe.settings else {"data": "DATA"}
+    load_config(name, missing)  # reports a mistake in the file
     console.print(recipe.path.read_text(encoding="utf-8").rstrip("\n"))
     if recipe.extends is not None:
         console.print("#\n# All settings:")
