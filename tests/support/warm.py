@@ -1,4 +1,4 @@
-"""`fsctrain` processes that fork from an interpreter that has already imported torch.
+"""Commands in processes that fork from an interpreter that has already imported torch and spaCy.
 
 Importing torch and open_clip takes five seconds, most of the time of a test with a tiny run. These
 are still real processes, with their own pid, process group, signals and exit code. Tests of
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["fsctrain.cli", "fsctrain.train"])
+_CONTEXT.set_forkserver_preload(["fsctrain.cli", "fsctrain.train", "fscdata.negatives.parsing"])
 
 
 class WarmProcess:
@@ -96,6 +96,13 @@ class WarmRanks:
         """Send SIGTERM to all ranks, as torchrun does."""
         for rank in self.ranks:
             rank.terminate()
+
+
+def run_warm(*words: object) -> subprocess.CompletedProcess[str]:
+    """Run `python -m WORDS` to its end."""
+    process = WarmProcess(["-m", *map(str, words)])
+    out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(words, process.wait(), out, err)
 
 
 def _run(command: list[str], environment: dict[str, str], folder: str, out: str, err: str) -> None:

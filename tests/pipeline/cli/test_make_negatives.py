@@ -14,11 +14,12 @@ import pytest
 from fscdata.contract import read_table, samples_path
 from support.captions import TEMPLATES
 from support.tars import write_shards
+from support.warm import run_warm
 
 pytestmark = pytest.mark.slow
 
-# One worker, since each takes seconds to load spaCy and its model.
-RECIPE = ["--recipe", "fsc-clip", "--variants", "2", "--workers", "1"]
+# In the command's process, since each worker takes seconds to load spaCy and its model.
+RECIPE = ["--recipe", "fsc-clip", "--variants", "2", "--workers", "0"]
 
 
 @pytest.fixture
@@ -33,9 +34,7 @@ def command(data: Path, *options: object) -> list[str]:
 
 
 def run(data: Path, *options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(data, *RECIPE, *options), capture_output=True, text=True, check=False
-    )
+    return run_warm("fscdata", "make-negatives", data, *RECIPE, *options)
 
 
 def made(data: Path) -> list[str]:
@@ -61,7 +60,7 @@ def test_the_report_counts_the_tables(data: Path) -> None:
 
 
 def test_json_is_one_object_with_the_same_counts(data: Path) -> None:
-    report = json.loads(run(data, "--json", "--workers", 1).stdout)
+    report = json.loads(run(data, "--json").stdout)
     assert (report["shards"], report["captions"], report["failed"]) == (3, 59, {})
     assert report["left_out"] == {"caption: empty": 1}
     assert report["without"]["replace"]["fewer than two entities"] == 1
@@ -69,7 +68,7 @@ def test_json_is_one_object_with_the_same_counts(data: Path) -> None:
     assert report["negatives"]["replace"] == negatives
     sizes = sum(path.stat().st_size for path in data.rglob("*.parquet"))
     assert report["written"] == sizes
-    again = json.loads(run(data, "--json", "--workers", 1).stdout)
+    again = json.loads(run(data, "--json").stdout)
     assert (again["shards"], again["skipped"], again["captions"]) == (0, 3, 0)
     assert again["negatives"] == {}
 
@@ -77,7 +76,7 @@ def test_json_is_one_object_with_the_same_counts(data: Path) -> None:
 def test_quiet_prints_only_errors(data: Path) -> None:
     tar = data / "shards" / "00001.tar"
     tar.write_bytes(tar.read_bytes()[:5000])
-    done = run(data, "--quiet", "--workers", 1)
+    done = run(data, "--quiet")
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith(f"fscdata: {tar}: the tar is damaged")
@@ -87,10 +86,10 @@ def test_quiet_prints_only_errors(data: Path) -> None:
 
 def test_a_rerun_with_limit_makes_the_next_shards(data: Path) -> None:
     for shards in (1, 2):
-        assert run(data, "--limit", 1, "--workers", 0).returncode == 0
+        assert run(data, "--limit", 1).returncode == 0
         assert len(made(data)) == shards * 4
     assert samples_path(data, "00001").exists()
-    assert run(data, "--limit", 5, "--workers", 0).returncode == 0
+    assert run(data, "--limit", 5).returncode == 0
     assert len(made(data)) == 3 * 4
 
 
@@ -98,22 +97,22 @@ def test_failed_shards_do_not_count_towards_the_limit(data: Path) -> None:
     tar = data / "shards" / "00000.tar"
     tar.write_bytes(tar.read_bytes()[:5000])
     for shards in (1, 2):
-        done = run(data, "--limit", 1, "--workers", 0)
+        done = run(data, "--limit", 1)
         assert done.returncode == 1
         assert f"{tar}: the tar is damaged" in done.stderr
         assert len(made(data)) == shards * 4
 
 
 def test_overwrite_remakes_only_tables_with_other_settings(data: Path) -> None:
-    assert run(data, "--workers", 0).returncode == 0
+    assert run(data).returncode == 0
     for shards in (2, 1, 0):
-        done = run(data, "--workers", 0, "--seed", 1, "--overwrite", "--limit", 2, "--json")
+        done = run(data, "--seed", 1, "--overwrite", "--limit", 2, "--json")
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["shards"] == shards
 
 
 def test_a_relative_folder_is_relative_to_the_command(data: Path) -> None:
-    options = [*RECIPE, "--workers", "1"]
+    options = [*RECIPE, "--workers", "1"]  # a worker, which has a working directory of its own
     done = subprocess.run(
         command(Path(data.name), *options), cwd=data.parent, capture_output=True, check=False
     )
@@ -139,7 +138,7 @@ def test_dry_run_counts_and_writes_nothing(data: Path) -> None:
 def test_dry_run_names_an_unreadable_tar(data: Path) -> None:
     tar = data / "shards" / "00001.tar"
     tar.write_bytes(tar.read_bytes()[:5000])
-    done = run(data, "--dry-run", "--workers", 1)
+    done = run(data, "--dry-run")
     assert done.returncode == 1
     assert "2 shards to make" in done.stdout
     assert done.stderr.splitlines()[-1].startswith(f"fscdata: {tar}: the tar is damaged")
@@ -149,7 +148,7 @@ def test_a_terminal_shows_a_bar(data: Path) -> None:
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "200"}
     process = subprocess.Popen(
-        command(data, *RECIPE, "--workers", 1), stdout=subprocess.DEVNULL, stderr=theirs,
+        command(data, *RECIPE), stdout=subprocess.DEVNULL, stderr=theirs,
         env=environment,
     )  # fmt: skip
     os.close(theirs)
@@ -185,7 +184,7 @@ def test_a_terminal_shows_a_bar(data: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_sentence(data: Path, options: tuple[object, ...], words: str) -> None:
-    done = subprocess.run(command(data, *options), capture_output=True, text=True, check=False)
+    done = run_warm("fscdata", "make-negatives", data, *options)
     assert done.returncode == 1
     assert done.stderr.startswith("fscdata: ")
     assert words in done.stderr

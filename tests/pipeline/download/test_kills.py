@@ -27,7 +27,7 @@ from support.tars import img2dataset_sample, jpeg
 pytestmark = pytest.mark.slow
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-TRAIN, VALID = 2000, 1000  # images of the archive; packing them is slow enough to be killed
+TRAIN, VALID = 1200, 600  # images of the archive; packing them is slow enough to be killed
 TARS, SAMPLES = 8, 300  # per repository, and per tar
 
 
