@@ -31,6 +31,7 @@ from fscdata.contract import (
 from fsctrain.config import Config
 from support import tars
 
+VARIANTS = 3  # per caption and style, as `plain_samples` has them
 TINY = Path(__file__).parent / "tiny.json"
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "grey": (128,) * 3}
 WHOLE, MIDDLE = slice(None), slice(14, 26)
@@ -149,6 +150,7 @@ def write_tables(
             tokenizer=tokenizer,
             style=style,
             seed=seed if style else None,
+            variants=VARIANTS if style else None,
         )
         shard = ShardRecord(
             tar=tar.name,

@@ -160,6 +160,23 @@ def test_a_schedule_longer_than_the_run_is_refused(
     assert "the warm-up (4 steps) is longer than the run (3 steps)" in out
 
 
+@pytest.mark.slow
+def test_warns_of_repeated_and_of_unusable_negatives(
+    run_words, make_data, samples, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tables have three variants, so a fourth epoch repeats them."""
+    samples[0].negatives["colour"] = [["A TALL RED IMAGE"]]  # equal but for case
+    make_data(samples)
+    for epochs in (3, 4):
+        name = f"epochs-{epochs}"
+        assert command(*run_words, "--steps", "none", "--epochs", epochs, "--name", name) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert "within the context are skipped: colour 4.0%" in out
+        warned = "4 epochs repeat negatives, since their tables have 3 of colour, 3 of shape" in out
+        assert warned == (epochs == 4)
+    assert "--recipe colour,shape --variants 4 --overwrite'" in out
+
+
 def test_running_out_of_gpu_memory_says_what_to_do(
     run_words, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from fscdata.base.paths import data_path
 from fscdata.contract import shard_paths
 from fsctrain.checkpoint import weights_digest
 from fsctrain.config import Config, schedule_conflicts
-from fsctrain.data import BadImages, Source, open_source
+from fsctrain.data import BadImages, Coverage, Source, open_source
 from fsctrain.distributed import Ranks
 from fsctrain.early_stopping import EarlyStopping
 from fsctrain.losses import load_loss
@@ -88,10 +89,13 @@ def prepare(config: Config, folder: Path, ranks: Ranks, device: torch.device) ->
         # Trained random weights are in the state; their initial values differ between CPUs.
         belongs_to["initial weights"] = base_digest
     source = open_source(config, clip, image_size(clip.model), ranks.rank, ranks.size)
-    _check_negatives(config, source)
+    coverage = source.coverage()
+    _check_negatives(config, coverage)
     steps = config.steps or config.epochs * source.steps_per_epoch
     _check_schedule(config, steps, ranks)
-    log.info("%s", _opening(config, clip, source, steps))
+    log.info("%s", _opening(config, clip, source, steps, coverage))
+    if ranks.first:
+        _warn_of_negatives(config, coverage, math.ceil(steps / source.steps_per_epoch))
     log.info("%s in %s%s", device, precision, f", {ranks.size} ranks" if ranks.size > 1 else "")
 
     optimizer = make_optimizer(clip.model, config)
@@ -199,17 +203,40 @@ def _check_schedule(config: Config, steps: int, ranks: Ranks) -> None:
         )
 
 
-def _check_negatives(config: Config, source: Source) -> None:
-    if config.styles and not any(source.coverage().values()):
+def _check_negatives(config: Config, coverage: list[Coverage]) -> None:
+    if config.styles and not any(found.captions for found in coverage):
         raise FsckitError(
             f"{', '.join(config.data)}: no caption has a negative of style "
-            f"{' or '.join(config.styles)}; find the reason with 'fscdata inspect "
-            f"{config.data[0]}', or choose other `styles`"
+            f"{' or '.join(config.styles)} that differs from it within the context; find the "
+            f"reason with 'fscdata inspect {config.data[0]}', or choose other `styles`"
         )
 
 
-def _opening(config: Config, clip: Clip, source: Source, steps: int) -> str:
-    negatives = ", ".join(f"{style} {share:.1%}" for style, share in source.coverage().items())
+def _warn_of_negatives(config: Config, coverage: list[Coverage], epochs: int) -> None:
+    """Warn of negatives that training cannot use, and of those that it will see twice."""
+    unusable = [f"{found.style} {found.unusable:.1%}" for found in coverage if found.unusable]
+    if unusable:
+        log.warning(
+            "negatives equal to their caption within the context are skipped: %s",
+            ", ".join(unusable),
+        )
+    few = {found.style: found.variants for found in coverage if found.variants < epochs}
+    if few:
+        log.warning(
+            "%s epochs repeat negatives, since their tables have %s per caption; for a new one in "
+            "each epoch, run 'fscdata make-negatives %s --recipe %s --variants %s --overwrite'",
+            f"{epochs:,}",
+            ", ".join(f"{count} of {style}" for style, count in few.items()),
+            config.data[0],
+            ",".join(few),
+            min(epochs, 127),
+        )
+
+
+def _opening(
+    config: Config, clip: Clip, source: Source, steps: int, coverage: list[Coverage]
+) -> str:
+    negatives = ", ".join(f"{found.style} {found.captions:.1%}" for found in coverage)
     return (
         f"{clip.name} ({'QuickGELU' if clip.quick_gelu else 'GELU'}, weights: "
         f"{config.pretrained}); {source.captions:,} captions, {steps:,} steps of "

@@ -43,7 +43,7 @@ def make_negatives(
             "svlc, imported"
         ),
     ],
-    variants: Annotated[int, typer.Option(help="negatives per caption and style")] = 1,
+    variants: Annotated[int, typer.Option(help="maximum negatives per caption and style")] = 5,
     seed: Annotated[int, typer.Option(help="random seed")] = 0,
     tokenizer: Annotated[
         str, typer.Option(help="open_clip model to store token ids for, or none")

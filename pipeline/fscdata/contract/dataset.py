@@ -34,13 +34,15 @@ class Dataset(Generic[PathT]):
     """A data set whose tables match each other and its tars.
 
     `samples` and each of `negatives` hold one table per shard, in the order of `tars`. A negative
-    belongs to the samples row with its (key, caption_index).
+    belongs to the samples row with its (key, caption_index). `variants` is the maximum number of
+    negatives per caption that each style was asked for.
     """
 
     tars: list[PathT]
     samples: list[pa.Table]
     negatives: dict[str, list[pa.Table]]
     tokenizer: str | None
+    variants: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,12 @@ class Footers(Generic[PathT]):
     tars: list[PathT]
     samples: dict[PathT, Metadata]
     negatives: dict[str, dict[PathT, Metadata]]
+
+    @property
+    def variants(self) -> dict[str, int]:
+        """The maximum number of negatives per caption that each style was asked for."""
+        firsts = {style: next(iter(of.values())) for style, of in self.negatives.items()}
+        return {style: first.provenance.variants or 1 for style, first in firsts.items()}
 
 
 def open_footers(data: PathT, styles: list[str]) -> Footers[PathT]:
@@ -99,7 +107,8 @@ def open_dataset(data: PathT, styles: list[str]) -> Dataset[PathT]:
     }
     check_unique(data, samples)
     first = next(iter(footers.samples.values()))
-    return Dataset(footers.tars, samples, negatives, first.provenance.tokenizer)
+    tokenizer = first.provenance.tokenizer
+    return Dataset(footers.tars, samples, negatives, tokenizer, footers.variants)
 
 
 def refuse_orphans(data: DataPath) -> None:

@@ -51,6 +51,7 @@ class Style(ABC):
         options: settings that affect the negatives.
         libraries: packages whose versions affect the negatives.
         uses_parse, uses_lexicon: whether the style reads the parse and the lexicon.
+        returns_all: whether the style returns all negatives that it has, however few are asked for.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Style(ABC):
     libraries: ClassVar[tuple[str, ...]] = ()
     uses_parse: ClassVar[bool] = True
     uses_lexicon: ClassVar[bool] = False
+    returns_all: ClassVar[bool] = False
 
     @abstractmethod
     def negatives(self, caption: Caption, draw: Draw, variants: int) -> list[Negative] | str:

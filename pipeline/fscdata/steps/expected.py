@@ -35,14 +35,15 @@ class Settings:
 
     Attributes:
         recipe: a recipe, a style, or a comma-separated list of both.
-        variants: the maximum number of negatives per caption and style.
+        variants: the maximum number of negatives per caption and style; by default one for each
+            epoch of the published recipes.
         seed: the random seed.
         tokenizer: an open_clip model whose token ids are stored, or "none".
         captions: where a sample's captions come from.
     """
 
     recipe: str
-    variants: int = 1
+    variants: int = 5
     seed: int = 0
     tokenizer: str = "ViT-B-32"
     captions: CaptionSource = CaptionSource()  # noqa: RUF009  (frozen)
@@ -78,6 +79,10 @@ class ExpectedTables:
             name: self._provenance(samples, style) for name, style in self.styles.items()
         }
 
+    def variants(self, style: Style) -> int:
+        """The maximum number of negatives per caption of a style."""
+        return MAX_VARIANTS if style.returns_all else self.settings.variants
+
     def _provenance(self, samples: Provenance, style: Style) -> Provenance:
         """The provenance of a style's negatives."""
         model = vars(installed_model()) if style.uses_parse else {}
@@ -88,7 +93,7 @@ class ExpectedTables:
             style_version=style.version,
             options=style.options | {name: version(name) for name in _libraries(style)},
             seed=self.settings.seed,
-            variants=self.settings.variants,
+            variants=self.variants(style),
             lexicon_digest=load_lexicon().digest if style.uses_lexicon else None,
             **model,
         )

@@ -174,7 +174,7 @@ def chunks(
         chunk = Chunk(len(part))
         for style in styles:
             rows: list[Row] = []
-            results = _negatives(style, given, expected.settings)
+            results = _negatives(style, given, expected)
             for place, negatives in zip(places, results, strict=True):
                 if isinstance(negatives, str):
                     chunk.without[style.name, negatives] += 1
@@ -185,10 +185,11 @@ def chunks(
 
 
 def _negatives(
-    style: Style, captions: list[Caption], settings: Settings
+    style: Style, captions: list[Caption], expected: ExpectedTables
 ) -> Iterator[list[Negative] | str]:
     """Each caption's negatives, or the reason it has none."""
-    common = seed_key(settings.seed, style)
+    common = seed_key(expected.settings.seed, style)
+    variants = expected.variants(style)
     keys = []
     for caption in captions:
         keys.append(key := common.copy())
@@ -197,7 +198,7 @@ def _negatives(
         if style.uses_parse and caption.parse is None:
             yield f"longer than {MAX_CHARACTERS} characters"
         else:
-            yield style.negatives(caption, draw, settings.variants)
+            yield style.negatives(caption, draw, variants)
 
 
 def _parses(styles: list[Style], texts: list[str]) -> Iterator[Parse | None]:

@@ -36,6 +36,10 @@ def words(ids: np.ndarray) -> str:
     return text.removeprefix("<start_of_text>").removesuffix("<end_of_text>").strip()
 
 
+def captions_with_negatives(data: TrainingData) -> dict[str, float]:
+    return {found.style: found.captions for found in data.coverage()}
+
+
 @pytest.mark.parametrize("tokenizer", ["clip-bpe", None])
 def test_every_epoch_shows_a_different_variant(
     tokenizer, make_data, samples, make_sample, clip, caplog, monkeypatch
@@ -63,7 +67,7 @@ def test_every_epoch_shows_a_different_variant(
             for style, found in zip(data.styles, data.negatives_of(row, epoch), strict=True):
                 variants = sample.negatives[style][i]
                 assert words(found) == (variants[epoch % len(variants)] if variants else "")
-    assert data.coverage() == {"shape": 12 / 14, "colour": 9 / 14}
+    assert captions_with_negatives(data) == {"shape": 12 / 14, "colour": 9 / 14}
 
 
 def test_truncates_texts_longer_than_the_context(
@@ -80,6 +84,32 @@ def test_truncates_texts_longer_than_the_context(
     assert data.negatives_of(12, 0)[0].tolist() == expected
 
 
+def test_coverage_counts_what_training_can_use(make_data, samples, clip: Clip) -> None:
+    """A negative that equals its caption within the context is no use; the mask of a batch is the
+    reference."""
+    words = "a small red fox jumps over a very lazy brown dog near an old stone wall"
+    samples = samples[:3]
+    for i, sample in enumerate(samples):
+        sample.captions = [words]
+        other_end, other_start = f"{words} today", words.replace("small", "large")
+        sample.negatives = {
+            "late": [[other_end] * (i + 1)],
+            "case": [[words.upper(), other_start][: i + 1]],
+            "none": [[]],
+        }
+    data = read(make_data(samples), ("case", "late", "none"), clip)
+    case, late, none = data.coverage()
+    assert (case.captions, case.unusable) == (2 / 3, 3 / 5)
+    assert (late.captions, late.unusable) == (0.0, 1.0)
+    assert (none.captions, none.unusable) == (0.0, 0.0)
+    assert [found.variants for found in (case, late, none)] == [3, 3, 3]
+    for row in range(3):
+        for repeat in range(2):
+            negatives = data.negatives_of(row, repeat)
+            differs = [n.tolist() not in ([], data.caption(row).tolist()) for n in negatives]
+            assert differs == [row > 0 and repeat == 1, False, False]
+
+
 def test_reads_no_negatives_without_styles(data: Path, clip: Clip) -> None:
     found = read(data, (), clip)
     assert found.variants == [] and len(found.negatives) == 0 and len(found) == 12
@@ -89,7 +119,7 @@ def test_accepts_a_style_without_a_single_negative(make_data, samples, clip: Cli
     for sample in samples:
         sample.negatives["colour"] = [[]]
     data = read(make_data(samples), ("colour",), clip)
-    assert not len(data.negatives_of(3, 1)[0]) and data.coverage() == {"colour": 0.0}
+    assert not len(data.negatives_of(3, 1)[0]) and captions_with_negatives(data) == {"colour": 0.0}
 
 
 def test_refuses_a_missing_style(data: Path, clip: Clip) -> None:
@@ -202,7 +232,7 @@ def test_concatenates_several_data_sets(make_data, samples, clip: Clip, tmp_path
             expected = [v[0][repeat % len(v[0])] if v[0] else "" for v in sample.negatives.values()]
             assert [words(found) for found in data.negatives_of(row, repeat)] == expected
     with_colour = sum(bool(sample.negatives["colour"][0]) for sample in samples)
-    assert data.coverage() == {"colour": with_colour / 12, "shape": 11 / 12}
+    assert captions_with_negatives(data) == {"colour": with_colour / 12, "shape": 11 / 12}
     with pytest.raises(FsckitError, match=r"two: no negatives of style 'colour'"):
         shutil.rmtree(two / "negatives" / "colour")
         read_data([str(one), str(two)], [], ("colour", "shape"), clip)

@@ -6,13 +6,14 @@ from fsctrain.data.batches import Batches
 from fsctrain.data.order import Order
 from fsctrain.data.source import Source, open_source
 from fsctrain.data.texts import Texts
-from fsctrain.data.training_data import TrainingData, read_data
+from fsctrain.data.training_data import Coverage, TrainingData, read_data
 
 __all__ = [
     "BadImage",
     "BadImages",
     "Batch",
     "Batches",
+    "Coverage",
     "Order",
     "Source",
     "Texts",

@@ -17,7 +17,7 @@ from fsctrain.data.images import CROPS, Buffer, Draws, crop_draws
 from fsctrain.data.loader import load
 from fsctrain.data.order import Order
 from fsctrain.data.tars import TarReader
-from fsctrain.data.training_data import TrainingData
+from fsctrain.data.training_data import Coverage, TrainingData
 
 
 class Batches(Dataset[Batch | FsckitError]):
@@ -68,7 +68,7 @@ class Batches(Dataset[Batch | FsckitError]):
     def steps_per_epoch(self) -> int:
         return self.order.steps_per_epoch
 
-    def coverage(self) -> dict[str, float]:
+    def coverage(self) -> list[Coverage]:
         return self.data.coverage()
 
     def digest(self) -> str:

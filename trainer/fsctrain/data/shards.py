@@ -57,6 +57,12 @@ class Shard:
     with_negatives: dict[str, int]
     metadata: list[Metadata]
 
+    @property
+    def variants(self) -> dict[str, int]:
+        """See `Footers.variants`."""
+        made = (table.provenance.variants or 1 for table in self.metadata[1:])
+        return dict(zip(self.with_negatives, made, strict=True))
+
     def tables(self) -> Dataset[DataPath]:
         """Its tables, as a data set of one shard.
 
@@ -72,6 +78,7 @@ class Shard:
                 for style in self.with_negatives
             },
             tokenizer=None,
+            variants=self.variants,
         )
 
     def samples(self, keys: Container[str]) -> Generator[Sample, None, None]:

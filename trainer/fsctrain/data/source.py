@@ -10,7 +10,7 @@ from fsctrain.data.batch import Batch
 from fsctrain.data.batches import Batches
 from fsctrain.data.order import check_weights
 from fsctrain.data.stream import open_stream
-from fsctrain.data.training_data import read_data
+from fsctrain.data.training_data import Coverage, read_data
 from fsctrain.model import Clip
 
 
@@ -27,8 +27,8 @@ class Source(Protocol):
         """Steps per epoch, equal on all ranks."""
         ...
 
-    def coverage(self) -> dict[str, float]:
-        """The share of captions with at least one negative, by style."""
+    def coverage(self) -> list[Coverage]:
+        """What training can use of each style."""
         ...
 
     def digest(self) -> str:

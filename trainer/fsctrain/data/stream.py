@@ -25,7 +25,7 @@ from fsctrain.data.order import Integers, Order, check_weights
 from fsctrain.data.shards import Sample, Shard, open_shards, provenance_digest
 from fsctrain.data.stream_order import Assignment, Span, assign, shuffle
 from fsctrain.data.texts import TextReader, text_reader
-from fsctrain.data.training_data import check_context, check_folders, join_tables
+from fsctrain.data.training_data import Coverage, check_context, check_folders, join_tables
 from fsctrain.model import Clip
 
 
@@ -64,14 +64,18 @@ class StreamedBatches:
     def steps_per_epoch(self) -> int:
         return self.order.steps_per_epoch
 
-    def coverage(self) -> dict[str, float]:
-        """The share of captions with at least one negative, by style, from the tables' footers."""
+    def coverage(self) -> list[Coverage]:
+        """The negatives of each style, from the tables' footers."""
         shards = [shard for shards in self.sets for shard in shards]
         captions = sum(shard.rows for shard in shards)
-        return {
-            style: sum(shard.with_negatives[style] for shard in shards) / captions
+        return [
+            Coverage(
+                style,
+                sum(shard.with_negatives[style] for shard in shards) / captions,
+                min(shard.variants[style] for shard in shards),
+            )
             for style in self.config.styles
-        }
+        ]
 
     def digest(self) -> str:
         return provenance_digest(

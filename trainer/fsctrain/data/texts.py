@@ -43,6 +43,31 @@ class Texts:
             ids = np.append(ids[: context_length - 1], ids[-1])
         return ids
 
+    def digests(self, context_length: int) -> NDArray[np.uint64]:
+        """A hash [len(self)] of each text as `truncated` returns it, to compare many texts."""
+        parts = [
+            self._digests(first, min(first + _BATCH, len(self)), context_length)
+            for first in range(0, len(self), _BATCH)
+        ]
+        return np.concatenate([np.zeros(0, np.uint64), *parts])
+
+    def _digests(self, first: int, stop: int, context_length: int) -> NDArray[np.uint64]:
+        """The hashes of texts `first` to `stop`."""
+        starts = self.offsets[first:stop] - self.offsets[first]
+        lengths = np.diff(self.offsets[first : stop + 1])
+        ids = self.ids[self.offsets[first] : self.offsets[stop]].astype(np.uint64)
+        position = np.arange(len(ids)) - np.repeat(starts, lengths)
+        is_end = position == np.repeat(lengths - 1, lengths)
+        kept = is_end | (position < context_length - 1)
+        # The end token of a truncated text moves to the last position of the context.
+        place = np.minimum(position, context_length - 1).astype(np.uint64)
+        # A sum of well mixed bits (the finalizer of MurmurHash3) per (id, place).
+        mixed = (place << np.uint64(32) | ids) + np.uint64(1)
+        for factor in (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)):
+            mixed = (mixed ^ (mixed >> np.uint64(33))) * factor
+        mixed ^= mixed >> np.uint64(33)
+        return np.add.reduceat(mixed * kept, starts)
+
 
 def concatenate_texts(parts: list[Texts]) -> Texts:
     """The texts of all parts, one after the other."""

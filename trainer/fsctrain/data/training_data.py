@@ -27,6 +27,25 @@ Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Coverage:
+    """What training can use of a style's negatives.
+
+    Attributes:
+        style: its name.
+        captions: share of captions with a negative that differs from them within the context.
+        variants: the number of negatives per caption that the tables were made with.
+        unusable: share of negatives whose token ids equal their caption's, because the edit lies
+            beyond the context or changes only the case; None if only the footers have been read.
+            `captions` counts these too in that case.
+    """
+
+    style: str
+    captions: float
+    variants: int
+    unusable: float | None = None
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """One row per caption (R rows), in the order of the data sets and of their tars.
 
@@ -41,6 +60,7 @@ class TrainingData:
         negatives: the token ids of all negatives of all styles.
         variants: for each style [R, K], a caption's indices into `negatives`, padded with −1 at the
             right.
+        made_with: for each style, the number of negatives per caption that it was asked for.
         context_length: longer texts are truncated.
     """
 
@@ -55,6 +75,7 @@ class TrainingData:
     styles: tuple[str, ...]
     negatives: Texts
     variants: list[NDArray[np.int32]]
+    made_with: tuple[int, ...]
     context_length: int
 
     def __len__(self) -> int:
@@ -89,12 +110,17 @@ class TrainingData:
                 chosen.append(_NO_TOKENS)
         return chosen
 
-    def coverage(self) -> dict[str, float]:
-        """The share of captions with at least one negative, by style."""
-        return {
-            style: float((index >= 0).any(1).mean())
-            for style, index in zip(self.styles, self.variants, strict=True)
-        }
+    def coverage(self) -> list[Coverage]:
+        """What training can use of each style."""
+        captions = self.captions.digests(self.context_length)
+        negatives = self.negatives.digests(self.context_length)
+        found = []
+        for style, index, made in zip(self.styles, self.variants, self.made_with, strict=True):
+            exists = index >= 0
+            usable = exists & (negatives[index] != captions[:, None])
+            unusable = (exists & ~usable).sum() / max(exists.sum(), 1)
+            found.append(Coverage(style, float(usable.any(1).mean()), made, float(unusable)))
+        return found
 
 
 def read_data(
@@ -206,6 +232,7 @@ def join_tables(
         styles=styles,
         negatives=negatives,
         variants=variants,
+        made_with=tuple(dataset.variants[style] for style in styles),
         context_length=context_length,
     )
 
@@ -245,6 +272,7 @@ def _concatenate(parts: list[TrainingData]) -> TrainingData:
             _concatenate_variants([part.variants[style] for part in parts], numbers[:-1])
             for style in range(len(parts[0].styles))
         ],
+        made_with=tuple(map(min, zip(*(part.made_with for part in parts), strict=True))),
         context_length=parts[0].context_length,
     )
 

@@ -11,8 +11,9 @@ class Imported(Style):
     """The sample's `published_negatives`, which `fscdata pack` stores in the tar."""
 
     name = "imported"
-    version = 1
+    version = 2
     uses_parse = False
+    returns_all = True  # they cost nothing to make, and a later epoch can use each
 
     def negatives(self, caption: Caption, draw: Draw, variants: int) -> list[Negative] | str:
         """See `Style.negatives`."""
