@@ -9,6 +9,7 @@ import open_clip
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 import fscdata.base.files
 from fsctrain.checkpoint import (
@@ -115,6 +116,18 @@ def test_weights_have_the_usual_file_mode(tiny_model: str, tmp_path: Path) -> No
     assert weights.stat().st_mode == usual.stat().st_mode
 
 
+def test_equal_weights_give_equal_files(tiny_model: str, tmp_path: Path) -> None:
+    """safetensors alone writes its metadata in random order."""
+    clip = create_model(tiny_model, "none")
+    paths = [save_checkpoint(tmp_path / str(i), clip, base_digest="ä\n") for i in range(8)]
+    assert len({path.read_bytes() for path in paths}) == 1
+    with safe_open(paths[0], "pt") as file:
+        metadata = file.metadata()
+    assert list(metadata) and metadata["base_digest"] == "ä\n" and metadata["format"] == "pt"
+    state = load_file(paths[0])
+    assert all(torch.equal(state[n], t) for n, t in clip.model.state_dict().items())
+
+
 @pytest.mark.parametrize("pretrained", ["none", "base"])
 def test_a_lora_checkpoint_stores_updates_and_records_its_base(
     pretrained: str, tiny_model: str, tmp_path: Path, monkeypatch
@@ -142,6 +155,7 @@ def test_a_lora_checkpoint_stores_updates_and_records_its_base(
     assert config.model_dump() == {
         "rank": 2,
         "alpha": 1.5,
+        "conv": "rank",
         "model": tiny_model,
         "pretrained": str(base) if pretrained == "base" else "none",
         "seed": 3,

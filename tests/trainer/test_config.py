@@ -43,6 +43,7 @@ def test_a_dumped_config_is_a_recipe(tmp_path: Path) -> None:
         **{"workers": "3", "device": "cuda:1", "precision": "fp16", "grad_checkpointing": True},
         **{"compile": True, "out": "elsewhere", "name": "x", "log_every": "2"},
         **{"tensorboard": True, "wandb": True, "lora_rank": "none", "lora_alpha": "2"},
+        "lora_conv": "full",
     }
     assert words.keys() == Config.model_fields.keys() - {"recipe"}
     plain = {"data": "x", "lora_rank": "2", "stream": True}
@@ -152,7 +153,7 @@ def test_invalid_recipes_are_refused(tmp_path: Path) -> None:
         ("", "expected a mapping of settings to values"),
         (
             "data: x\nlearning_rate: 1",
-            "unknown setting 'learning_rate'; choose data, data_weights, recipe",
+            "unknown setting 'learning_rate'; choose extends, dataset, data, data_weights",
         ),
         ("data: x\nlr: -1", r"mine.yaml: lr: -1: input should be greater"),
         ("data: !!python/object/apply:os.getcwd []", "not a YAML file"),

@@ -32,9 +32,10 @@ fsc-clip-lora-laion-coco-100k-vit-l-14 laion-coco-100k ViT-L-14 openai   256 5e-
 fsc-clip-laion-coco-100k-datacomp      laion-coco-100k ViT-B-32 datacomp 256 5e-6 0.5 0.2 -
 fsc-clip-lora-laion-coco-100k-datacomp laion-coco-100k ViT-B-32 datacomp 256 5e-5 0.5 0.2 4
 negclip                                coco            ViT-B-32 openai   256 1e-6 0.0 0.0 -
-clip                                   coco            ViT-B-32 openai   256 1e-6 0.0 0.0 -
-clip-cc3m-100k                         cc3m-100k       ViT-B-32 openai   256 1e-6 0.0 0.0 -
-clip-laion-coco-100k                   laion-coco-100k ViT-B-32 openai   256 1e-6 0.0 0.0 -
+negclip-laion-coco-100k                laion-coco-100k ViT-B-32 openai   256 5e-6 0.0 0.0 -
+clip                                   coco            ViT-B-32 openai   256 5e-6 0.0 0.0 -
+clip-cc3m-100k                         cc3m-100k       ViT-B-32 openai   256 5e-6 0.0 0.0 -
+clip-laion-coco-100k                   laion-coco-100k ViT-B-32 openai   256 5e-6 0.0 0.0 -
 """
 ROWS = [line.split() for line in PUBLISHED.strip().splitlines()]
 STYLES = {"fsc-clip": ("negclip", "replace", "shuffle-2"), "negclip": ("negclip",), "clip": ()}

@@ -10,7 +10,7 @@ COMMANDS = {
     "run": """
         --resume
         --recipe --data --data-weights --model --pretrained
-        --context-length --lora-rank --lora-alpha --freeze-image --freeze-text
+        --context-length --lora-rank --lora-alpha --lora-conv --freeze-image --freeze-text
         --loss --styles --global-weight --local-weight --focal-gamma --label-smoothing
         --shard-loss --no-shard-loss
         --epochs --steps --batch-size --micro-batch-size

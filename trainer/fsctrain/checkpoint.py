@@ -19,7 +19,7 @@ from fscdata.base.errors import FsckitError, first_line
 from fscdata.base.files import atomic_folder
 from fsctrain.model import Clip
 from fsctrain.model.create import CONFIG_NAME
-from fsctrain.model.lora import base_state, lora_state, lora_updates
+from fsctrain.model.lora import PATCH_WEIGHT, ConvRank, base_state, lora_state, lora_updates
 
 WEIGHTS_NAME = "open_clip_model.safetensors"
 LORA_NAME = "lora.safetensors"
@@ -40,6 +40,7 @@ class LoraConfig(BaseModel):
 
     rank: int = Field(ge=1)
     alpha: float = Field(gt=0)
+    conv: ConvRank = "rank"  # older checkpoints do not record it
     model: str
     pretrained: str
     seed: int
@@ -84,6 +85,7 @@ def save_checkpoint(
     config = LoraConfig(
         rank=update.rank,
         alpha=update.alpha,
+        conv=update.conv,
         model=clip.name,
         pretrained=str(path.absolute()) if path.is_file() else pretrained,
         seed=seed,
@@ -135,7 +137,10 @@ def read_lora(folder: Path) -> tuple[LoraConfig, dict[str, Tensor]]:
         state = load_file(weights)
     except (SafetensorError, OSError) as error:
         raise FsckitError(f"{weights}: not a safetensors file ({first_line(error)})") from None
-    if any(name.endswith(".A") and len(t) != config.rank for name, t in state.items()):
+    ranks = {name.removesuffix(".A"): len(t) for name, t in state.items() if name.endswith(".A")}
+    if config.conv == "full":
+        ranks.pop(PATCH_WEIGHT, None)
+    if any(rank != config.rank for rank in ranks.values()):
         raise FsckitError(
             f"{weights}: expected matrices of rank {config.rank}, as stated in {path}"
         )
@@ -176,10 +181,26 @@ def _write(
         save_file(tensors, folder / name, metadata=metadata)
     except SafetensorError as error:
         raise FsckitError(f"{folder / name}: cannot be written ({first_line(error)})") from None
+    _sort_metadata(folder / name)
     config = {"model_cfg": clip.model_cfg, "preprocess_cfg": clip.preprocess_cfg}
     _write_json(folder / CONFIG_NAME, config)
     # safetensors creates files that only their owner can read; use the usual mode.
     (folder / name).chmod((folder / CONFIG_NAME).stat().st_mode)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Sort the metadata of a safetensors file in place.
+
+    safetensors writes it in random order, so equal weights would give files of different digests.
+    """
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(content) <= size, "only the order has changed"
+        file.seek(8)
+        file.write(content.ljust(size))
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -141,7 +141,7 @@ def _choose_trained(model: OpenClip, config: Config) -> None:
     """Freeze layers and add LoRA according to the settings."""
     freeze(model, config.freeze_image, config.freeze_text)
     if config.lora_rank is not None:
-        apply_lora(model, config.lora_rank, config.lora_alpha)
+        apply_lora(model, config.lora_rank, config.lora_alpha, config.lora_conv)
     if config.grad_checkpointing:
         _set_grad_checkpointing(model)
     if config.compile:

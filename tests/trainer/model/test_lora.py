@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from fscdata.base.errors import FsckitError
 from fsctrain.model import OpenClip, create_model, encode_images, encode_texts
 from fsctrain.model.lora import (
+    ConvRank,
     apply_lora,
     base_state,
     load_lora_state,
@@ -69,15 +70,37 @@ def distance(one: OpenClip, expected: tuple[torch.Tensor, ...]) -> float:
     )
 
 
-def test_has_the_published_size() -> None:
-    """ViT-B-32 at rank 4: 97 weights, 998,400 parameters."""
+@pytest.mark.parametrize(
+    ("conv", "conv_parameters"),
+    [("rank", 4 * (3 * 32 * 32 + 768)), ("full", 4 * 32 * (3 * 32 + 768 * 32))],
+)
+def test_has_the_published_size(conv: ConvRank, conv_parameters: int) -> None:
+    """ViT-B-32 at rank 4: 97 weights, 998,400 parameters, or 4.14 M with a full convolution."""
     config = open_clip.get_model_config("ViT-B-32")
     with torch.device("meta"):
         model = open_clip.CLIP(**config)
-        apply_lora(model, 4, 1.0)
+        apply_lora(model, 4, 1.0, conv)
     assert len(lora_updates(model)) == 97
     trained = [p for p in model.parameters() if p.requires_grad]
-    assert len(trained) == 2 * 97 and sum(p.numel() for p in trained) == 998_400
+    assert len(trained) == 2 * 97
+    update = lora_updates(model)["visual.conv1.weight"]
+    assert update.A.numel() + update.B.numel() == conv_parameters
+    total = sum(p.numel() for p in trained)
+    assert total == {"rank": 998_400, "full": 4_141_056}[conv]
+
+
+def test_a_full_convolution_update_is_loralibs(model: OpenClip) -> None:
+    """Its Conv2d: the product [out·k, in·k] is read as the weight [out, in, k, k]."""
+    weight = model.visual.conv1.weight.detach().clone()
+    out, channels, k, _ = weight.shape
+    apply_lora(model, 2, 3.0, "full")
+    update = lora_updates(model)["visual.conv1.weight"]
+    assert update.A.shape == (2 * k, channels * k) and update.B.shape == (out * k, 2 * k)
+    torch.nn.init.normal_(update.B)
+    expected = weight + 1.5 * (update.B @ update.A).view(weight.shape)
+    torch.testing.assert_close(model.visual.conv1.weight, expected)
+    change = (model.visual.conv1.weight - weight).detach().flatten(1)
+    assert torch.linalg.matrix_rank(change) == min(change.shape) > 2
 
 
 def test_updates_are_named_by_their_weights(model: OpenClip) -> None:

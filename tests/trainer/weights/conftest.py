@@ -68,7 +68,7 @@ def make_run() -> Callable[[Config], tuple[Path, Clip]]:
         torch.manual_seed(config.seed)
         clip = create_model(config.model, config.pretrained)
         if config.lora_rank:
-            apply_lora(clip.model, config.lora_rank, config.lora_alpha)
+            apply_lora(clip.model, config.lora_rank, config.lora_alpha, config.lora_conv)
         perturb(clip)
         save_checkpoint(folder / "checkpoint", clip, pretrained=config.pretrained, seed=config.seed)
         return folder, clip

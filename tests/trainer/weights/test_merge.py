@@ -20,8 +20,9 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(t, other[n]) for n, t in one.items())
 
 
-def test_random_base_weights_are_recreated_from_their_seed(lora_config, make_run) -> None:
-    run, clip = make_run(lora_config)
+@pytest.mark.parametrize("conv", ["rank", "full"])
+def test_random_base_weights_are_recreated_from_their_seed(conv, lora_config, make_run) -> None:
+    run, clip = make_run(lora_config.model_copy(update={"lora_conv": conv}))
     generator = torch.random.get_rng_state()
     weights, line = merge(run)
     assert torch.equal(torch.random.get_rng_state(), generator)

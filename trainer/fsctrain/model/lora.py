@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from open_clip.transformer import VisionTransformer
@@ -19,37 +20,48 @@ from torch.nn.utils import parametrize
 from fscdata.base.errors import FsckitError
 from fsctrain.model.create import OpenClip
 
+ConvRank = Literal["rank", "full"]
+PATCH_WEIGHT = "visual.conv1.weight"
+
 # Attention's in- and out-projections and the MLP of every block, and the patch convolution.
 _WEIGHTS = re.compile(
     r"(.*\.)?resblocks\.\d+\.(attn\.in_proj_weight|attn\.out_proj\.weight|mlp\.c_(fc|proj)\.weight)"
-    r"|visual\.conv1\.weight"
+    rf"|{re.escape(PATCH_WEIGHT)}"
 )
 
 
 class LowRankUpdate(nn.Module):
-    """W → W + (alpha/rank)·B·A; a convolution's W [out, in, h, w] is treated as [out, in·h·w].
+    """W → W + (alpha/rank)·B·A.
+
+    `conv` decides how a convolution's W [out, in, k, k] becomes a matrix: "rank" treats it as
+    [out, in·k·k]; "full" as [out·k, in·k] with updates of rank rank·k, like loralib's Conv2d, which
+    FSC-CLIP's released runs use. As a map from patches to features the latter has full rank:
+    768 for ViT-B-32 at rank 4, with three quarters of all LoRA parameters.
 
     B starts at zero, so the model initially equals the base model. A is initialized like the
     weights of `nn.Linear`, as in the authors' code.
     """
 
-    def __init__(self, weight: Tensor, rank: int, alpha: float) -> None:
+    def __init__(self, weight: Tensor, rank: int, alpha: float, conv: ConvRank = "rank") -> None:
         super().__init__()
         self.rank = rank
         self.alpha = alpha
+        self.conv = conv
+        k = weight.shape[-1] if weight.ndim == 4 and conv == "full" else 1
         outputs, inputs = weight.flatten(1).shape
-        self.A = nn.Parameter(weight.new_empty(rank, inputs))
-        self.B = nn.Parameter(weight.new_zeros(outputs, rank))
+        self.A = nn.Parameter(weight.new_empty(rank * k, inputs // k))
+        self.B = nn.Parameter(weight.new_zeros(outputs * k, rank * k))
         nn.init.kaiming_uniform_(self.A, a=5**0.5)
 
     def forward(self, weight: Tensor) -> Tensor:
         # In float32 even under autocast: an update is small compared with its weight.
         with torch.autocast(weight.device.type, enabled=False):
-            flat = torch.addmm(weight.flatten(1), self.B, self.A, alpha=self.alpha / self.rank)
+            matrix = weight.reshape(len(self.B), self.A.shape[1])
+            flat = torch.addmm(matrix, self.B, self.A, alpha=self.alpha / self.rank)
         return flat.view_as(weight)
 
 
-def apply_lora(model: OpenClip, rank: int, alpha: float) -> None:
+def apply_lora(model: OpenClip, rank: int, alpha: float, conv: ConvRank = "rank") -> None:
     """Freeze a model, including its logit scale, and add trainable low-rank updates.
 
     Args:
@@ -57,6 +69,7 @@ def apply_lora(model: OpenClip, rank: int, alpha: float) -> None:
         rank: the rank of every update.
         alpha: updates are multiplied by alpha/rank, so that the learning rate does not depend
             on the rank. FSC-CLIP uses alpha 1 at rank 4, a factor of 1/4.
+        conv: how the patch convolution is updated, see `LowRankUpdate`.
 
     Raises:
         FsckitError: the image tower is a ResNet or a timm model.
@@ -71,7 +84,7 @@ def apply_lora(model: OpenClip, rank: int, alpha: float) -> None:
     names = [name for name, _ in model.named_parameters() if _WEIGHTS.fullmatch(name)]
     for name in names:
         module, weight = _owner(model, name)
-        update = LowRankUpdate(getattr(module, weight), rank, alpha)
+        update = LowRankUpdate(getattr(module, weight), rank, alpha, conv)
         # `unsafe` skips a trial call that checks shapes; ours never change.
         parametrize.register_parametrization(module, weight, update, unsafe=True)
 

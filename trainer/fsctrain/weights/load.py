@@ -161,7 +161,7 @@ def load_tuned(checkpoint: Checkpoint, pretrained: str | None = None) -> Clip:
         )
     # The initial draw of LoRA's A is overwritten next; keep it out of the caller's generator.
     with torch.random.fork_rng(devices=[]):
-        apply_lora(clip.model, config.rank, config.alpha)
+        apply_lora(clip.model, config.rank, config.alpha, config.conv)
     load_lora_state(clip.model, state)
     merge_lora(clip.model)
     return clip
