@@ -32,6 +32,7 @@ pytestmark = pytest.mark.slow
 
 STEPS = 40
 KILLS = 5
+CRASH_AT = SUPPORT / "crash_at.py"
 POISON = SUPPORT / "rank_poison.py"
 
 
@@ -135,6 +136,32 @@ def test_a_run_killed_at_five_random_steps_equals_an_uninterrupted_one(long: Con
     done = start(long)
     out, _ = done.communicate(timeout=120)
     assert done.returncode == 0 and "this run is already finished" in out
+
+
+def test_a_run_killed_before_any_change_to_its_files_can_be_resumed(long: Config) -> None:
+    """From the first folder to the last rename, each change being a crash point."""
+    config = long.model_copy(update={"steps": 2, "warmup": 1, "checkpoint_every": 1})
+    train(named(config, "undisturbed"))
+    for point in range(1, 100):
+        crashing = named(config, f"crash-{point}")
+        process = WarmProcess([str(CRASH_AT), str(point), str(config.out), *words(crashing)])
+        process.communicate(timeout=60)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL
+        train(crashing, resume=True)
+        assert_same_run(crashing, named(config, "undisturbed"))
+    assert 10 < point < 99
+
+
+@pytest.mark.parametrize("left", [[], [".config.yaml.1-ab.tmp"]])
+def test_a_folder_that_holds_no_run_is_used(left: list[str], long: Config) -> None:
+    folder = long.out / long.name
+    folder.mkdir(parents=True)
+    for name in left:
+        (folder / name).write_text("x")
+    assert train(long.model_copy(update={"steps": 1, "warmup": 0})).steps == 1
+    assert not list(folder.glob(".*"))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fscdata.base.errors import FsckitError
-from fscdata.base.files import write_text
+from fscdata.base.files import TEMPORARY, atomic_folder, write_text
 from fscdata.base.locks import file_lock
 from fsctrain.config import Config, dump_config, load_config
 from fsctrain.early_stopping import BEST
@@ -57,7 +57,7 @@ def find_start(folder: Path, config: Config, stack: ExitStack, *, resume: bool) 
         FsckitError: the folder exists and `resume` is false, another process uses it, or it
             contains a run with other settings.
     """
-    if not folder.exists():
+    if not folder.exists() or _is_blank(folder):
         return Start()
     finished = (folder / CHECKPOINT).exists()
     if not resume:
@@ -74,27 +74,39 @@ def find_start(folder: Path, config: Config, stack: ExitStack, *, resume: bool) 
 def begin(folder: Path, config: Config, start: Start, stack: ExitStack) -> None:
     """Create and lock a new run's folder, or clear the logs of an old one without a saved state.
 
+    A new folder appears together with its config, because a folder without one could not be
+    resumed after a kill.
+
     Raises:
         FsckitError: another process began a run of this name since `find_start`.
     """
-    if not start.resumes:
-        stack.enter_context(file_lock(folder, _IN_USE))
-        try:
-            folder.mkdir()
-        except FileExistsError:
+    path = folder / CONFIG
+    text = f"# fsctrain run --recipe {path} --name NAME\n{dump_config(config)}"
+    if start.resumes:
+        if start.state is None:
+            for name in (METRICS, BAD_IMAGES):
+                (folder / name).unlink(missing_ok=True)
+        write_text(path, text)
+        return
+    stack.enter_context(file_lock(folder, _IN_USE))
+    if folder.exists():
+        if not _is_blank(folder):
             raise FsckitError(
                 f"{folder}: another process has just created it; choose another `name`"
-            ) from None
-    if start.state is None:
-        for name in (METRICS, BAD_IMAGES):
-            (folder / name).unlink(missing_ok=True)
-    path = folder / CONFIG
-    write_text(path, f"# fsctrain run --recipe {path} --name NAME\n{dump_config(config)}")
+            )
+        shutil.rmtree(folder)
+    with atomic_folder(folder) as temporary:
+        (temporary / CONFIG).write_text(text, encoding="utf-8")
+
+
+def _is_blank(folder: Path) -> bool:
+    """Whether a folder is empty but for temporary files, as a start that was killed may leave it."""
+    return folder.is_dir() and all(path.match(f".*{TEMPORARY}") for path in folder.iterdir())
 
 
 def clean_up(folder: Path) -> None:
     """Remove what a finished run no longer needs, and a killed run's temporary files."""
-    for left in (folder / FOLDER, *folder.glob(f"{BEST}-*"), *folder.glob(".*.tmp")):
+    for left in (folder / FOLDER, *folder.glob(f"{BEST}-*"), *folder.glob(f".*{TEMPORARY}")):
         shutil.rmtree(left, ignore_errors=True)
 
 
