@@ -1,6 +1,6 @@
 """Run `fsctrain WORDS…`, and kill it before its Nth change to files in a folder.
 
-    python crash_at.py N FOLDER WORDS…
+python crash_at.py N FOLDER WORDS…
 """
 
 from __future__ import annotations

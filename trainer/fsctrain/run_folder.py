@@ -100,7 +100,7 @@ def begin(folder: Path, config: Config, start: Start, stack: ExitStack) -> None:
 
 
 def _is_blank(folder: Path) -> bool:
-    """Whether a folder is empty but for temporary files, as a start that was killed may leave it."""
+    """Whether a folder has only temporary files, as a killed start may leave it."""
     return folder.is_dir() and all(path.match(f".*{TEMPORARY}") for path in folder.iterdir())
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +15,13 @@ from torch import Tensor
 from fscdata.base.errors import FsckitError
 from fsctrain.config import Config
 from fsctrain.losses import Features, GlobalBatch, load_loss, loss_names
+
+WORKING = """
+USES = {"styles"}
+
+def compute(features, global_batch, config):
+    return {"loss": features.negatives.sum(), "part": features.texts.sum()}
+"""
 
 B, D, P, L = 4, 6, 5, 7
 ALL, SOME, NONE = "all", "some", "none"
@@ -283,3 +293,54 @@ def test_unknown_losses_and_unsuitable_settings_are_refused() -> None:
         load_loss(make_config("negclip", local_weight=0.2))
     with pytest.raises(FsckitError, match="`loss` fsc-clip needs negatives; set `styles`"):
         load_loss(make_config(styles=()))
+
+
+@pytest.fixture
+def write_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Write a loss `mine`, as a user would, where losses are looked up."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "mine.py"
+        path.write_text(text)
+        monkeypatch.setattr("fsctrain.losses.__path__", [str(tmp_path)])
+        monkeypatch.delitem(sys.modules, "fsctrain.losses.mine", raising=False)
+        return path
+
+    return write
+
+
+def test_a_users_loss_is_found(write_loss: Callable[[str], Path]) -> None:
+    write_loss(WORKING)
+    features = make_features(1, ALL)
+    parts = load_loss(make_config("mine"))(features, GlobalBatch.single_rank(features), None)
+    assert parts.keys() == {"loss", "part"}
+    with pytest.raises(FsckitError, match="`loss` mine ignores `local_weight`"):
+        load_loss(make_config("mine", local_weight=0.2))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("def compute(", "def calculate(", "has no function `compute`"),
+        ('USES = {"styles"}', "", "USES must be the set of those settings that the loss reads"),
+        ('{"styles"}', '{"margin"}', "USES must be the set .* of styles, global_weight"),
+        ("def compute", "import nowhere\ndef compute", "cannot be imported .*No module named"),
+        ("def compute", "def def", r"cannot be imported \(invalid syntax"),
+        ('"loss": features', '"mine": features', "compute must return a dict with the key 'loss'"),
+        ('{"loss":', '[1] or {"loss":', "compute must return a dict"),
+        ("texts.sum()", "texts", "compute must return scalar tensors; 'part' is not one"),
+        (
+            "texts.sum()",
+            "texts.sum().item()",
+            "compute must return scalar tensors; 'part' is not one",
+        ),
+    ],
+)
+def test_a_broken_loss_is_reported(
+    old: str, new: str, message: str, write_loss: Callable[[str], Path]
+) -> None:
+    assert old in WORKING
+    path = write_loss(WORKING.replace(old, new))
+    features = make_features(1, ALL)
+    with pytest.raises(FsckitError, match=f"{path}: {message}"):
+        load_loss(make_config("mine"))(features, GlobalBatch.single_rank(features), None)
