@@ -23,6 +23,8 @@ def compute(features, global_batch, config):
     return {"loss": features.negatives.sum(), "part": features.texts.sum()}
 """
 
+SCALARS = "compute must return scalar tensors; 'part' is not one"
+
 B, D, P, L = 4, 6, 5, 7
 ALL, SOME, NONE = "all", "some", "none"
 
