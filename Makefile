@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist worksteal
+# Other versions of DuckDB, which must be able to read a database that the pinned one wrote.
+DUCKDBS := 1.4.5 2.0.1
 SOURCES := pyproject.toml constraints.txt
 
 .PHONY: install demo quick test lint clean
@@ -22,6 +24,8 @@ $(VENV)/.train: $(SOURCES)
 # What a developer needs: every extra that the tests use.
 $(VENV)/.dev: $(VENV)/.train
 	$(PIP) --editable '.[train,lexicon,download,ray,spark,dev]'
+	for version in $(DUCKDBS); do $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --no-deps --upgrade --target $(VENV)/duckdb/$$version duckdb==$$version || exit 1; done
 	touch $@
 
 install: $(VENV)/.dev

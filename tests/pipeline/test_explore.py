@@ -1,6 +1,9 @@
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +186,68 @@ def test_a_database_works_from_any_folder(data: Path, monkeypatch: pytest.Monkey
         connection.execute(f"ATTACH '{moved}' AS other (READ_ONLY)")
         assert connection.execute("FROM other.coverage").fetchall() == COVERAGE
     assert not [p for p in data.iterdir() if p.name.startswith(".")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["1.4.5", "2.0.1"])
+def test_other_versions_of_duckdb_read_a_database(data: Path, version: str, tmp_path: Path) -> None:
+    """`make install` puts them into the environment's folder `duckdb`."""
+    library = Path(sys.prefix, "duckdb", version)
+    if not library.is_dir():
+        pytest.skip(f"no {library}; run 'make install'")
+    path = write_database(data, tmp_path / "x.duckdb")
+    program = """
+import duckdb, json, sys
+connection = duckdb.connect(sys.argv[1], read_only=True)
+rows = [connection.execute(f"FROM {view}").fetchall() for view in ("coverage", "samples")]
+print(json.dumps([duckdb.__version__, rows[0], len(rows[1])]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, path],
+        env=os.environ | {"PYTHONPATH": str(library)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [version, [list(row) for row in COVERAGE], 4]
+
+
+def run_sql(data: Path, sql: str, **options: Any) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    print_query(data, sql, "csv", console, **options)
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_sql_uses_only_the_data_set_s_files(
+    relative: bool, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret, out = tmp_path / "secret.csv", tmp_path / "out.csv"
+    secret.write_text("a\n1\n")
+    if relative:
+        monkeypatch.chdir(data.parent)
+        data = Path(data.name)
+    assert run_sql(data, "SELECT count(*) AS n FROM samples") == "n\n4\n"
+    assert run_sql(data, "CREATE TEMP TABLE t AS FROM samples; FROM t LIMIT 0").startswith("key,")
+    for sql in (f"FROM read_csv('{secret}')", f"FROM '{secret}'", "FROM glob('/etc/*')"):
+        with pytest.raises(FsckitError, match="SQL can use only the data set's files"):
+            run_sql(data, sql)
+    for place in (out, data / "out.csv"):
+        escaped = str(place).replace("'", "''")
+        for sql in (
+            f"COPY samples TO '{escaped}'",
+            f"ATTACH '{escaped}'",
+            f"EXPORT DATABASE '{out}'",
+        ):
+            with pytest.raises(
+                FsckitError, match=r"can write files; to allow it, add `unrestricted`"
+            ):
+                run_sql(data, f"SELECT 1; {sql}")
+        assert not place.exists()
+    with pytest.raises(FsckitError, match="the configuration has been locked"):
+        run_sql(data, "SET enable_external_access = true")
+    assert run_sql(data, f"FROM read_csv('{secret}')", unrestricted=True) == "a\n1\n"
+    run_sql(data, f"COPY samples TO '{out}'", unrestricted=True)
+    assert out.exists()
 
 
 def test_an_existing_database_gets_new_views(data: Path, tmp_path: Path) -> None:

@@ -40,9 +40,15 @@ def sql(
         str, typer.Argument(help="SQL over the views samples, negatives and coverage")
     ],
     output: Annotated[Output, typer.Option("--format", help="output format")] = Output.TABLE,
+    unrestricted: Annotated[
+        bool,
+        typer.Option(
+            "--unrestricted", help="let the SQL write files, and read files outside the data set"
+        ),
+    ] = False,
 ) -> None:
     """Query a data set's tables with DuckDB."""
-    explore.print_query(data_path(data), query, output.value, Console())
+    explore.print_query(data_path(data), query, output.value, Console(), unrestricted)
 
 
 def db(

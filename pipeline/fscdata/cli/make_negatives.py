@@ -112,6 +112,11 @@ def make_negatives(
     elif not quiet:
         _print_report(report)
     _exit_if_failed(report.failed)
+    if report.empty:
+        raise FsckitError(
+            f"{data}: no caption has a negative of {' or '.join(report.empty)}; find the reasons "
+            f"with 'fscdata inspect {data}', and leave the style out of --recipe"
+        )
 
 
 def _exit_if_failed(failed: dict[str, str]) -> None:

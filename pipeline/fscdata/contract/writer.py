@@ -25,9 +25,11 @@ def write_parquet(path: DataPath, table: pa.Table, metadata: Metadata) -> int:
     buffer = pa.BufferOutputStream()
     # Without page checksums, most flipped bits silently change data: 252 of 300 in a trial; none
     # with checksums.
-    pq.write_table(
-        table, buffer, compression="zstd", row_group_size=ROWS_PER_GROUP, write_page_checksum=True
-    )
+    with pq.ParquetWriter(
+        buffer, table.schema, compression="zstd", write_page_checksum=True
+    ) as writer:
+        if table.num_rows:  # Hugging Face `datasets` cannot read a row group without rows
+            writer.write_table(table, row_group_size=ROWS_PER_GROUP)
     content = buffer.getvalue()
     if isinstance(path, Path):
         with atomic_file(path) as file:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import duckdb
+from duckdb import StatementType
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -22,15 +23,32 @@ from fscdata.explore.views import connect, duckdb_errors
 MAX_ROWS = 200  # in a table; CSV and JSON print all rows
 
 
+# Statements that write files, even inside the data set.
+_WRITING = frozenset(
+    {StatementType.COPY, StatementType.EXPORT, StatementType.ATTACH, StatementType.PREPARE}
+)
+
+
 def print_query(
-    data: DataPath, sql: str, output: Literal["table", "csv", "json"], console: Console
+    data: DataPath,
+    sql: str,
+    output: Literal["table", "csv", "json"],
+    console: Console,
+    unrestricted: bool = False,
 ) -> None:
     """Run `sql` over the views of `data` and print the rows.
+
+    The SQL can read the data set's files only, and write none, unless `unrestricted`.
 
     Raises:
         FsckitError: the tables cannot be read, or DuckDB rejects the SQL.
     """
-    with duckdb_errors(), connect(data) as connection:
+    with duckdb_errors(), connect(data, unrestricted=unrestricted) as connection:
+        for statement in () if unrestricted else connection.extract_statements(sql):
+            if statement.type in _WRITING:
+                raise FsckitError(
+                    f"{statement.type.name} can write files; to allow it, add `unrestricted`"
+                )
         result = connection.execute(sql)
         if result is None:
             raise FsckitError("the SQL is empty; write a query such as 'FROM coverage'")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from fscdata.base.errors import FsckitError, last_line
+from fscdata.base.errors import FsckitError, first_line, last_line
 from fscdata.base.paths import DataPath, access, cannot_be, entries
 from fscdata.base.text import printable
 from fscdata.contract import (
@@ -48,22 +48,38 @@ class Tables:
     negatives: dict[str, dict[DataPath, Metadata]]
 
 
-def connect(data: DataPath) -> duckdb.DuckDBPyConnection:
+def connect(data: DataPath, *, unrestricted: bool = False) -> duckdb.DuckDBPyConnection:
     """A DuckDB in memory with the three views.
+
+    Unless `unrestricted`, DuckDB itself refuses to touch files outside `data`.
 
     Raises:
         FsckitError: the samples table is missing, or a table breaks the contract.
     """
-    return connect_tables(data, read_tables(data))
+    return connect_tables(data, read_tables(data), unrestricted=unrestricted)
 
 
-def connect_tables(data: DataPath, tables: Tables) -> duckdb.DuckDBPyConnection:
+def connect_tables(
+    data: DataPath, tables: Tables, *, unrestricted: bool = False
+) -> duckdb.DuckDBPyConnection:
     """Like `connect`, for tables whose footers have been read."""
     connection = duckdb.connect()
     if not isinstance(data, Path):
         connection.register_filesystem(_listed(data, tables.negatives))
     _create_views(connection, tables)
+    if not unrestricted:
+        _restrict(connection, data)
     return connection
+
+
+def _restrict(connection: duckdb.DuckDBPyConnection, data: DataPath) -> None:
+    """Let SQL reach only the files in `data`, for good."""
+    names = [str(data)]
+    if not isinstance(data, Path):  # names of remote files are patterns, and a match is normalized
+        names += [glob.escape(str(data)), data.fs.unstrip_protocol(data.path)]
+    connection.execute("SET allowed_directories = ?", [[f"{name}/" for name in names]])
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
 
 
 def _listed(data: UPath, styles: Iterable[str]) -> Any:
@@ -123,6 +139,12 @@ def duckdb_errors() -> Iterator[None]:
         yield
     except duckdb.InterruptException:
         raise KeyboardInterrupt from None
+    except duckdb.PermissionException as error:
+        reason = printable(first_line(error).partition(" - ")[0])
+        raise FsckitError(
+            f"DuckDB: {reason}: SQL can use only the data set's files; to use others, add "
+            f"`unrestricted`"
+        ) from None
     except duckdb.Error as error:
         # After an empty line DuckDB repeats the SQL.
         message = str(error).partition("\n\n")[0]
@@ -191,7 +213,11 @@ def _no_negatives() -> str:
 
 
 def _coverage(files: list[DataPath]) -> str:
-    """Counts captions with negatives from the rows, and those without from the files' metadata."""
+    """Counts captions with negatives from the rows, and those without from the files' metadata.
+
+    With JSON functions, not the arrow operators, which DuckDB 2.0.0 stores in a way that other
+    versions read differently.
+    """
     records = (
         f"""SELECT decode(value)::JSON AS record FROM parquet_kv_metadata({_quoted(files)})
             WHERE decode(key) = 'fsckit'"""
@@ -201,8 +227,9 @@ def _coverage(files: list[DataPath]) -> str:
     return f"""
         WITH records AS ({records}),
         reasons AS (
-            SELECT record->'provenance'->>'style' AS style,
-                unnest(map_entries((record->'shard'->'without')::MAP(VARCHAR, BIGINT))) AS reason
+            SELECT json_extract_string(record, '$.provenance.style') AS style,
+                unnest(map_entries(json_extract(record, '$.shard.without')::MAP(VARCHAR, BIGINT)))
+                    AS reason
             FROM records),
         outcomes AS (
             SELECT style, '{WITH_NEGATIVES}' AS outcome,

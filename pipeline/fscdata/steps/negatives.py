@@ -16,7 +16,14 @@ from fscdata.base.errors import FsckitError
 from fscdata.base.locks import folder_lock
 from fscdata.base.paths import DataPath
 from fscdata.base.progress import SILENT, Progress, Reporter
-from fscdata.contract import check_unique, read_table, remove_temporary, samples_path, shard_paths
+from fscdata.contract import (
+    SAMPLES,
+    check_unique,
+    read_table,
+    remove_temporary,
+    samples_path,
+    shard_paths,
+)
 from fscdata.executors import Executor, Outcome, create_executor
 from fscdata.steps.expected import ExpectedTables, Settings
 from fscdata.steps.shard import MakeShard, ShardReport
@@ -34,6 +41,7 @@ class NegativesReport:
         left_out: samples and captions left out of the samples tables, by reason.
         written: bytes written.
         failed: the reason for each shard that could not be made.
+        empty: styles that have no negative for any caption of the data set.
     """
 
     shards: int = 0
@@ -46,6 +54,7 @@ class NegativesReport:
     written: int = 0
     seconds: float = 0.0
     failed: dict[str, str] = field(default_factory=dict)
+    empty: list[str] = field(default_factory=list)
 
     @property
     def per_second(self) -> float:
@@ -114,7 +123,22 @@ def make_negatives(
                     run.add(outcome)
         remove_temporary(data)  # a killed worker leaves its unfinished file
         run.find_shared_keys(data)
+        if limit is None and not run.report.failed:
+            run.report.empty = _empty_styles(expected, tars)
     return run.report
+
+
+def _empty_styles(expected: ExpectedTables, tars: list[DataPath]) -> list[str]:
+    """The styles without a single negative in the data set, if it has captions."""
+    footers = expected.footers(tars)
+    captions = sum(
+        footer.shard.rows for footer in footers.values() if footer.provenance.table == SAMPLES
+    )
+    rows = Counter(dict.fromkeys(expected.styles, 0))
+    for footer in footers.values():
+        if footer.provenance.style in rows:
+            rows[footer.provenance.style] += footer.shard.rows
+    return [style for style in expected.styles if captions and not rows[style]]
 
 
 def _absolute(data: DataPath, settings: Settings) -> tuple[DataPath, Settings]:

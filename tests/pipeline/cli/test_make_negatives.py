@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from fscdata.contract import read_table, samples_path
@@ -190,3 +191,19 @@ def test_a_mistake_is_one_sentence(data: Path, options: tuple[object, ...], word
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
     assert made(data) == []
+
+
+def test_a_style_without_negatives_fails(data: Path) -> None:
+    """Its tables remain, for their reasons; they have no row group, which readers may trip over."""
+    options = ["--recipe", "negclip,imported", "--workers", "0", "--quiet"]
+    for _ in range(2):  # a rerun makes nothing, and says the same
+        done = run_warm("fscdata", "make-negatives", data, *options)
+        assert done.returncode == 1
+        message = f"fscdata: {data}: no caption has a negative of imported; find the reasons with "
+        assert done.stderr.startswith(message) and done.stderr.count("\n") == 1
+    files = [pq.ParquetFile(path) for path in data.glob("negatives/imported/*.parquet")]
+    assert [(file.metadata.num_rows, file.num_row_groups) for file in files] == [(0, 0)] * 3
+    assert run_warm("fscdata", "verify", data).returncode == 0
+    shown = run_warm("fscdata", "sql", data, "FROM coverage WHERE style = 'imported'")
+    assert "none published" in shown.stdout
+    assert run_warm("fscdata", "make-negatives", data, *options, "--limit", 1).returncode == 0
