@@ -136,8 +136,8 @@ def _empty_styles(expected: ExpectedTables, tars: list[DataPath]) -> list[str]:
     )
     rows = Counter(dict.fromkeys(expected.styles, 0))
     for footer in footers.values():
-        if footer.provenance.style in rows:
-            rows[footer.provenance.style] += footer.shard.rows
+        if (style := footer.provenance.style) is not None:
+            rows[style] += footer.shard.rows
     return [style for style in expected.styles if captions and not rows[style]]
 
 
