@@ -58,7 +58,7 @@ def times(data: Path) -> dict[str, int]:
 def rubbish(data: Path) -> list[Path]:
     """The files that are not tars, tables or the lock."""
     files = [p for p in data.rglob("*") if p.is_file() and p.suffix not in (".tar", ".parquet")]
-    return [p for p in files if p.name != ".fscdata.lock"]
+    return [p for p in files if p.name not in (".fscdata.lock", "README.md")]
 
 
 def until(happens: Callable[[], object], process: subprocess.Popen[str]) -> None:

@@ -16,7 +16,9 @@ from fscdata.contract.dataset import (
 )
 from fscdata.contract.schema import (
     CLIP_BPE,
+    NEGATIVES_COLUMNS,
     SAMPLES,
+    SAMPLES_COLUMNS,
     SCHEMA_VERSION,
     Provenance,
     ShardRecord,
@@ -52,7 +54,9 @@ __all__ = [
     "CLIP_BPE",
     "IMAGE_EXTENSIONS",
     "MAX_CAPTIONS",
+    "NEGATIVES_COLUMNS",
     "SAMPLES",
+    "SAMPLES_COLUMNS",
     "SCHEMA_VERSION",
     "CaptionSource",
     "Dataset",

@@ -27,6 +27,30 @@ EDITS = pa.list_(
 )
 
 
+# What each column contains, for a data set's README.md.
+SAMPLES_COLUMNS = {
+    "key": "the sample's name in its tar",
+    "caption_index": "number of the caption among the sample's captions, from 0",
+    "caption": "the caption",
+    "caption_hash": "BLAKE2b-64 of the caption, to notice changes",
+    "image_ext": "the image's extension in the tar: its member is named `key.image_ext`",
+    "image_offset": "the image's first byte in the tar",
+    "image_size": "the image's size in bytes",
+    "token_ids": "CLIP token ids with start and end tokens, not truncated; null if not stored",
+}
+NEGATIVES_COLUMNS = {
+    "key": "the sample's name in its tar",
+    "caption_index": "number of the caption; (`key`, `caption_index`) joins the samples table",
+    "caption_hash": "hash of the caption that the negative was made from",
+    "variant": "number of the negative among the caption's negatives of this style, from 0",
+    "negative": "the hard negative",
+    "operator": "what was done: `swap:noun`, `replace:attribute`, `shuffle:2`",
+    "relation": "how a replacement relates to the old word: `antonym`, `cohyponym`; else null",
+    "edits": "each replaces `old`, at caption[start:end], with `new`; all give the negative",
+    "token_ids": "CLIP token ids with start and end tokens, not truncated; null if not stored",
+}
+
+
 def caption_hash(caption: str) -> int:
     """A caption's identity as uint64: BLAKE2b-64 of its UTF-8 bytes, little-endian."""
     return int.from_bytes(hashlib.blake2b(caption.encode(), digest_size=8).digest(), "little")

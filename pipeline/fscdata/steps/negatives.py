@@ -25,6 +25,7 @@ from fscdata.contract import (
     shard_paths,
 )
 from fscdata.executors import Executor, Outcome, create_executor
+from fscdata.steps.card import write_card
 from fscdata.steps.expected import ExpectedTables, Settings
 from fscdata.steps.shard import MakeShard, ShardReport
 
@@ -122,6 +123,7 @@ def make_negatives(
                 for outcome in outcomes:
                     run.add(outcome)
         remove_temporary(data)  # a killed worker leaves its unfinished file
+        write_card(data)
         run.find_shared_keys(data)
         if limit is None and not run.report.failed:
             run.report.empty = _empty_styles(expected, tars)
