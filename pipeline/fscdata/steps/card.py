@@ -19,8 +19,10 @@ CARD = "README.md"
 _MARK = "<!-- fscdata make-negatives replaces this file; to keep your own, delete this line. -->"
 
 
-def write_card(data: DataPath) -> None:
+def write_card(data: DataPath, empty: list[str]) -> None:
     """Write the card of a data set with tables, unless the user has written another.
+
+    It leaves out `empty` styles, which have no rows: `datasets` refuses to load those.
 
     Raises:
         FsckitError: the file cannot be written.
@@ -29,7 +31,7 @@ def write_card(data: DataPath) -> None:
     with access(path, "written"):
         if path.exists() and _MARK not in path.read_text(encoding="utf-8"):
             return
-        text = card(styles_present(data))
+        text = card([style for style in styles_present(data) if style not in empty])
         if isinstance(path, Path):
             write_text(path, text)
         else:

@@ -123,10 +123,10 @@ def make_negatives(
                 for outcome in outcomes:
                     run.add(outcome)
         remove_temporary(data)  # a killed worker leaves its unfinished file
-        write_card(data)
         run.find_shared_keys(data)
         if limit is None and not run.report.failed:
             run.report.empty = _empty_styles(expected, tars)
+        write_card(data, run.report.empty)
     return run.report
 
 
