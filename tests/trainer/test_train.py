@@ -212,6 +212,7 @@ def test_reports_missing_data_before_downloading_weights(
 
 def test_refuses_an_existing_folder(config: Config) -> None:
     (config.out / "test").mkdir(parents=True)
+    (config.out / "test" / "config.yaml").touch()
     with pytest.raises(
         FsckitError,
         match=r"runs/test: already contains an unfinished run.*delete the folder.*`name`",
@@ -220,7 +221,7 @@ def test_refuses_an_existing_folder(config: Config) -> None:
     (config.out / "test" / "checkpoint").mkdir()
     with pytest.raises(FsckitError, match=r"runs/test: already contains a run.*`name`"):
         train(config)
-    assert [p.name for p in config.out.rglob("*")] == ["test", "checkpoint"]
+    assert sorted(p.name for p in config.out.rglob("*")) == ["checkpoint", "config.yaml", "test"]
 
 
 @pytest.mark.parametrize(

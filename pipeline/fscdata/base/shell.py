@@ -21,6 +21,7 @@ import typer.main
 from fscdata.base.errors import FsckitError, file_error
 from fscdata.base.text import printable
 
+_HELP = {"help_option_names": ["-h", "--help"]}
 _Click = Any  # click's classes come with typer, under a different name in some versions
 
 
@@ -57,7 +58,7 @@ class LazyGroup(typer.core.TyperGroup):
         if isinstance(found, typer.Typer):
             return typer.main.get_command(found)
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command(name)(found)
+        app.command(name, context_settings=_HELP)(found)
         return typer.main.get_command(app)
 
 
@@ -75,7 +76,7 @@ def create_app(group: type[LazyGroup], name: str, version: str, summary: str) ->
         cls=group,
         help=summary,
         no_args_is_help=True,
-        add_completion=False,
+        context_settings=_HELP,
         pretty_exceptions_enable=False,
     )
 
