@@ -44,6 +44,7 @@ def test_a_dumped_config_is_a_recipe(tmp_path: Path) -> None:
         **{"compile": True, "out": "elsewhere", "name": "x", "log_every": "2"},
         **{"tensorboard": True, "wandb": True, "lora_rank": "none", "lora_alpha": "2"},
         "lora_conv": "full",
+        "captions_per_image": "one",
     }
     assert words.keys() == Config.model_fields.keys() - {"recipe"}
     plain = {"data": "x", "lora_rank": "2", "stream": True}
@@ -100,6 +101,10 @@ def test_invalid_values_are_refused(name: str, value: object, message: str) -> N
         (
             {"lora_rank": "4", "freeze_image": "1"},
             "`lora_rank` already freezes everything but its own matrices",
+        ),
+        (
+            {"stream": True, "captions_per_image": "one"},
+            "`captions_per_image` one needs tars that are read by offset",
         ),
         (
             {"lora_rank": "4", "freeze_text": "all"},

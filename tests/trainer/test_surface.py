@@ -15,7 +15,7 @@ COMMANDS = {
         --shard-loss --no-shard-loss
         --epochs --steps --batch-size --micro-batch-size
         --lr --betas --eps --weight-decay --schedule --warmup --cooldown --grad-clip-norm
-        --crop-scale --transform --max-bad --stream --no-stream
+        --crop-scale --captions-per-image --transform --max-bad --stream --no-stream
         --validation --validate-every --patience --checkpoint-every --checkpoint-minutes
         --seed --workers --device --precision
         --grad-checkpointing --no-grad-checkpointing --compile --no-compile

@@ -127,6 +127,12 @@ class Config(BaseModel):
         "Data", (0.9, 1.0), help="crop area as a share of the image: minimum,maximum"
     )
 
+    captions_per_image: Literal["all", "one"] = setting(
+        "Data",
+        "all",
+        help="captions of an image per epoch: all, or one at random, so that no batch repeats an "
+        "image",
+    )
     transform: Literal["uint8", "pil"] = setting(
         "Data", "uint8", help="image transform: uint8 is fast, pil matches open_clip's pixels"
     )
@@ -207,6 +213,11 @@ def _conflicts(config: Config) -> Iterator[str]:
         )
     if (c.schedule == "cooldown") != (c.cooldown > 0):
         yield "`schedule` cooldown and `cooldown` STEPS must be set together; set both or neither"
+    if c.stream and c.captions_per_image == "one":
+        yield (
+            "`captions_per_image` one needs tars that are read by offset; turn off `stream`, or "
+            "set it to all"
+        )
     if c.steps is not None:
         yield from schedule_conflicts(c, c.steps, f"`steps` {c.steps}")
     for name, value in (("validate_every", c.validate_every), ("patience", c.patience)):

@@ -69,6 +69,37 @@ def test_an_epoch_has_every_row_once_in_a_new_order(data: Path, make_batches) ->
     assert [k for s in range(3) for k in make_batches(data, seed=1)[s].keys] != epochs[0]
 
 
+def test_one_caption_per_image_and_epoch(make_data, samples, make_batches, tmp_path) -> None:
+    """Drawn by seed and epoch; the number of captions of an image does not matter."""
+    for i, sample in enumerate(samples):
+        sample.captions = [f"caption {c} of image {i}" for c in range(i % 4 + 1)]
+        sample.negatives = {"shape": [["other"]] * len(sample.captions)}
+    one = make_data(samples[:7]).rename(tmp_path / "one")
+    two = make_data(samples[7:]).rename(tmp_path / "two")
+
+    def epochs(**options) -> list[dict[str, tuple[int, ...]]]:
+        """For each epoch, the tokens of the caption that each image was seen with."""
+        batches = make_batches([one, two], ("shape",), captions_per_image="one", **options)
+        assert batches.steps_per_epoch == 3 and batches.captions == sum(
+            len(sample.captions) for sample in samples
+        )
+        seen = []
+        for epoch in range(20):
+            found = [batches[3 * epoch + step] for step in range(3)]
+            pairs = [p for b in found for p in zip(b.keys, b.tokens, strict=True)]
+            texts = {key: tuple(tokens[tokens > 0].tolist()) for key, tokens in pairs}
+            assert sum(map(len, found)) == len(texts) == 12, "every image once"
+            seen.append(texts)
+        return seen
+
+    seen = epochs()
+    captions = {sample.key: {texts[sample.key] for texts in seen} for sample in samples}
+    assert [len(captions[sample.key]) for sample in samples] == [
+        len(sample.captions) for sample in samples
+    ]
+    assert epochs() == seen and epochs(seed=1) != seen
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_batches_do_not_depend_on_the_workers(workers: int, data: Path, make_batches) -> None:
     batches = make_batches(data)

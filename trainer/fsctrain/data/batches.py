@@ -37,6 +37,8 @@ class Batches(Dataset[Batch | FsckitError]):
         rank, ranks: the part of each global batch that this rank loads.
         transform: how an image is decoded and cropped, a key of `CROPS`.
         workers: processes that load batches; 0 loads them in this process.
+        captions_per_image: "one" takes each image once per epoch, with a caption drawn at random;
+            an epoch then has as many rows as images.
     """
 
     def __init__(
@@ -51,9 +53,16 @@ class Batches(Dataset[Batch | FsckitError]):
         ranks: int = 1,
         transform: Literal["uint8", "pil"] = "uint8",
         workers: int = 0,
+        captions_per_image: Literal["all", "one"] = "all",
     ) -> None:
         self.data = data
-        self.order = Order(data.sizes, data.weights, seed, batch_size, rank, ranks)
+        # The order's units are rows or images.
+        self._image_starts = data.image_starts() if captions_per_image == "one" else None
+        sizes = data.sizes
+        if self._image_starts is not None:
+            ends = np.searchsorted(self._image_starts, np.cumsum([0, *sizes]))
+            sizes = tuple(np.diff(ends).tolist())
+        self.order = Order(sizes, data.weights, seed, batch_size, rank, ranks)
         self._image_size = image_size
         self._crop_scale = crop_scale
         self._crop = CROPS[transform]
@@ -92,8 +101,9 @@ class Batches(Dataset[Batch | FsckitError]):
 
         def candidates(i: int) -> Iterator[Row]:
             for position in strided(positions[i], order.batch_size, len(rows)):
-                row = int(rows[position])
-                yield Row(data, row, int(repeats[position]), partial(self._read, row))
+                repeat = int(repeats[position])
+                row = self._row(int(rows[position]), repeat)
+                yield Row(data, row, repeat, partial(self._read, row))
 
         def crop(image: Buffer, numbers: Draws) -> Tensor:
             return self._crop(image, self._image_size, self._crop_scale, numbers)
@@ -102,6 +112,15 @@ class Batches(Dataset[Batch | FsckitError]):
             return make_batch(draws, candidates, crop, self._image_size, len(data.styles))
         except FsckitError as error:
             return error
+
+    def _row(self, unit: int, repeat: int) -> int:
+        """The row of a unit of the order in a pass over its data set."""
+        if self._image_starts is None:
+            return unit
+        first, stop = self._image_starts[unit : unit + 2].tolist()
+        key = f"{self.order.seed} {repeat} {unit}".encode()
+        drawn = int.from_bytes(blake2b(key, digest_size=8).digest(), "little")
+        return int(first + drawn % (stop - first))
 
     def _read(self, row: int) -> Buffer:
         return self._tars.read(*self.data.image_place(row))

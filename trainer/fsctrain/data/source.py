@@ -68,4 +68,5 @@ def open_source(
         ranks=ranks,
         transform=config.transform,
         workers=config.workers,
+        captions_per_image=config.captions_per_image,
     )

@@ -89,6 +89,11 @@ class TrainingData:
         tar, offset, size = self.tar[row], self.image_offset[row], self.image_size[row]
         return int(tar), self.key(row), int(offset), int(size)
 
+    def image_starts(self) -> Integers:
+        """[images + 1] the first row of each image; its captions are consecutive. The last is R."""
+        changes = (np.diff(self.tar) != 0) | (np.diff(self.image_offset) != 0)
+        return np.concatenate([[0], np.flatnonzero(changes) + 1, [len(self)]])
+
     def caption(self, row: int) -> NDArray[np.int32]:
         """Its token ids, truncated to the context."""
         return self.captions.truncated(row, self.context_length)
