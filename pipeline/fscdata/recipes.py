@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from fscdata.base.errors import FsckitError
+from fscdata.base.plugins import SUFFIX
 from fscdata.negatives.style import Style, create_style, style_names
 
 RECIPES = {
@@ -20,12 +23,20 @@ def parse_recipe(text: str) -> list[Style]:
     for part in (p.strip() for p in text.split(",")):
         if not part:
             continue
-        if part not in RECIPES and part.partition("-")[0] not in style_names():
+        known = part in RECIPES or part.partition("-")[0] in style_names()
+        if not known and not part.endswith(SUFFIX):
             raise FsckitError(
-                f"unknown recipe '{part}'; choose a recipe ({', '.join(RECIPES)}) or a style "
-                f"({', '.join(style_names())}, where shuffle is shuffle-1 … shuffle-5)"
+                f"unknown recipe '{part}'; choose a recipe ({', '.join(RECIPES)}), a style "
+                f"({', '.join(style_names())}, where shuffle is shuffle-1 … shuffle-5), or a path "
+                f"to a {SUFFIX} file"
             )
         names += RECIPES.get(part, [part])
     if not names:
         raise FsckitError("`recipe` is empty; try 'fsc-clip'")
     return [create_style(name) for name in dict.fromkeys(names)]
+
+
+def with_absolute_paths(text: str) -> str:
+    """A recipe with the paths of its styles made absolute, for processes in other folders."""
+    parts = (part.strip() for part in text.split(","))
+    return ",".join(str(Path(part).absolute()) if part.endswith(SUFFIX) else part for part in parts)

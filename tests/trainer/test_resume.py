@@ -358,6 +358,16 @@ def test_refuses_a_state_of_other_data(
         train(long, resume=True)
 
 
+def test_refuses_a_state_of_a_loss_that_has_changed(long: Config, tmp_path: Path) -> None:
+    loss = tmp_path / "mine.py"
+    loss.write_text("from fsctrain.losses.negclip import USES, compute\n")
+    long = long.model_copy(update={"loss": str(loss), "global_weight": 0.0, "local_weight": 0.0})
+    stopped_at(5, long)
+    loss.write_text(loss.read_text() + "# changed\n")
+    with pytest.raises(FsckitError, match="the loss changed after this state was saved"):
+        train(long, resume=True)
+
+
 def test_refuses_a_state_of_other_validation_data(long: Config, samples: list, make_data) -> None:
     folder = Path(copied(long))
     long = long.model_copy(update={"validation": str(folder), "validate_every": 10})

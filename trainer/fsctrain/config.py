@@ -78,7 +78,7 @@ class Config(BaseModel):
         "Model", 0, help="number of text tower blocks to freeze from the bottom, or all"
     )
 
-    loss: str = setting("Loss", "clip", help="loss name: clip, negclip or fsc-clip")
+    loss: str = setting("Loss", "clip", help="clip, negclip, fsc-clip, or a path to a .py file")
     styles: Names = setting(
         "Loss", (), help="styles of hard negatives to train on, comma-separated"
     )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-import pkgutil
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from fscdata.base.errors import FsckitError
+from fscdata.base.plugins import SUFFIX, builtin_names, load_plugin, plugin_names
+from fscdata.base.text import printable
 from fscdata.negatives import styles
 from fscdata.negatives.draw import Draw
 from fscdata.negatives.parse import Parse
@@ -51,6 +52,7 @@ class Style(ABC):
         options: settings that affect the negatives.
         libraries: packages whose versions affect the negatives.
         uses_parse, uses_lexicon: whether the style reads the parse and the lexicon.
+        digest: SHA-256 of the file of a style that is not part of fsckit.
         returns_all: whether the style returns all negatives that it has, however few are asked for.
     """
 
@@ -61,6 +63,7 @@ class Style(ABC):
     uses_parse: ClassVar[bool] = True
     uses_lexicon: ClassVar[bool] = False
     returns_all: ClassVar[bool] = False
+    digest: str | None = None
 
     @abstractmethod
     def negatives(self, caption: Caption, draw: Draw, variants: int) -> list[Negative] | str:
@@ -84,20 +87,32 @@ def seed_key(seed: int, style: Style) -> hashlib.blake2b:
 
 
 def style_names() -> list[str]:
-    """The names of the modules in `styles`."""
-    return sorted(module.name for module in pkgutil.iter_modules(styles.__path__))
+    """The names of the modules in `styles`, and of installed styles."""
+    return plugin_names(styles)
 
 
 def create_style(name: str) -> Style:
-    """The style with that name: `NAME` or `NAME-ARGUMENT` (`shuffle-2`).
+    """The style with that name: `NAME` or `NAME-ARGUMENT` (`shuffle-2`), or that of a .py file.
 
     Raises:
-        FsckitError: unknown style, or an argument that it does not accept.
+        FsckitError: unknown style, an argument that it does not accept, or a module that does not
+            create a style.
     """
-    module, _, argument = name.partition("-")
-    if module not in style_names():
-        raise FsckitError(f"unknown style '{name}'; choose one of {', '.join(style_names())}")
-    style: Style = importlib.import_module(f"{styles.__name__}.{module}").create(argument or None)
+    module, _, argument = (name, "", "") if name.endswith(SUFFIX) else name.partition("-")
+    plugin = load_plugin(module, styles, "style")
+    create = getattr(plugin.module, "create", None)
+    style = create(argument or None) if callable(create) else None
+    if not isinstance(style, Style):
+        raise FsckitError(f"{plugin.file}: needs a function create(argument) that returns a Style")
+    if plugin.digest is not None:
+        # The name becomes a folder, and must find the same style again.
+        word = style.name.partition("-")[0]
+        if not re.fullmatch(r"[a-z]\w*(-\w+)?", style.name) or word in builtin_names(styles):
+            raise FsckitError(
+                f"{plugin.file}: the style's name '{printable(style.name)}' is taken or not a "
+                f"lowercase word; rename it"
+            )
+        style.digest = plugin.digest
     return style
 
 

@@ -91,7 +91,9 @@ class ExpectedTables:
             table="negatives",
             style=style.name,
             style_version=style.version,
-            options=style.options | {name: version(name) for name in _libraries(style)},
+            options=style.options
+            | {name: version(name) for name in _libraries(style)}
+            | ({"file_sha256": style.digest} if style.digest else {}),
             seed=self.settings.seed,
             variants=self.variants(style),
             lexicon_digest=load_lexicon().digest if style.uses_lexicon else None,

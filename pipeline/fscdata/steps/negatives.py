@@ -25,6 +25,7 @@ from fscdata.contract import (
     shard_paths,
 )
 from fscdata.executors import Executor, Outcome, create_executor
+from fscdata.recipes import with_absolute_paths
 from fscdata.steps.card import write_card
 from fscdata.steps.expected import ExpectedTables, Settings
 from fscdata.steps.shard import MakeShard, ShardReport
@@ -145,6 +146,7 @@ def _empty_styles(expected: ExpectedTables, tars: list[DataPath]) -> list[str]:
 
 def _absolute(data: DataPath, settings: Settings) -> tuple[DataPath, Settings]:
     """Make local paths absolute: a cluster's workers have other working directories."""
+    settings = replace(settings, recipe=with_absolute_paths(settings.recipe))
     source = settings.captions
     if source.folder is not None:
         source = replace(source, folder=source.folder.absolute())

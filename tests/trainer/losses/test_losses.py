@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fscdata.base.errors import FsckitError
 from fsctrain.config import Config
-from fsctrain.losses import Features, GlobalBatch, load_loss, loss_names
+from fsctrain.losses import Features, GlobalBatch, load_loss, loss_digest
 
 WORKING = """
 USES = {"styles"}
@@ -284,7 +284,6 @@ def test_a_confident_model_has_finite_gradients() -> None:
 
 
 def test_unknown_losses_and_unsuitable_settings_are_refused() -> None:
-    assert loss_names() == ["clip", "fsc-clip", "negclip"]
     with pytest.raises(FsckitError, match="unknown loss 'siglip'; choose clip, fsc-clip, negclip"):
         load_loss(make_config("siglip"))
     with pytest.raises(FsckitError, match="`loss` clip ignores `styles`; set `styles` to ''"):
@@ -346,3 +345,19 @@ def test_a_broken_loss_is_reported(
     features = make_features(1, ALL)
     with pytest.raises(FsckitError, match=f"{path}: {message}"):
         load_loss(make_config("mine"))(features, GlobalBatch.single_rank(features), None)
+
+
+def test_a_loss_may_be_a_file_anywhere(tmp_path: Path) -> None:
+    """Its digest tells whether it has changed since a state was saved."""
+    path = tmp_path / "my loss.py"
+    path.write_text(WORKING)
+    features, config = make_features(1, ALL), make_config(str(path))
+    parts = load_loss(config)(features, GlobalBatch.single_rank(features), config)
+    assert torch.equal(parts["loss"], features.negatives.sum())
+    before = loss_digest(config)
+    path.write_text(WORKING + "\n")
+    assert before is not None and before != loss_digest(config)
+    assert loss_digest(make_config("clip")) is None
+    path.unlink()
+    with pytest.raises(FsckitError, match=r"my loss\.py: file not found"):
+        load_loss(config)

@@ -1,4 +1,7 @@
-"""The losses, one module each, found by file name: `fsc-clip` is fsc_clip.py.
+"""The losses, one module each, found by name: `fsc-clip` is fsc_clip.py.
+
+A loss may also be a file of the user's, given by its path, or an entry point of an installed
+package in the group `fsctrain.losses`.
 
 A loss module defines two names:
 
@@ -12,29 +15,35 @@ A loss module defines two names:
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import sys
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 
 from torch import Tensor
 
-from fscdata.base.errors import FsckitError, first_line
+from fscdata.base.errors import FsckitError
+from fscdata.base.plugins import Plugin, load_plugin
 from fsctrain.config import Config
 from fsctrain.losses._features import Features, GlobalBatch
 
-__all__ = ["Features", "GlobalBatch", "Loss", "load_loss", "loss_names"]
+__all__ = ["Features", "GlobalBatch", "Loss", "load_loss", "loss_digest"]
 
 Loss = Callable[[Features, GlobalBatch, Config], dict[str, Tensor]]
 
 _SETTINGS = ("styles", "global_weight", "local_weight")
 
 
-def loss_names() -> list[str]:
-    """The names of all losses."""
-    modules = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))
+def loss_digest(config: Config) -> str | None:
+    """The digest of the file of a loss that is not part of fsckit, else None.
+
+    Raises:
+        FsckitError: the loss is unknown or cannot be imported.
+    """
+    return _load(config).digest
+
+
+def _load(config: Config) -> Plugin:
+    return load_plugin(config.loss, sys.modules[__name__], "loss")
 
 
 def load_loss(config: Config) -> Loss:
@@ -45,16 +54,9 @@ def load_loss(config: Config) -> Loss:
             that is set, or it needs `styles`. The returned function raises it if `compute` returns
             anything but scalars with a "loss".
     """
-    if config.loss not in loss_names():
-        raise FsckitError(f"`loss`: unknown loss '{config.loss}'; choose {', '.join(loss_names())}")
-    # Only the chosen loss is imported, so that a broken one does not affect other runs.
-    name = f"{__name__}.{config.loss.replace('-', '_')}"
-    file = getattr(find_spec(name), "origin", name)
-    try:
-        module = importlib.import_module(name)
-    except Exception as error:
-        raise FsckitError(f"{file}: cannot be imported ({first_line(error)})") from error
-    compute, uses = getattr(module, "compute", None), getattr(module, "USES", None)
+    plugin = _load(config)
+    file = plugin.file
+    compute, uses = (getattr(plugin.module, name, None) for name in ("compute", "USES"))
     if not callable(compute):
         raise FsckitError(f"{file}: has no function `compute`; a loss module must define it")
     if not isinstance(uses, set | frozenset) or not uses <= set(_SETTINGS):
