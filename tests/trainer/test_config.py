@@ -45,6 +45,7 @@ def test_a_dumped_config_is_a_recipe(tmp_path: Path) -> None:
         **{"tensorboard": True, "wandb": True, "lora_rank": "none", "lora_alpha": "2"},
         "lora_conv": "full",
         "captions_per_image": "one",
+        "mask_same_image": True,
     }
     assert words.keys() == Config.model_fields.keys() - {"recipe"}
     plain = {"data": "x", "lora_rank": "2", "stream": True}

@@ -79,6 +79,33 @@ def test_the_number_of_ranks_changes_nothing(size: int, config: Config, tmp_path
         assert_close(found, alone)
 
 
+def test_ranks_recognize_the_same_image(
+    config: Config, samples: list, make_data, tmp_path: Path
+) -> None:
+    """Three captions of an image, read by different ranks."""
+    for sample in samples:
+        sample.captions *= 3
+        sample.negatives = {style: 3 * of for style, of in sample.negatives.items()}
+    make_data(samples)
+    masked = {**LOSSES["fsc-clip"], "mask_same_image": True, "batch_size": 12}
+    cases = [(settings(config, **masked), 1), (settings(config, **masked, micro_batch_size=2), 1)]
+    work = tmp_path / "cases.json"
+    work.write_text(json.dumps(cases))
+    ranks = WarmRanks(2, [str(RANK_WORK), str(work), str(tmp_path)])
+    _, err = ranks.communicate(timeout=300)
+    assert ranks.returncode == 0, err
+    expected = gradients_of(cases[0][0], 1, Ranks(), torch.device("cpu"))
+    assert len(set(expected["keys"].tolist())) < 12, "else the test shows nothing"
+    unmasked = settings(config, **{**masked, "mask_same_image": False})
+    other = gradients_of(unmasked, 1, Ranks(), torch.device("cpu"))
+    assert (expected["loss.clip"] - other["loss.clip"]).abs() > 1e-2
+    for number in range(2):
+        found = load_file(tmp_path / f"{number}.safetensors")
+        for tensors in (found, expected):
+            tensors.pop("rows", None)
+        assert_close(found, expected)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("step", STEPS)
 def test_micro_batches_change_nothing(loss: str, step: int, config: Config) -> None:

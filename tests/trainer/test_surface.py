@@ -12,7 +12,7 @@ COMMANDS = {
         --recipe --data --data-weights --model --pretrained
         --context-length --lora-rank --lora-alpha --lora-conv --freeze-image --freeze-text
         --loss --styles --global-weight --local-weight --focal-gamma --label-smoothing
-        --shard-loss --no-shard-loss
+        --mask-same-image --no-mask-same-image --shard-loss --no-shard-loss
         --epochs --steps --batch-size --micro-batch-size
         --lr --betas --eps --weight-decay --schedule --warmup --cooldown --grad-clip-norm
         --crop-scale --captions-per-image --transform --max-bad --stream --no-stream

@@ -93,6 +93,9 @@ class Config(BaseModel):
         "Loss", 0.02, ge=0, lt=1, help="label smoothing of the hard-negative losses"
     )
 
+    mask_same_image: bool = setting(
+        "Loss", False, help="leave other captions of an image out of its softmax"
+    )
     shard_loss: bool = setting(
         "System", True, help="on each rank, compute the loss of its own rows only"
     )

@@ -48,6 +48,7 @@ def forward(model: OpenClip, batch: Batch, *, local: bool) -> Features:
         image_tokens=image_tokens,
         text_tokens=text_tokens,
         text_token_mask=text_mask,
+        image_ids=batch.image_ids.to(device, non_blocking=True),
     )
 
 
@@ -60,6 +61,7 @@ def _no_rows(model: OpenClip, batch: Batch, *, local: bool) -> Features:
         tokens=batch.tokens.new_zeros(1, max(length, 1)),
         negative_tokens=batch.negative_tokens.new_zeros(1, styles, max(length, 1)),
         negative_mask=batch.negative_mask.new_zeros(1, styles),
+        image_ids=batch.image_ids.new_zeros(1),
     )
     features = vars(forward(model, one, local=local))
     rows = {name: value[:0] for name, value in features.items() if value is not None and value.ndim}

@@ -160,13 +160,14 @@ def gather(features: Features, rows: list[int], ranks: Ranks, *, shard: bool) ->
         return GlobalBatch.single_rank(features)
     mask = features.negative_mask  # [B, N]
     styles = mask.shape[1]
-    columns = [features.images, features.texts, features.negatives.flatten(1), mask.float()]
+    ids = _to_columns(features.image_ids, mask)
+    columns = [features.images, features.texts, features.negatives.flatten(1), mask.float(), ids]
     width = features.images.shape[1]
     # One call for all features: its backward pass then precedes both towers', so the ranks make
     # their collective calls in the same order with any number of micro-batches.
-    gathered = ranks.gather(torch.cat(columns, dim=1), rows)  # [G, (2 + N)·D + N]
-    images, texts, negatives, present = torch.split_with_sizes(
-        gathered, [width, width, styles * width, styles], dim=1
+    gathered = ranks.gather(torch.cat(columns, dim=1), rows)  # [G, (2 + N)·D + N + 4]
+    images, texts, negatives, present, ids = torch.split_with_sizes(
+        gathered, [width, width, styles * width, styles, ids.shape[1]], dim=1
     )
     negative_mask = present.detach() > 0
     first = sum(rows[: ranks.rank])
@@ -178,12 +179,34 @@ def gather(features: Features, rows: list[int], ranks: Ranks, *, shard: bool) ->
         rows=slice(first, first + rows[ranks.rank]) if shard else slice(0, len(images)),
         share=1.0 if shard else 1 / ranks.size,
         rows_with_negatives=negative_mask.any(1).sum(),
+        image_ids=_from_columns(ids),
     )
+
+
+_BITS, _PIECES = 16, 4  # float32 holds integers of 24 bits exactly
+
+
+def _to_columns(image_ids: Tensor | None, mask: Tensor) -> Tensor:
+    """Ids [B] as float32 columns [B, 4] of 16 bits each; [B, 0] without ids."""
+    if image_ids is None:
+        return mask.new_empty(len(mask), 0, dtype=torch.float32)
+    pieces = [(image_ids >> (_BITS * i)) & (2**_BITS - 1) for i in range(_PIECES)]
+    return torch.stack(pieces, dim=1).float()
+
+
+def _from_columns(columns: Tensor) -> Tensor | None:
+    if not columns.shape[1]:
+        return None
+    pieces = columns.detach().round().long().unbind(1)
+    ids = pieces[0].clone()
+    for number, piece in enumerate(pieces[1:], 1):
+        ids |= piece << (_BITS * number)
+    return ids
 
 
 def _rows(batch: Batch, start: int, stop: int) -> Batch:
     """Rows start … stop − 1 of a batch; its texts keep their length."""
-    names = ("images", "tokens", "negative_tokens", "negative_mask", "keys")
+    names = ("images", "tokens", "negative_tokens", "negative_mask", "keys", "image_ids")
     return replace(batch, **{name: getattr(batch, name)[start:stop] for name in names})
 
 

@@ -80,9 +80,13 @@ def slow_clip(f: Features, *, with_negatives: bool) -> Tensor:
     ]
     total = torch.zeros((), dtype=torch.float64)
     for i in range(B):
-        rows = [f.logit_scale * torch.dot(f.images[i], t) for t in [*f.texts, *extra]]
-        columns = [f.logit_scale * torch.dot(v, f.texts[i]) for v in f.images]
-        total = total + slow_cross_entropy(rows, i) + slow_cross_entropy(columns, i)
+        others = [j for j in range(B) if f.image_ids is None or f.image_ids[j] != f.image_ids[i]]
+        kept = sorted({i, *others})
+        texts, images = [f.texts[j] for j in kept], [f.images[j] for j in kept]
+        rows = [f.logit_scale * torch.dot(f.images[i], t) for t in [*texts, *extra]]
+        columns = [f.logit_scale * torch.dot(v, f.texts[i]) for v in images]
+        label = kept.index(i)
+        total = total + slow_cross_entropy(rows, label) + slow_cross_entropy(columns, label)
     return total / (2 * B)
 
 
@@ -180,6 +184,18 @@ def test_values_and_gradients_match_the_slow_loss(loss: str, n: int, which: str)
     assert_equal(make_features(n, which), make_config(loss))
 
 
+@pytest.mark.parametrize("loss", ["clip", "negclip", "fsc-clip"])
+@pytest.mark.parametrize("ids", [[7, 7, -3, 7], [1, 1, 1, 1], [1, 2, 3, 4]])
+def test_other_captions_of_an_image_leave_the_softmax(loss: str, ids: list[int]) -> None:
+    features = replace(make_features(2, SOME), image_ids=torch.tensor(ids))
+    assert_equal(features, make_config(loss, mask_same_image=True))
+    # Without the setting, the ids change nothing.
+    unmasked = load_loss(make_config(loss))
+    found, _ = gradients(unmasked, features, make_config(loss))
+    expected, _ = gradients(unmasked, replace(features, image_ids=None), make_config(loss))
+    assert torch.equal(found["loss"], expected["loss"])
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 3.5])
 @pytest.mark.parametrize("alpha", [0.0, 0.02, 0.3])
 def test_focal_exponent_and_smoothing_match_the_slow_loss(gamma: float, alpha: float) -> None:
@@ -268,7 +284,10 @@ def test_a_confident_model_has_finite_gradients() -> None:
     """Probabilities of exactly 0 and 1 in float32; for γ < 1, (1 − p)^γ has an infinite slope."""
     features = make_features(1, ALL)
     features = Features(
-        **{k: v.float() if v.is_floating_point() else v for k, v in vars(features).items()}
+        **{
+            name: value.float() if value is not None and value.is_floating_point() else value
+            for name, value in vars(features).items()
+        }
     )
     features = replace(
         features,

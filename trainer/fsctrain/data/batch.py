@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import islice
 
 import numpy as np
@@ -30,6 +31,7 @@ class Batch:
         negative_tokens: int64 [B, N, L], all 0 for a missing negative.
         negative_mask: bool [B, N], true for a negative that differs from its caption.
         keys: the samples' keys.
+        image_ids: int64 [B], equal for rows of one image.
         bad: the images that could not be used, each with its reason.
     """
 
@@ -38,6 +40,7 @@ class Batch:
     negative_tokens: Tensor
     negative_mask: Tensor
     keys: list[str]
+    image_ids: Tensor
     bad: list[BadImage] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -54,6 +57,7 @@ class Batch:
             change(self.negative_tokens),
             change(self.negative_mask),
             self.keys,
+            change(self.image_ids),
             self.bad,
         )
 
@@ -108,7 +112,14 @@ def make_batch(
                 good.append(row)
                 break
     keys = [row.data.key(row.row) for row in good]
-    return Batch(images[: len(good)], *_texts(good, styles), keys, bad)
+    ids = torch.tensor([_image_id(row) for row in good], dtype=torch.int64)
+    return Batch(images[: len(good)], *_texts(good, styles), keys, ids, bad)
+
+
+def _image_id(row: Row) -> int:
+    """A hash of the image's place; keys alone may repeat in other data sets."""
+    place = f"{row.data.tars[row.data.tar[row.row]]}\0{row.data.key(row.row)}"
+    return int.from_bytes(blake2b(place.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def _texts(rows: list[Row], styles: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,6 +20,7 @@ class Features:
         image_tokens: patch tokens [B, P, D], not normalized; None if no loss needs them.
         text_tokens: word tokens [B, 1 + N, L, D], not normalized, the caption's first.
         text_token_mask: bool [B, 1 + N, L], true from the first word to the end token.
+        image_ids: int64 [B], equal for rows of one image; None if all images differ.
     """
 
     images: Tensor
@@ -30,6 +31,7 @@ class Features:
     image_tokens: Tensor | None = None
     text_tokens: Tensor | None = None
     text_token_mask: Tensor | None = None
+    image_ids: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class GlobalBatch:
         rows: the rows of the batch whose loss this rank computes.
         share: 1, or 1 / ranks if every rank computes the loss of all rows.
         rows_with_negatives: scalar, the number of rows of the batch with a negative.
+        image_ids: int64 [G], equal for rows of one image; None if all images differ.
     """
 
     images: Tensor
@@ -51,6 +54,7 @@ class GlobalBatch:
     rows: slice
     share: float
     rows_with_negatives: Tensor
+    image_ids: Tensor | None = None
 
     @classmethod
     def single_rank(cls, features: Features) -> GlobalBatch:
@@ -63,4 +67,5 @@ class GlobalBatch:
             rows=slice(0, len(features.images)),
             share=1.0,
             rows_with_negatives=features.negative_mask.any(1).sum(),
+            image_ids=features.image_ids,
         )

@@ -20,7 +20,7 @@ USES = frozenset({"styles", "global_weight", "local_weight"})
 
 def compute(features: Features, global_batch: GlobalBatch, config: Config) -> dict[str, Tensor]:
     """CLIP + λ_g·global + λ_l·local; parts with weight 0 are skipped."""
-    parts = {"clip": contrastive(features, global_batch)}
+    parts = {"clip": contrastive(features, global_batch, config)}
     loss = parts["clip"]
     for name, weight, scores in (
         ("global", config.global_weight, global_scores),

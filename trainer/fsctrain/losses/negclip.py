@@ -21,5 +21,5 @@ def compute(features: Features, global_batch: GlobalBatch, config: Config) -> di
     images = global_batch.images[global_batch.rows]  # [R, D]
     logits = features.logit_scale * images @ global_batch.negatives.flatten(0, 1).T  # [R, G·N]
     lowest = torch.finfo(logits.dtype).min  # −inf would make the gradient NaN
-    exists = global_batch.negative_mask.flatten()
-    return {"loss": contrastive(features, global_batch, logits.masked_fill(~exists, lowest))}
+    logits = logits.masked_fill(~global_batch.negative_mask.flatten(), lowest)
+    return {"loss": contrastive(features, global_batch, config, logits)}
