@@ -216,7 +216,9 @@ def _check_negatives(config: Config, coverage: list[Coverage]) -> None:
 
 def _warn_of_negatives(config: Config, coverage: list[Coverage], epochs: int) -> None:
     """Warn of negatives that training cannot use, and of those that it will see twice."""
-    unusable = [f"{found.style} {found.unusable:.1%}" for found in coverage if found.unusable]
+    unusable = [
+        f"{found.style} {found.unusable:.1%}" for found in coverage if (found.unusable or 0) > 1e-3
+    ]
     if unusable:
         log.warning(
             "negatives equal to their caption within the context are skipped: %s",
