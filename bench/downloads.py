@@ -1,4 +1,4 @@
-"""Download 1,000 images over a bad network on loopback, and one large file at full speed.
+"""Download 1,000 images over loopback with injected faults, and one large file at full speed.
 
     python bench/downloads.py
 
