@@ -243,7 +243,7 @@ def _read_coco(path: Path, content: object) -> Iterator[Row | str]:
     images, annotations = record.get("images"), record.get("annotations")
     if not isinstance(images, list) or not isinstance(annotations, list):
         raise FsckitError(
-            f"{path}: not COCO captions (no lists 'images' and 'annotations'); if it contains JSON "
+            f"{path}: not COCO captions (no 'images' and 'annotations' lists); if it contains JSON "
             f"lines, rename it to .jsonl"
         )
     names: dict[int | str, object] = {}

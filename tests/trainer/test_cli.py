@@ -171,7 +171,7 @@ def test_warns_of_repeated_and_of_unusable_negatives(
         name = f"epochs-{epochs}"
         assert command(*run_words, "--steps", "none", "--epochs", epochs, "--name", name) == 0
         out = " ".join(capsys.readouterr().out.split())
-        assert "within the context are skipped: colour 4.0%" in out
+        assert "whose truncated tokens equal their caption's are skipped: colour 4.0%" in out
         warned = "4 epochs repeat negatives, since their tables have 3 of colour, 3 of shape" in out
         assert warned == (epochs == 4)
     assert "--recipe colour,shape --variants 4 --overwrite'" in out

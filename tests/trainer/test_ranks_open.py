@@ -16,8 +16,8 @@ NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
         ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, .*RANK expected"),
         ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE is 2, .*MASTER_ADDR expected"),
         ({"WORLD_SIZE": "2", "RANK": "first"}, "WORLD_SIZE is 2, .*first"),
-        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is two, .*not a number of ranks"),
-        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is 0, .*not a number of ranks"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is two, not a number of ranks"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is 0, not a number of ranks"),
     ],
 )
 def test_refuses_ranks_that_cannot_be_joined(

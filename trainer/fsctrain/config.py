@@ -68,7 +68,7 @@ class Config(BaseModel):
     lora_conv: Literal["rank", "full"] = setting(
         "Model",
         "rank",
-        help="LoRA of the patch convolution: rank, or full as in FSC-CLIP's released runs "
+        help="LoRA on the patch convolution: rank, or full as in FSC-CLIP's released runs "
         "(4.1 M instead of 1.0 M parameters for ViT-B-32)",
     )
     freeze_image: Blocks = setting(

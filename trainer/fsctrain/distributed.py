@@ -167,7 +167,7 @@ def open_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
         else:
             dist.init_process_group(backend)
     except (ValueError, RuntimeError) as error:
-        raise _not_torchrun(first_line(error)) from None
+        raise _not_torchrun(f"but the ranks cannot connect ({first_line(error)})") from None
     try:
         yield Ranks(dist.get_rank(), size), chosen
     finally:
@@ -211,7 +211,7 @@ def _size() -> int:
 
 def _not_torchrun(why: str) -> FsckitError:
     return FsckitError(
-        f"WORLD_SIZE is {os.environ.get('WORLD_SIZE')}, but the ranks cannot connect ({why}); "
+        f"WORLD_SIZE is {os.environ.get('WORLD_SIZE')}, {why}; "
         f"start several ranks with torchrun, or unset WORLD_SIZE for one rank"
     )
 

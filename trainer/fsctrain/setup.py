@@ -209,7 +209,7 @@ def _check_negatives(config: Config, coverage: list[Coverage]) -> None:
     if config.styles and not any(found.captions for found in coverage):
         raise FsckitError(
             f"{', '.join(config.data)}: no caption has a negative of style "
-            f"{' or '.join(config.styles)} that differs from it within the context; find the "
+            f"{' or '.join(config.styles)} whose truncated tokens differ; find the "
             f"reason with 'fscdata inspect {config.data[0]}', or choose other `styles`"
         )
 
@@ -221,7 +221,7 @@ def _warn_of_negatives(config: Config, coverage: list[Coverage], epochs: int) ->
     ]
     if unusable:
         log.warning(
-            "negatives equal to their caption within the context are skipped: %s",
+            "negatives whose truncated tokens equal their caption's are skipped: %s",
             ", ".join(unusable),
         )
     few = {found.style: found.variants for found in coverage if found.variants < epochs}

@@ -85,7 +85,7 @@ def download(
     manifest = load_manifest(name)
     dest = data_path(folder) if folder else data_root / Path(name).stem
     if not isinstance(dest, Path):
-        raise FsckitError(f"{folder}: expected a local folder; copy the data set there afterwards")
+        raise FsckitError(f"{folder}: expected a local folder; upload the data set afterwards")
     options = Options(
         keep_archives,
         min_success,

@@ -70,7 +70,7 @@ def make_negatives(
         int | None,
         typer.Option(
             min=0,
-            help="parallel shards; 0 runs in this process (local only)",
+            help="shards at a time; 0 runs in this process (local only)",
             show_default="one per core",
         ),
     ] = None,

@@ -32,7 +32,7 @@ SAMPLES_COLUMNS = {
     "key": "the sample's name in its tar",
     "caption_index": "number of the caption among the sample's captions, from 0",
     "caption": "the caption",
-    "caption_hash": "BLAKE2b-64 of the caption, to notice changes",
+    "caption_hash": "BLAKE2b-64 of the caption, to detect changes",
     "image_ext": "the image's extension in the tar: its member is named `key.image_ext`",
     "image_offset": "the image's first byte in the tar",
     "image_size": "the image's size in bytes",
@@ -46,7 +46,7 @@ NEGATIVES_COLUMNS = {
     "negative": "the hard negative",
     "operator": "what was done: `swap:noun`, `replace:attribute`, `shuffle:2`",
     "relation": "how a replacement relates to the old word: `antonym`, `cohyponym`; else null",
-    "edits": "each replaces `old`, at caption[start:end], with `new`; all give the negative",
+    "edits": "caption to negative: each replaces `old`, at caption[start:end], with `new`",
     "token_ids": "CLIP token ids with start and end tokens, not truncated; null if not stored",
 }
 

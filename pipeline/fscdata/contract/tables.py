@@ -218,7 +218,7 @@ def _remake(path: DataPath) -> str:
 def _metadata(path: DataPath, schema: pa.Schema) -> Metadata:
     raw = (schema.metadata or {}).get(METADATA_KEY)
     if raw is None:
-        raise FsckitError(f"{path}: this Parquet file was not written by fscdata; move it away")
+        raise FsckitError(f"{path}: not written by fscdata; move it elsewhere")
     try:
         record: dict[str, Any] = json.loads(raw)
         version = record["provenance"].get("schema_version")

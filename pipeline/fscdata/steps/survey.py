@@ -142,7 +142,7 @@ def _find_reference(data: DataPath, survey: Survey, name: str) -> None:
     (first, most), *others = votes.most_common(2)
     survey.references[name] = by_text[first]
     if others and others[0][1] == most:
-        _refuse(data, survey, name, "its shards have two equally common provenances")
+        _refuse(data, survey, name, "its shards' settings differ, with no majority")
 
 
 def _compare_captions(data: DataPath, survey: Survey, captions_dir: Path | None) -> None:
@@ -216,7 +216,7 @@ def _compare_with_installed(
     ]
     if different:
         note = (
-            f"made with {'; '.join(different)}: instead of a repair, which would mix versions, "
+            f"made with {'; '.join(different)}: a repair would mix versions; "
             f"{_remake(data, survey, name)}"
         )
         survey.findings.append(Finding(folder, note, Repair.HARMLESS))

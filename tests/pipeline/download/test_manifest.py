@@ -270,7 +270,7 @@ def test_a_table_is_either_fetched_or_local(tmp_path: Path) -> None:
     assert of_kind(path, "urls", file + columns).remote_files()[0].name == "a.tsv"
     assert of_kind(path, "urls", "table: my/tables\n" + columns).remote_files() == []
     for table, words in [
-        ("", "table: set either table_files, to be fetched, or table"),
+        ("", r"table: set either table_files \(to fetch\) or table \(a path in"),
         (file + "table: a.tsv\n", "line 4: table: set either table_files"),
         ("table: /etc/passwd\n", "line 3: table: .*leaves the"),
         ("table: shards/a.tsv\n", "line 3: table: .*is in a folder that the download creates"),

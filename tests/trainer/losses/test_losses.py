@@ -342,8 +342,8 @@ def test_a_users_loss_is_found(write_loss: Callable[[str], Path]) -> None:
     ("old", "new", "message"),
     [
         ("def compute(", "def calculate(", "has no function `compute`"),
-        ('USES = {"styles"}', "", "USES must be the set of those settings that the loss reads"),
-        ('{"styles"}', '{"margin"}', "USES must be the set .* of styles, global_weight"),
+        ('USES = {"styles"}', "", "USES must be the set of settings the loss reads"),
+        ('{"styles"}', '{"margin"}', "USES must be the set .* from styles, global_weight"),
         ("def compute", "import nowhere\ndef compute", "cannot be imported .*No module named"),
         ("def compute", "def def", r"cannot be imported \(invalid syntax"),
         ('"loss": features', '"mine": features', "compute must return a dict with the key 'loss'"),

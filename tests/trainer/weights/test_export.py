@@ -95,7 +95,7 @@ def test_the_card_describes_interpolated_lora_weights(
     export(folder, tmp_path / "out")
     text = card(tmp_path / "out")
     assert "- Trained: LoRA updates of rank 2, alpha 1, merged\n" in text
-    assert "- Interpolated: 0.3 of the fine-tuned weights" in text
+    assert "- Interpolated: alpha 0.3 (WiSE-FT: 0 is pretrained, 1 is fine-tuned)\n" in text
     assert "Measured before the interpolation." in text and "- Hard negatives: none\n" in text
     assert "hu2022lora" in text and "wortsman2022robust" in text
     assert "oh2024preserving" not in text and "yuksekgonul2023when" not in text

@@ -47,7 +47,7 @@ def interpolate(
         typer.Option(
             "--alpha",
             metavar="ALPHA",
-            help="share of the fine-tuned weights: 0.5, a list 0.3,0.5, or an inclusive range "
+            help="weight of the fine-tuned model: 0.5, a list 0.3,0.5, or an inclusive range "
             "start:stop:step",
         ),
     ],

@@ -61,7 +61,7 @@ def load_loss(config: Config) -> Loss:
         raise FsckitError(f"{file}: has no function `compute`; a loss module must define it")
     if not isinstance(uses, set | frozenset) or not uses <= set(_SETTINGS):
         raise FsckitError(
-            f"{file}: USES must be the set of those settings that the loss reads, of "
+            f"{file}: USES must be the set of settings the loss reads, chosen from "
             f"{', '.join(_SETTINGS)}"
         )
     # An ignored setting would let a user compare two identical runs.

@@ -106,8 +106,7 @@ def _training(config: Config, alpha: str | None) -> str:
         else "full weights",
     }
     if alpha is not None:
-        share = f"{alpha} of the fine-tuned weights, the rest pretrained (WiSE-FT)"
-        lines["Interpolated"] = share
+        lines["Interpolated"] = f"alpha {alpha} (WiSE-FT: 0 is pretrained, 1 is fine-tuned)"
     return "\n".join(f"- {name}: {_cell(text)}" for name, text in lines.items())
 
 

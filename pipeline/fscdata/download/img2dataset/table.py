@@ -71,8 +71,8 @@ class TableReader:
                         yield self._usable(_cast(file, batch, schema, self._files[0]))
             except pa.ArrowException as error:
                 raise FsckitError(
-                    f"{file}: not a readable table ({first_line(error)}); replace it, or "
-                    f"if fetched, delete it and rerun"
+                    f"{file}: not a readable table ({first_line(error)}); replace it "
+                    f"(if fetched, delete it and rerun)"
                 ) from None
 
     def _read_parquet(self, file: Path) -> Iterator[pa.RecordBatch]:

@@ -63,7 +63,7 @@ class Kind(Manifest):
     def _either_or(cls, table: str | None, info: ValidationInfo) -> str | None:
         if (table is None) == (not info.data.get("table_files", [])):
             raise ValueError(
-                "set either table_files, to be fetched, or table, a path in the data set's folder"
+                "set either table_files (to fetch) or table (a path in the data set's folder)"
             )
         return table
 

@@ -96,7 +96,7 @@ def test_an_empty_table_has_no_rows(tmp_path: Path) -> None:
             "t.parquet",
             b"PAR1 but no more",
             LAION,
-            "not a readable table .*; replace it, or",
+            r"not a readable table .*; replace it \(if fetched, delete it",
         ),
         ("t.txt", b"http://a/1.jpg", CC3M, "not a table of URLs"),
         ("t.tsv", None, CC3M, "cannot be read .No such file"),
