@@ -307,6 +307,15 @@ def test_inspect_counts(data: Path) -> None:
     assert ["replace", "too", "short", "2", "50.0"] in lines
 
 
+def test_inspect_ends_quietly_when_its_reader_has_gone(data: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "fscdata", "inspect", str(data)]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_inspect_shows_file_sizes(data: Path) -> None:
     kept = negatives_path(data, "replace", "00000").stat().st_size
     kept += negatives_path(data, "replace", "00001").stat().st_size

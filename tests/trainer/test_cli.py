@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
@@ -16,9 +15,7 @@ import torch
 
 import fsctrain
 import fsctrain.train
-from fscdata.base.progress import Progress, Reporter
 from fsctrain.cli import Commands
-from fsctrain.cli.screen import console
 from fsctrain.config import Config
 from fsctrain.fields import Panel
 from support.commands import command
@@ -75,9 +72,13 @@ def test_a_run_prints_progress_and_how_to_load_the_result(
     assert re.match(r"step 2/3 epoch 0 loss \d", lines[3])
     assert re.match(r"step 3/3 epoch 0 loss \d", lines[4])
     weights = config.out / "fsc-clip" / "checkpoint" / "open_clip_model.safetensors"
-    assert lines[5] == f"checkpoint: {weights}"
-    assert lines[6] == f"load it with: open_clip.create_model('local-dir:{weights.parent}')"
-    assert weights.is_file() and len(lines) == 7
+    assert re.fullmatch(r"finished 3 of 3 steps; this command took 0:00:\d\d", lines[5])
+    loss = lines[4].partition(" loss ")[2].partition(" ")[0]
+    assert lines[6].startswith(f"final losses: loss {loss}, clip ")
+    assert re.fullmatch(r"final prefers_true: colour \d\.\d\d, shape \d\.\d\d", lines[7])
+    assert lines[8] == f"checkpoint: {weights}"
+    assert lines[9] == f"load it with: open_clip.create_model('local-dir:{weights.parent}')"
+    assert weights.is_file() and len(lines) == 10
     assert command(*run_words) == 1
     captured = capsys.readouterr()
     assert captured.err.startswith(f"fsctrain: {config.out / 'fsc-clip'}: already contains a run")
@@ -242,22 +243,32 @@ def test_summaries_are_the_docstrings_first_lines() -> None:
         assert subcommand.help.splitlines()[0] == summary, name
 
 
-def test_a_terminal_shows_progress_instead_of_metrics(
-    run_words, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["run", "--recipe", "clip", "--data", "nowhere"], 1, "nowhere: no such folder"),
+        (["run", "--recipe", "clip", "--data", ".", "--name", "x"], 1, "x: already contains a run"),
+        (["plot", "x"], 0, ""),
+    ],
+)
+def test_a_mistake_and_a_plot_need_no_torch(
+    words: list[str], code: int, message: str, tmp_path: Path
 ) -> None:
-    reports: list[Progress] = []
-
-    @contextmanager
-    def recording(silent: bool) -> Iterator[Reporter]:
-        assert not silent
-        yield Reporter(progress=reports.append)
-
-    monkeypatch.setattr("fsctrain.cli.run.display", recording)
-    monkeypatch.setattr(type(console), "is_terminal", True)
-    assert command(*run_words) == 0
-    assert [(p.stage, p.done, p.total, p.unit) for p in reports] == [
-        ("training", 2, 3, "steps"),
-        ("training", 3, 3, "steps"),
-    ]
-    assert all(re.fullmatch(r"loss \d\.\d{4}", p.detail) for p in reports)
-    assert "step 2/3" not in capsys.readouterr().out
+    (tmp_path / "runs" / "x" / "checkpoint").mkdir(parents=True)
+    (tmp_path / "x").mkdir()
+    record = {"step": 1, "loss": 1.0, "lr": 1.0, "prefers_true": {}, "samples_per_second": 1.0}
+    (tmp_path / "x" / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    script = f"""
+import sys
+from fsctrain.cli import main
+sys.argv = ["fsctrain", *{words}]
+try:
+    main()
+except SystemExit as exit:
+    print(exit.code, [name for name in ("torch", "open_clip") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == f"{code} []", done.stderr
+    assert message in done.stderr and done.stderr.count("\n") == code

@@ -14,7 +14,8 @@ from torch import Tensor
 from fscdata.base.errors import FsckitError
 from fsctrain.distributed import Ranks
 from fsctrain.losses import Features
-from fsctrain.metrics import Metrics, read_metrics
+from fsctrain.metrics import Metrics
+from fsctrain.records import read_metrics
 
 STYLES = ("colour", "shape")
 NEAR, FAR = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])

@@ -22,8 +22,10 @@ from torch import Tensor
 from fscdata.base.errors import FsckitError
 from fsctrain.checkpoint import save_checkpoint
 from fsctrain.config import Config
+from fsctrain.data import WorkerDiedError
 from fsctrain.model import create_model
-from fsctrain.state import saved_states
+from fsctrain.saved_states import saved_states
+from fsctrain.scoring import ValidationScorer
 from fsctrain.train import train
 from support import SUPPORT
 from support.warm import WarmProcess, WarmRanks
@@ -184,6 +186,58 @@ def test_a_signal_stops_a_run_after_its_step(
     _, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
     assert_same_run(config, named(config, "undisturbed"))
+
+
+def workers_of(process: WarmProcess) -> list[int]:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(pid) for pid in children.read_text().split()]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_killed_loader_worker_ends_all_ranks_and_loses_no_step(ranks: int, long: Config) -> None:
+    """A state is written at every step, so that the kill often comes while one is written."""
+    config = long.model_copy(update={"checkpoint_every": 1, "workers": 2})
+    train(named(config, "undisturbed"))
+    process = start(config) if ranks == 1 else start_ranks(ranks, config)
+    last = process if isinstance(process, WarmProcess) else process.ranks[-1]
+    until(lambda: steps_done(config) >= 5, process)
+    os.kill(random.choice(workers_of(last)), signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    codes = [process.returncode] if ranks == 1 else [rank.returncode for rank in process.ranks]
+    assert codes == [1] * ranks, err
+    (state,) = saved_states(config.out / config.name)
+    assert int(state.name.removeprefix("step-")) == steps_done(config), "no step was lost"
+    sentences = {line.partition(": ")[2] for line in err.splitlines()}
+    (sentence,) = sentences
+    assert err.count("\n") == ranks
+    cause = "a data loader worker was killed by SIGKILL, usually because memory ran out"
+    assert sentence.startswith(f"{cause}; the last saved state is {state}; continue with ")
+    if ranks == 1:
+        resume = sentence.split("'fsctrain ")[1].rstrip("'").split()
+        again = WarmProcess(["-m", "fsctrain", *resume])
+        _, err = again.communicate(timeout=120)
+        assert again.returncode == 0, err
+        assert_same_run(config, named(config, "undisturbed"))
+    else:
+        assert sentence.endswith("continue with the same command and --resume")
+
+
+def test_a_worker_killed_during_the_last_validation_loses_no_step(
+    long: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = long.model_copy(update={"steps": 4, "validation": copied(long), "validate_every": 100})
+    score = ValidationScorer.__call__
+
+    def killed(scorer: ValidationScorer, model: Any, step: int) -> dict[str, float]:
+        if step == 4:
+            raise WorkerDiedError("a data loader worker was killed by SIGKILL")
+        return score(scorer, model, step)
+
+    monkeypatch.setattr(ValidationScorer, "__call__", killed)
+    with pytest.raises(FsckitError, match="step-00000004; continue with 'fsctrain run"):
+        train(config)
+    monkeypatch.undo()
+    assert train(config, resume=True).steps == 4
 
 
 def assert_near(one: Config, other: Config) -> None:

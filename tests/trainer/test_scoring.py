@@ -146,3 +146,23 @@ def test_refuses_a_missing_data_set(clip: Clip, settings: Config, tmp_path: Path
     nowhere = settings.model_copy(update={"validation": str(tmp_path / "nowhere")})
     with pytest.raises(FsckitError, match="nowhere"):
         ValidationScorer(clip, nowhere, SIZE)
+
+
+def test_the_score_leaves_out_what_text_alone_decides(
+    clip: Clip, settings: Config, samples: list, make_data
+) -> None:
+    """By default; the setting `score` chooses its parts, also such a style."""
+    for sample in samples:
+        sample.negatives["shuffle-2"] = sample.negatives["shape"]
+    make_data(samples)
+    recalls = ["image_to_text_recall@1", "text_to_image_recall@1"]
+    default = ["choice/colour", "choice/shape", *recalls]
+    for chosen in ([], ["choice/shuffle-2", recalls[1]]):
+        scorer = ValidationScorer(clip, settings.model_copy(update={"score": tuple(chosen)}), SIZE)
+        found = scorer(clip.model, 0)
+        assert "choice/shuffle-2" in found
+        parts = [found[name] for name in chosen or default]
+        assert found["score"] == pytest.approx(sum(parts) / len(parts))
+    message = "`score`: unknown score 'choice/svlc'; choose choice/colour, choice/shape, choice/sh"
+    with pytest.raises(FsckitError, match=message):
+        ValidationScorer(clip, settings.model_copy(update={"score": ("choice/svlc",)}), SIZE)

@@ -16,7 +16,7 @@ COMMANDS = {
         --epochs --steps --batch-size --micro-batch-size
         --lr --betas --eps --weight-decay --schedule --warmup --cooldown --grad-clip-norm
         --crop-scale --captions-per-image --transform --max-bad --stream --no-stream
-        --validation --validate-every --patience --checkpoint-every --checkpoint-minutes
+        --validation --validate-every --score --patience --checkpoint-every --checkpoint-minutes
         --seed --workers --device --precision
         --grad-checkpointing --no-grad-checkpointing --compile --no-compile
         --out --name --log-every --tensorboard --no-tensorboard --wandb --no-wandb

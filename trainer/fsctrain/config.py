@@ -154,6 +154,13 @@ class Config(BaseModel):
     validate_every: Count | None = setting(
         "Evaluation", None, help="steps between validations [default: one epoch]"
     )
+    score: Names = setting(
+        "Evaluation",
+        (),
+        help="validation scores whose mean is the score that patience follows, comma-separated, "
+        "such as choice/replace,text_to_image_recall@1 [default: all but choice/shuffle-*, "
+        "whose negatives can be told from their text alone]",
+    )
     patience: Count | None = setting(
         "Evaluation", None, help="stop after this many validations without a better score"
     )
@@ -223,7 +230,9 @@ def _conflicts(config: Config) -> Iterator[str]:
         )
     if c.steps is not None:
         yield from schedule_conflicts(c, c.steps, f"`steps` {c.steps}")
-    for name, value in (("validate_every", c.validate_every), ("patience", c.patience)):
+    score = ",".join(c.score) or None
+    needs = {"validate_every": c.validate_every, "score": score, "patience": c.patience}
+    for name, value in needs.items():
         if value is not None and c.validation is None:
             yield f"`{name}` {value} needs a validation data set; set one with `validation`"
     if c.validation is not None:

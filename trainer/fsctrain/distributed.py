@@ -70,29 +70,29 @@ class Ranks:
         Raises:
             FsckitError: on all ranks, if `work` raises it or an OSError.
         """
-        result, sentence = self._run_on_first(work)
-        (sentence, *_) = self.objects(sentence)
-        if sentence is not None:
-            raise FsckitError(sentence)
+        result, mistake = self._run_on_first(work)
+        (mistake, *_) = self.objects(mistake)
+        if mistake is not None:
+            raise mistake
         return result
 
     def from_first(self, work: Callable[[], T]) -> T:
         """Like `on_first`, but returns the result on all ranks."""
-        result, sentence = self.objects(self._run_on_first(work))[0]
-        if sentence is not None:
-            raise FsckitError(sentence)
+        result, mistake = self.objects(self._run_on_first(work))[0]
+        if mistake is not None:
+            raise mistake
         return cast(T, result)
 
-    def _run_on_first(self, work: Callable[[], T]) -> tuple[T | None, str | None]:
-        """The result, and the message of an error that all ranks must raise."""
+    def _run_on_first(self, work: Callable[[], T]) -> tuple[T | None, FsckitError | None]:
+        """The result, and an error that all ranks must raise."""
         if not self.first:
             return None, None
         try:
             return work(), None
         except FsckitError as error:
-            return None, str(error)
+            return None, error
         except OSError as error:
-            return None, file_error(error)
+            return None, FsckitError(file_error(error))
 
     def numbers(self, values: list[int]) -> Tensor:
         """Gather a few numbers from every rank: int64 [size, len(values)], on the CPU.

@@ -61,7 +61,7 @@ def _folder_name(value: str) -> str:
 
 def _distinct(value: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(value)) < len(value):
-        raise ValueError("a style is listed twice")
+        raise ValueError("a name is listed twice")
     return value
 
 

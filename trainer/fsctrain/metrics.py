@@ -8,18 +8,16 @@ import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from fscdata.base.errors import FsckitError
 from fscdata.base.files import write_text
 from fscdata.base.paths import access
 from fsctrain.distributed import Ranks
 from fsctrain.losses import Features
+from fsctrain.records import Record, read_metrics
 
-Record = dict[str, Any]
 ONE_RANK = Ranks()
 
 
@@ -167,27 +165,6 @@ def _finite(record: Record) -> Record:
         else value
         for name, value in record.items()
     }
-
-
-def read_metrics(path: Path) -> list[Record]:
-    """The records of a metrics.jsonl, without the partial line that a killed run may leave.
-
-    Raises:
-        FsckitError: the file is missing, or a line is not a metrics record.
-    """
-    try:
-        *lines, _ = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError):
-        raise FsckitError(f"{path}: file not found; expected the metrics of a run") from None
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            record["step"] = int(record["step"])
-        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-            raise FsckitError(f"{path}: line {number} is not a metrics record") from None
-        records.append(record)
-    return records
 
 
 def _cut(path: Path, step: int) -> None:

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from fscdata.base.errors import FsckitError
 from fscdata.base.files import atomic_file
-from fsctrain.metrics import Record, read_metrics
+from fsctrain.records import Record, read_metrics
 from fsctrain.run_folder import METRICS
 
 CHOICE = "choice/"

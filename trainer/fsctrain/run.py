@@ -14,7 +14,8 @@ import torch
 from fscdata.base.errors import FsckitError
 from fsctrain.config import Config
 from fsctrain.distributed import Ranks, open_ranks
-from fsctrain.metrics import Metrics, Record
+from fsctrain.metrics import Metrics
+from fsctrain.records import Record
 from fsctrain.run_folder import METRICS, Start, begin, find_start
 from fsctrain.scoring import Evaluate, ValidationScorer
 from fsctrain.setup import Training, image_size, prepare

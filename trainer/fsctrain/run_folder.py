@@ -10,9 +10,11 @@ from pathlib import Path
 from fscdata.base.errors import FsckitError
 from fscdata.base.files import TEMPORARY, atomic_folder, write_text
 from fscdata.base.locks import file_lock
+from fscdata.base.paths import data_path
+from fscdata.contract import shard_paths
 from fsctrain.config import Config, dump_config, load_config
 from fsctrain.early_stopping import BEST
-from fsctrain.state import FOLDER, saved_states
+from fsctrain.saved_states import FOLDER, saved_states
 
 CHECKPOINT = "checkpoint"
 CONFIG, METRICS, BAD_IMAGES = "config.yaml", "metrics.jsonl", "bad_images.jsonl"
@@ -39,6 +41,20 @@ class Start:
     finished: bool = False
     resumes: bool = False
     state: Path | None = None
+
+
+def check_folders(config: Config, *, resume: bool) -> None:
+    """Check a run's folder and its local data sets, as `train` does, but without importing torch.
+
+    Raises:
+        FsckitError: as in `find_start`; a data set is missing or has no tars.
+    """
+    with ExitStack() as stack:
+        find_start(config.out / config.name, config, stack, resume=resume)
+    for folder in (*config.data, config.validation):
+        path = None if folder is None else data_path(folder)
+        if isinstance(path, Path):
+            shard_paths(path)
 
 
 def find_start(folder: Path, config: Config, stack: ExitStack, *, resume: bool) -> Start:

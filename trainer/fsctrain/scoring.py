@@ -33,6 +33,8 @@ from fsctrain.model import Clip, OpenClip, embed_images, embed_texts
 log = logging.getLogger("fsctrain")
 
 BATCH_SIZE = 256  # images
+CHOICE = "choice/"
+RECALLS = ("image_to_text_recall@1", "text_to_image_recall@1")
 
 # Called with a model in eval mode and the number of steps done; returns scores by name.
 Evaluate = Callable[[OpenClip, int], dict[str, float]]
@@ -56,7 +58,8 @@ class ValidationScorer:
     For each style of negatives in the data set, `choice/STYLE` is the accuracy of choosing the
     caption over the first variant of its negative. `image_to_text_recall@1` and
     `text_to_image_recall@1` rank the whole set; any of an image's captions counts as correct.
-    `score` is the mean of these. Images are resized and centre-cropped as in open_clip's evaluation
+    `score` is the mean of those that the setting `score` names; by default, of all but
+    `choice/shuffle-*`. Images are resized and centre-cropped as in open_clip's evaluation
     transform. Unusable images are skipped with their captions, and their number is logged.
     """
 
@@ -69,13 +72,14 @@ class ValidationScorer:
             image_size: H and W.
 
         Raises:
-            FsckitError: as `fsctrain.data.read_data`.
+            FsckitError: as `fsctrain.data.read_data`, or `score` names an unknown score.
         """
         assert config.validation is not None
         self._name = config.validation
         self._workers = config.workers
         styles = tuple(styles_present(data_path(config.validation)))
         self._data = read_data([config.validation], (), styles, clip, config.context_length)
+        self._averaged = _averaged(config.score, styles)
         places = np.stack([self._data.tar, self._data.image_offset])  # [2, R]
         _, rows, image = np.unique(places, axis=1, return_index=True, return_inverse=True)
         self._images = _ImageBatches(self._data, rows.tolist(), clip, image_size)
@@ -96,11 +100,16 @@ class ValidationScorer:
             negatives, index = self._negatives(number, rows.tolist())
             if index:
                 false = embed_texts(model, _pad(negatives))
-                scores[f"choice/{style}"] = choice_accuracy(
+                scores[f"{CHOICE}{style}"] = choice_accuracy(
                     images[image[index]], texts[index], false
                 )
         scores |= recall_at_k(images, texts, image, ks=(1,))
-        return scores | {"score": mean(scores.values())}
+        averaged = [scores[name] for name in self._averaged if name in scores]
+        if not averaged:
+            raise FsckitError(
+                f"{self._name}: no caption has a usable negative of the styles in `score`"
+            )
+        return scores | {"score": mean(averaged)}
 
     def _embed_images(self, model: OpenClip, step: int) -> tuple[Tensor, Tensor]:
         """Features [I, D] of the usable images, and a mask of usable images."""
@@ -128,6 +137,19 @@ class ValidationScorer:
                 negatives.append(text)
                 index.append(i)
         return negatives, index
+
+
+def _averaged(chosen: tuple[str, ...], styles: tuple[str, ...]) -> list[str]:
+    """The names of the scores whose mean is `score`.
+
+    By default without shuffled negatives: a model without images can tell 97 % of them from their
+    captions by capital letters and full stops in odd places.
+    """
+    names = [*(f"{CHOICE}{style}" for style in styles), *RECALLS]
+    for name in chosen:
+        if name not in names:
+            raise FsckitError(f"`score`: unknown score '{name}'; choose {', '.join(names)}")
+    return list(chosen) or [name for name in names if not name.startswith(f"{CHOICE}shuffle-")]
 
 
 class _ImageBatches(Dataset[list[Tensor | str] | FsckitError]):

@@ -17,9 +17,10 @@ from torch.optim import Optimizer
 from fscdata.base.errors import FsckitError, first_line
 from fscdata.base.files import atomic_folder
 from fsctrain.distributed import Ranks
+from fsctrain.saved_states import FOLDER, saved_states
 
 FORMAT = 3
-FOLDER, TENSORS, VALUES = "state", "state.safetensors", "state.json"
+TENSORS, VALUES = "state.safetensors", "state.json"
 
 
 class Stateful(Protocol):
@@ -170,11 +171,6 @@ class TrainState:
         """The names of the optimizer's parameters, in its order."""
         names = {id(p): name for name, p in self.model.named_parameters()}
         return [names[id(p)] for group in self.optimizer.param_groups for p in group["params"]]
-
-
-def saved_states(run: Path) -> list[Path]:
-    """The states in a run's folder, sorted by step."""
-    return sorted((run / FOLDER).glob("step-*"))
 
 
 def _generators(model: nn.Module) -> dict[str, Tensor]:

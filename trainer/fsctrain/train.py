@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import shlex
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from fscdata.base.errors import FsckitError
 from fsctrain.checkpoint import loading_line, save_checkpoint, weights_name
 from fsctrain.config import Config
-from fsctrain.data import Batch
+from fsctrain.data import Batch, WorkerDiedError
 from fsctrain.optim import learning_rate
 from fsctrain.run import Run, Watch, open_run
-from fsctrain.run_folder import CHECKPOINT, clean_up
+from fsctrain.run_folder import CHECKPOINT, CONFIG, clean_up
 from fsctrain.scoring import Evaluate
 from fsctrain.stopping import StoppedError
 
@@ -75,7 +78,8 @@ def train(
             steps.
 
     Raises:
-        FsckitError: invalid settings or data, or the loss is no longer finite.
+        FsckitError: invalid settings or data, the loss is no longer finite, or a process that loads
+            data has died; in the last case the state is saved.
         StoppedError: SIGTERM or Ctrl-C; the state is saved.
     """
     with open_run(
@@ -85,28 +89,33 @@ def train(
             log.info("%s: this run is already finished", run.folder)
             return finish(run)
         run.clip.model.train()
-        for batch, waited in timed_batches(run):
-            # If one rank left the loop alone, the others would hang: all decide together.
-            agreed = agree(run, batch)
-            if agreed.failed or agreed.save or agreed.score:
-                # Check first, so that NaN never reaches a saved state or the best weights.
-                fail_if_not_finite(run)
-            if agreed.save:
-                # Before scoring, which is slow: a kill during it would lose the steps.
-                save(run)
-            if agreed.signal:
-                # After the save, so that no step is lost.
-                raise StoppedError(agreed.signal)
-            # After the save: this batch is not done yet, and a resume counts it again.
-            count_bad_images(run, batch, agreed)
-            if agreed.score and score(run):
-                break
-            step(run, batch, waited, agreed)
-            log_metrics(run)
+        with closing(timed_batches(run)) as batches:
+            for batch, waited in batches:
+                # If one rank left the loop alone, the others would hang: all decide together.
+                agreed = agree(run, batch)
+                if agreed.failed or agreed.save or agreed.score:
+                    # Check first, so that NaN never reaches a saved state or the best weights.
+                    fail_if_not_finite(run)
+                if agreed.save:
+                    # Before scoring, which is slow: a kill during it would lose the steps.
+                    save(run)
+                if agreed.signal:
+                    # After the save, so that no step is lost.
+                    raise StoppedError(agreed.signal)
+                if agreed.lost or isinstance(batch, WorkerDiedError):
+                    raise worker_died(run, batch)
+                # After the save: this batch is not done yet, and a resume counts it again.
+                count_bad_images(run, batch, agreed)
+                if agreed.score and score(run):
+                    break
+                step(run, batch, waited, agreed)
+                log_metrics(run)
         # Losses are read a step late, so the last one is still unread.
         fail_if_not_finite(run)
         run.bad_images.check_some_good()
         if run.state.step == run.steps:
+            if run.config.validation is not None:
+                save(run)  # before scoring, as above
             score(run)
         return finish(run)
 
@@ -120,6 +129,7 @@ class Agreement:
         bad: whether any rank has bad images.
         failed: whether any rank has read a non-finite loss or gradient.
         signal: the number of a signal that any rank received, or 0.
+        lost: whether any rank has lost a process that loads its data.
         score: whether to score the model before the step.
         save: whether to save the state before the step.
     """
@@ -128,11 +138,12 @@ class Agreement:
     bad: bool
     failed: bool
     signal: int
+    lost: bool
     score: bool
     save: bool
 
 
-def agree(run: Run, batch: Batch) -> Agreement:
+def agree(run: Run, batch: Batch | WorkerDiedError) -> Agreement:
     """Agree with all ranks on what to do before the next step, in one collective call.
 
     The numbers are exchanged between CPUs, so no rank waits for its device. A non-finite loss is
@@ -140,19 +151,22 @@ def agree(run: Run, batch: Batch) -> Agreement:
     """
     done = run.state.step
     due = run.timer.due(done)
-    mine = [len(batch), len(batch.bad), run.health.failed, run.stop.number, due]
-    table = run.ranks.numbers([int(number) for number in mine])  # [ranks, 5]
-    rows, bad, failed, signals, saves = table.unbind(1)
-    signal = int(signals.max())
+    died = isinstance(batch, WorkerDiedError)
+    size = (0, 0) if isinstance(batch, WorkerDiedError) else (len(batch), len(batch.bad))
+    mine = [*size, run.health.failed, run.stop.number, died, due]
+    table = run.ranks.numbers([int(number) for number in mine])  # [ranks, 6]
+    rows, bad, failed, signals, deaths, saves = table.unbind(1)
+    signal, lost = int(signals.max()), bool(deaths.any())
     score = run.score_every > 0 and done % run.score_every == 0
     return Agreement(
         rows=rows.tolist(),
         bad=bool(bad.any()),
         failed=bool(failed.any()),
         signal=signal,
+        lost=lost,
         score=score,
         # Clocks differ, so the first rank decides. At the first step there is nothing new to save.
-        save=bool(saves[0]) or signal > 0 or (score and done > run.first_step),
+        save=bool(saves[0]) or signal > 0 or ((score or lost) and done > run.first_step),
     )
 
 
@@ -169,6 +183,24 @@ def save(run: Run) -> None:
     run.timer.restart()
 
 
+def worker_died(run: Run, found: object) -> FsckitError:
+    """The error of all ranks after one lost a process that loads its data; a collective call.
+
+    Args:
+        run: the run, whose state is saved.
+        found: the error on the rank that noticed the death; ignored if it is something else.
+    """
+    mine = found if isinstance(found, WorkerDiedError) else None
+    death = next(error for error in run.ranks.objects(mine) if error is not None)
+    saved = run.state.saved
+    kept = f"the last saved state is {saved}" if saved else "no step was done"
+    config = shlex.quote(str(run.folder / CONFIG))
+    resume = f"'fsctrain run --recipe {config} --resume'"
+    if run.ranks.size > 1:
+        resume = "the same command and `resume`"
+    return FsckitError(f"{death}; {kept}; continue with {resume}")
+
+
 def count_bad_images(run: Run, batch: Batch, agreed: Agreement) -> None:
     """Count the bad images of all ranks; raises FsckitError on all ranks above the limit."""
     bad = batch.bad
@@ -179,7 +211,10 @@ def count_bad_images(run: Run, batch: Batch, agreed: Agreement) -> None:
 
 def score(run: Run) -> bool:
     """Score the model on the first rank; returns on all ranks whether the run should end."""
-    return run.ranks.from_first(lambda: _score(run))
+    try:
+        return run.ranks.from_first(lambda: _score(run))
+    except WorkerDiedError as death:
+        raise worker_died(run, death) from None
 
 
 def _score(run: Run) -> bool:
@@ -283,11 +318,18 @@ def _save_weights(run: Run, folder: Path) -> None:
     )
 
 
-def timed_batches(run: Run) -> Iterator[tuple[Batch, float]]:
-    """This rank's remaining batches, each with the seconds spent waiting for it."""
+def timed_batches(run: Run) -> Generator[tuple[Batch | WorkerDiedError, float]]:
+    """This rank's remaining batches, each with the seconds spent waiting for it.
+
+    A WorkerDiedError takes a batch's place, so that all ranks learn of it before they raise it.
+    """
     pin_memory = run.device.type == "cuda"
     batches = run.source.batches(run.state.step, run.steps, pin_memory)
-    started = time.perf_counter()
-    for batch in batches:
-        yield batch, time.perf_counter() - started
+    # A fixed number: all ranks must end together, even if a worker dies after the last batch.
+    for _ in range(run.state.step, run.steps):
         started = time.perf_counter()
+        try:
+            batch: Batch | WorkerDiedError = next(batches)
+        except WorkerDiedError as death:
+            batch = death
+        yield batch, time.perf_counter() - started

@@ -1,11 +1,13 @@
 """Code shared by the `fscdata` and `fsctrain` commands: lazy subcommands, exit codes, signals.
 
-Exit codes: 0 success, 1 user error or bad data, 2 invalid option, 128 + N signal N.
+Exit codes: 0 success, 1 user error or bad data, 2 invalid option, 128 + N signal N, of which 141
+(SIGPIPE) says that the reader of the output has gone.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import signal
 import sys
@@ -113,15 +115,55 @@ def run_command(
         explain: returns a sentence for another library's exception that the user can fix; None
             for a bug, which is raised.
     """
+    _open_closed_streams()
     signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
+        code = _run(app, program, explain)
+        # Here, because Python would print a traceback if it failed to flush at its end.
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+        code = 128 + signal.SIGPIPE
+    sys.exit(code)
+
+
+def _run(
+    app: typer.Typer, program: str, explain: Callable[[Exception], str | None]
+) -> int | str | None:
+    """Run a command; returns its exit code. Raises BrokenPipeError if its reader has gone."""
+    try:
         app()
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer and rich exit with 1
+            raise end.__context__ from None
+        return end.code
     except Exception as error:
         sentence = _sentence(error) or explain(error)
         if sentence is None:
             raise
         sys.stderr.write(f"{program}: {printable(sentence)}\n")
-        sys.exit(1)
+        return 1
+    return 0
+
+
+def _open_closed_streams() -> None:
+    """Replace stdin, stdout and stderr by /dev/null if they are closed (`>&-`).
+
+    The next file to be opened would otherwise get the number of the closed stream, and a child
+    process or a C library could write its messages into that file.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, mode))
+
+
+def _discard_output() -> None:
+    """Send what is left in the buffers of stdout and stderr to /dev/null."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(null, stream.fileno())
 
 
 def _sentence(error: Exception) -> str | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import time
+from contextlib import nullcontext
 from typing import Annotated, Any, get_args
 
 import typer
@@ -12,14 +14,14 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from rich.markup import escape
 
-from fscdata.base.display import display
 from fscdata.base.errors import FsckitError
-from fscdata.base.progress import Progress
 from fscdata.base.text import join_counts
+from fsctrain.cli.report import open_view, summary
 from fsctrain.cli.screen import console
 from fsctrain.config import Config, load_config
 from fsctrain.fields import Panel
 from fsctrain.recipes import recipe_names
+from fsctrain.run_folder import BAD_IMAGES, METRICS, check_folders
 
 
 def run(resume: bool, **options: Any) -> None:
@@ -33,33 +35,32 @@ def run(resume: bool, **options: Any) -> None:
         raise FsckitError(f"--recipe is missing; choose {', '.join(recipe_names())}")
     config = load_config(recipe, settings)
 
-    # torch takes seconds to import, and `fsctrain run --help` does not need it.
-    from fsctrain import run_folder, stopping, train
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        # Several ranks check together once they are connected, so that none waits for another.
+        check_folders(config, resume=resume)
+
+    # torch takes seconds to import, and neither `fsctrain run --help` nor a mistake needs it.
+    from fsctrain import stopping, train
 
     first_rank = os.environ.get("RANK", "0") == "0"
     # Under torchrun every rank runs this command, but only the first prints.
     _log_to_console(logging.INFO if first_rank else logging.WARNING)
-    in_terminal = first_rank and console.is_terminal
-    # Without a terminal, the metrics lines on stdout show the progress.
-    with display(silent=not in_terminal) as reporter:
-
-        def watch(record: dict[str, Any], steps: int) -> None:
-            if in_terminal and "loss" in record:
-                loss = f"loss {_number(record['loss'], 4)}"
-                reporter.progress(Progress("training", record["step"], steps, "steps", loss))
-            else:
-                console.print(f"step {record['step']}/{steps} {_summary(record)}")
-
-        try:
+    started = time.monotonic()
+    try:
+        with open_view(console) if first_rank else nullcontext() as watch:
             result = train.train(config, resume=resume, watch=watch)
-        except stopping.StoppedError as stopped:
-            log.info("stopped; rerun the same command with --resume to continue")
-            raise typer.Exit(128 + stopped.number) from None
+    except stopping.StoppedError as stopped:
+        log.info("stopped; rerun the same command with --resume to continue")
+        raise typer.Exit(128 + stopped.number) from None
     if not first_rank:
         return
+    metrics = result.folder / METRICS
+    if metrics.exists():  # else someone deleted it after the run
+        for line in summary(metrics, result.steps, time.monotonic() - started):
+            console.print(line)
     if result.bad_images:
         counts = join_counts(result.bad_images)
-        console.print(f"replaced bad images: {counts}; see {result.folder / run_folder.BAD_IMAGES}")
+        console.print(f"replaced bad images: {counts}; see {result.folder / BAD_IMAGES}")
     console.print(f"checkpoint: {result.checkpoint}")
     console.print(f"load it with: {result.loading_line}")
 
@@ -68,32 +69,17 @@ log = logging.getLogger("fsctrain")
 
 
 class _ConsoleHandler(logging.Handler):
-    """Prints log lines through the console, which keeps the progress bar intact."""
+    """Prints log lines through the console, which keeps the live table intact."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        console.print(self.format(record))
+        # In a terminal, wrapped between words; in a pipe, a message stays one line.
+        console.print(self.format(record), soft_wrap=not console.is_terminal)
 
 
 def _log_to_console(level: int) -> None:
     log.setLevel(level)
     log.handlers = [_ConsoleHandler()]
     log.propagate = False  # open_clip adds its own handler to the root logger
-
-
-def _summary(record: dict[str, Any]) -> str:
-    """A metrics record on one line."""
-    if "scores" in record:
-        return " ".join(f"{name} {_number(score, 3)}" for name, score in record["scores"].items())
-    losses = [name for name in ("loss", "clip", "global", "local") if name in record]
-    parts = [f"{name} {_number(record[name], 4)}" for name in losses]
-    parts += [
-        f"prefers_true[{k}] {v:.2f}" for k, v in record["prefers_true"].items() if v is not None
-    ]
-    return f"epoch {record['epoch']} {' '.join(parts)} {record['samples_per_second']:.1f} samples/s"
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "not finite" if value is None else f"{value:.{digits}f}"
 
 
 def _parameters() -> list[inspect.Parameter]:

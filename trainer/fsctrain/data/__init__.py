@@ -3,6 +3,7 @@
 from fsctrain.data.bad_images import BadImage, BadImages
 from fsctrain.data.batch import Batch
 from fsctrain.data.batches import Batches
+from fsctrain.data.loader import WorkerDiedError
 from fsctrain.data.order import Order
 from fsctrain.data.source import Source, open_source
 from fsctrain.data.texts import Texts
@@ -18,6 +19,7 @@ __all__ = [
     "Source",
     "Texts",
     "TrainingData",
+    "WorkerDiedError",
     "open_source",
     "read_data",
 ]

@@ -9,7 +9,7 @@ from fscdata.base.errors import FsckitError
 from fscdata.base.text import printable
 from fsctrain import __version__
 from fsctrain.config import Config
-from fsctrain.metrics import read_metrics
+from fsctrain.records import read_metrics
 from fsctrain.run_folder import FREE, METRICS
 from fsctrain.weights.load import Checkpoint
 
