@@ -160,8 +160,9 @@ def _preposition(
     above = heads[anchor]
     alone = (preposition, preposition + 1)
     if anchor in subjects and pos[anchor] == "VERB" and anchor + 1 == preposition:
-        phrasal = is_phrasal_verb(words[anchor], words[preposition])
-        # "a woman looking at a dog", "a woman sitting on a bench"
+        particle = parse.tags[preposition] == "RP" or deps[preposition] == "prt"
+        phrasal = particle and is_phrasal_verb(words[anchor], words[preposition])
+        # "a boy jumping off a wall", "a woman sitting on a bench"
         return subjects[anchor], noun, (anchor, preposition + 1) if phrasal else alone
     if anchor in subjects and (pos[anchor] == "VERB" or deps[anchor] == "acl"):
         return subjects[anchor], noun, alone  # "a woman is playing the piano in the room"
