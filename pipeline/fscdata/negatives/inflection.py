@@ -16,6 +16,7 @@ from fscdata.negatives.regular import regular_verb
 
 _VERBS = frozenset(("VBD", "VBG", "VBN", "VBP", "VBZ"))
 _DEGREES = {"JJR": "more", "JJS": "most", "RBR": "more", "RBS": "most"}
+_COMPARED = frozenset(("more", "most", "less", "least"))
 _PREPOSITIONS = frozenset(("of", "in", "on", "at", "to", "for", "with", "from", "by"))
 _ENDINGS = {"VBD": "ed", "VBN": "ed", "VBG": "ing", "VBZ": "s"}
 
@@ -76,13 +77,11 @@ def _is_invariant(verb: str, tag: str, forms: dict[str, tuple[str, ...]]) -> boo
 @lru_cache(maxsize=2**14)
 def _compared(lemma: str, tag: str) -> str | None:
     """A comparative or a superlative."""
-    pos, upos = ("a", "ADJ") if tag[0] == "J" else ("r", "ADV")
-    lexicon = load_lexicon()
-    if lemma in ("more", "most", "less", "least"):
-        return lemma if _DEGREES[tag][0] == lemma[0] or tag[-1] == "R" else None
-    if lexicon.is_irregular(lemma, pos):  # "better" and "best" are lemmas too
-        return lemma if lemma.endswith("st") == (tag[-1] == "S") else None
-    forms = _forms(lemma, upos).get(tag)
+    adjective = tag.startswith("J")
+    # WordNet has "less", "better" and "best" as lemmas.
+    if lemma in _COMPARED or load_lexicon().is_irregular(lemma, "a" if adjective else "r"):
+        return lemma if lemma.endswith("st") == tag.endswith("S") else None
+    forms = _forms(lemma, "ADJ" if adjective else "ADV").get(tag)
     return forms[0] if forms else f"{_DEGREES[tag]} {lemma}"
 
 

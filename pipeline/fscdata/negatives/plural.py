@@ -67,7 +67,7 @@ def plural(lemma: str, words: list[str], head: int, forms: Forms) -> str | None:
         return known[0]
     changed = next((form for form in known if form != noun), None)
     if changed is None:
-        changed = _unlisted_plural(lexicon, lemma, words, head)
+        changed = _unlisted_plural(lexicon, words, head)
     countable = changed is not None and _is_countable(noun, changed, above, classes)
     return changed if countable else None
 
@@ -76,16 +76,19 @@ def _known_plurals(noun: str, forms: Forms) -> tuple[str, ...]:
     """lemminflect's plurals of a noun, or of its last part: "he-man" is inflected like "man"."""
     found = forms(noun, "PROPN" if noun[:1].isupper() else "NOUN").get("NNS", ())
     start, hyphen, end = noun.rpartition("-")
-    if found or not hyphen or not end:
+    if found or not end or not hyphen:
         return found
+    irregular = load_lexicon().irregular_forms(noun, "n")
+    if irregular:  # "mothers-in-law"
+        return irregular
     return tuple(start + hyphen + form for form in forms(end, "NOUN").get("NNS", ()))
 
 
-def _unlisted_plural(lexicon: Lexicon, lemma: str, words: list[str], head: int) -> str | None:
+def _unlisted_plural(lexicon: Lexicon, words: list[str], head: int) -> str | None:
     """The plural of a noun that lemminflect lacks; None for Latin species and words in "s"."""
     noun = words[head]
-    irregular = lexicon.irregular_forms(lemma.replace(" ", "_"), "n")
-    if irregular and len(words) == 1:
+    irregular = lexicon.irregular_forms(noun, "n")
+    if irregular:
         return irregular[0]
     species = head > 0 and words[0][:1].isupper() and noun.islower()  # "Felis domesticus"
     return None if species or noun.endswith(("s", "ese")) else regular_plural(noun)

@@ -4,7 +4,8 @@ An element of the caption's scene graph is replaced with an antonym or a cousin 
 WordNet, drawn by WordNet's counts; a preposition with another one, drawn by its frequency in Google
 Books. The published code draws up to two replacements for every element and then picks one of them
 all. Here a draw first picks an element and whether it is its first or second replacement, and then
-the replacement, which gives the same distribution.
+the replacement, which gives the same distribution. A replacement without the old word's form, such
+as "furniture" for a plural, is drawn again, so such words are missing from the published support.
 """
 
 from __future__ import annotations
