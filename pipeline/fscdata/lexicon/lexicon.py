@@ -121,7 +121,7 @@ class Lexicon:
         return frozenset(found)
 
     def irregular_forms(self, lemma: str, pos: PartOfSpeech) -> tuple[str, ...]:
-        """A lemma's forms in WordNet's exception lists: "outride" → "outridden", "outriding", …"""
+        """A lemma's forms in WordNet's exception lists: "outride" → "outridden", "outrode"."""
         return self._irregular[pos].get(lemma, ())
 
     def is_irregular(self, form: str, pos: PartOfSpeech) -> bool:
