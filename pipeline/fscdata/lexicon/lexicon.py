@@ -83,8 +83,8 @@ class Lexicon:
         self._lemma_count = np.int64(len(self._weights))
         self._antonyms = Relation.from_arrow(columns["antonyms"])
         self._derivations = Relation.from_arrow(columns["derivations"])
-        hypernyms = Relation.from_arrow(columns["hypernyms"])
-        self._grandparents = _composed(hypernyms, hypernyms)
+        self._hypernyms = Relation.from_arrow(columns["hypernyms"])
+        self._grandparents = _composed(self._hypernyms, self._hypernyms)
         positions = Relation(self._lemmas.starts, np.arange(len(self._weights), dtype=np.int32))
         self._grandchildren = _composed(self._grandparents.inverse(), positions)
         starts = columns["first_synset"].to_pylist()
@@ -105,6 +105,28 @@ class Lexicon:
     def contains(self, lemma: str, pos: PartOfSpeech) -> bool:
         """Whether WordNet has a lemma, in lower case with underscores ("look_at")."""
         return len(self._senses_of(lemma, pos)) > 0
+
+    def sense(self, lemma: str, pos: PartOfSpeech, number: int) -> int:
+        """The synset of a lemma's sense, counted from 1."""
+        return self._senses_of(lemma, pos)[number - 1]
+
+    def ancestors(self, name: str, pos: PartOfSpeech) -> frozenset[int]:
+        """The synset of a name's most frequent sense, with its hypernyms up to the root."""
+        senses = self._senses_of(name, pos) or self._senses_of(name.lower(), pos)
+        found: set[int] = set()
+        new = set(senses[:1])
+        while new:
+            found |= new
+            new = set(_rows(self._hypernyms, new).tolist()) - found
+        return frozenset(found)
+
+    def irregular_forms(self, lemma: str, pos: PartOfSpeech) -> tuple[str, ...]:
+        """A lemma's forms in WordNet's exception lists: "outride" → "outridden", "outrode"."""
+        return self._irregular[pos].get(lemma, ())
+
+    def is_irregular(self, form: str, pos: PartOfSpeech) -> bool:
+        """Whether WordNet's exception lists have a form: "geese", "better"."""
+        return form in self._exceptions[pos]
 
     def replacements(self, word: str, pos: PartOfSpeech) -> Replacements:
         """Antonyms and cousins of every sense of a word, without synonyms in any sense.
@@ -175,6 +197,18 @@ class Lexicon:
             pos: {form: tuple(bases) for form, *bases in map(str.split, lines)}
             for pos, lines in zip(PARTS_OF_SPEECH, self._exception_lines.to_pylist(), strict=True)
         }
+
+    @cached_property
+    def _irregular(self) -> dict[PartOfSpeech, dict[str, tuple[str, ...]]]:
+        """Base form → irregular forms."""
+        found: dict[PartOfSpeech, dict[str, tuple[str, ...]]] = {}
+        for pos, exceptions in self._exceptions.items():
+            forms: dict[str, list[str]] = {}
+            for form, bases in exceptions.items():
+                for base in bases:
+                    forms.setdefault(base, []).append(form)
+            found[pos] = {base: tuple(own) for base, own in forms.items()}
+        return found
 
 
 def _rows(relation: Relation, rows: Iterable[int]) -> Numbers:

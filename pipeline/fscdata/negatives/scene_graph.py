@@ -3,8 +3,9 @@
 The rules come from SceneGraphParser (Jiayuan Mao), as used by FSC-CLIP and CLoVe. The kinds of
 elements are SugarCrepe's (Hsieh et al., 2023): objects, attributes and relations. The rules treat
 the conjuncts of an adjective as adjectives of the same noun, on a copy of the dependency labels,
-since other styles read the parse too. Phrasal verbs come from WordNet: "look at" is one verb
-because WordNet has `look_at`.
+since other styles read the parse too. A verb and its particle are one phrasal verb if WordNet has
+them as a lemma and the parse has a particle. The published code asks WordNet alone; then
+"standing in a kitchen" is one verb too, because of `stand_in` (substitute).
 """
 
 from __future__ import annotations
@@ -160,8 +161,9 @@ def _preposition(
     above = heads[anchor]
     alone = (preposition, preposition + 1)
     if anchor in subjects and pos[anchor] == "VERB" and anchor + 1 == preposition:
-        phrasal = is_phrasal_verb(words[anchor], words[preposition])
-        # "a woman looking at a dog", "a woman sitting on a bench"
+        particle = parse.tags[preposition] == "RP" or deps[preposition] == "prt"
+        phrasal = particle and is_phrasal_verb(words[anchor], words[preposition])
+        # "a boy jumping off a wall", "a woman sitting on a bench"
         return subjects[anchor], noun, (anchor, preposition + 1) if phrasal else alone
     if anchor in subjects and (pos[anchor] == "VERB" or deps[anchor] == "acl"):
         return subjects[anchor], noun, alone  # "a woman is playing the piano in the room"

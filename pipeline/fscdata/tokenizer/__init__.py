@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import html
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 
 import ftfy
@@ -42,8 +43,7 @@ class ClipTokenizer:
     """Maps a text to token ids; caches the ids of chunks between spaces."""
 
     def __init__(self) -> None:
-        packed = (files(__package__) / "clip_bpe_merges.txt.gz").read_bytes()
-        text = gzip.decompress(packed).decode()
+        text = _merges()
         merges = [(a, b) for a, _, b in (line.partition(" ") for line in text.split("\n"))]
         self._bytes = _byte_characters()
         letters = self._bytes.values()
@@ -88,6 +88,20 @@ class ClipTokenizer:
                 letters = "".join(self._bytes[b] for b in word.encode())
                 ids.extend(token.id for token in self._bpe.tokenize(letters))
         return np.array(ids, np.uint16).tobytes()
+
+
+@cache
+def clip_words() -> frozenset[str]:
+    """The words of one token: about 34,000 that are frequent on the web."""
+    lines = _merges().split("\n")
+    joined = (line.replace(" ", "") for line in lines)
+    return frozenset(word.removesuffix("</w>") for word in joined if word.endswith("</w>"))
+
+
+def _merges() -> str:
+    """Lines of two symbols each, in the order of the merges."""
+    packed = (files(__package__) / "clip_bpe_merges.txt.gz").read_bytes()
+    return gzip.decompress(packed).decode()
 
 
 def _clean(text: str) -> str:

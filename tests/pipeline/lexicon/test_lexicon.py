@@ -197,3 +197,16 @@ def test_another_format_version_is_rejected(tmp_path: Path) -> None:
         writer.write_batch(batch.cast(schema))
     with pytest.raises(FsckitError, match=r"newer\.arrow: lexicon format 2, but"):
         read_lexicon(path)
+
+
+def test_ancestors_and_irregular_forms() -> None:
+    lexicon = load_lexicon()
+    animal = lexicon.sense("animal", "n", 1)
+    assert animal in lexicon.ancestors("Felis_domesticus", "n")
+    assert animal in lexicon.ancestors("animal", "n")
+    assert animal not in lexicon.ancestors("hot_dog", "n")
+    assert lexicon.ancestors("qwertyuiop", "n") == frozenset()
+    assert lexicon.irregular_forms("outride", "v") == ("outridden", "outrode")
+    assert lexicon.irregular_forms("walk", "v") == ()
+    assert lexicon.is_irregular("better", "a")
+    assert not lexicon.is_irregular("big", "a")

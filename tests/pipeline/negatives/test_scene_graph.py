@@ -1,7 +1,9 @@
 """The scene graph, compared with a slow implementation on spaCy's own objects.
 
 It follows the published parser's rules case by case and, like it, rewrites dependency labels of
-the Doc as it goes; ours gives the same elements and leaves the parse as it was.
+the Doc as it goes; ours gives the same elements and leaves the parse as it was. There is one
+difference: the published parser takes any verb and preposition that WordNet lists for a phrasal
+verb ("standing in a kitchen"); ours and this reference require a particle.
 """
 
 from __future__ import annotations
@@ -64,7 +66,8 @@ def relation_of(chunk: Span, doc: Doc, subjects: dict[int, int], marks: set[int]
             return None
         verb = anchor.pos_ == "VERB"
         if verb and anchor.i + 1 == prep.i and anchor.i in subjects:
-            if is_phrasal_verb(anchor.text, prep.text):
+            particle = prep.tag_ == "RP" or prep.dep_ == "prt"
+            if particle and is_phrasal_verb(anchor.text, prep.text):
                 return subjects[anchor.i], noun.i, doc[prep.i - 1 : prep.i + 1]
         if (verb or anchor.dep_ == "acl") and anchor.i in subjects:
             return subjects[anchor.i], noun.i, one(prep.i)
@@ -124,6 +127,28 @@ def check(captions: list[str]) -> int:
         assert sorted(ours) == sorted(theirs), parse.text
         count += len(ours)
     return count
+
+
+@pytest.mark.parametrize(
+    ("caption", "element"),
+    [
+        ("A woman standing in a kitchen", "in"),
+        ("A woman looking at a dog", "at"),
+        ("A dog is jumping off a wall", "off"),
+    ],
+)
+def test_a_preposition_after_a_verb_is_a_relation(caption: str, element: str) -> None:
+    parse = next(load_parser().parse([caption]))
+    graph = scene_graph(parse, is_phrasal_verb)
+    assert [parse.words[e.start : e.end] for e in graph.relations] == [[element]]
+
+
+def test_a_particle_belongs_to_its_verb() -> None:
+    caption = "A dog is jumping off a wall"
+    parse = next(load_parser().parse([caption]))
+    parse.tags[parse.words.index("off")] = "RP"
+    graph = scene_graph(parse, is_phrasal_verb)
+    assert [parse.words[e.start : e.end] for e in graph.relations] == [["jumping", "off"]]
 
 
 @pytest.mark.slow

@@ -4,15 +4,16 @@ An element of the caption's scene graph is replaced with an antonym or a cousin 
 WordNet, drawn by WordNet's counts; a preposition with another one, drawn by its frequency in Google
 Books. The published code draws up to two replacements for every element and then picks one of them
 all. Here a draw first picks an element and whether it is its first or second replacement, and then
-the replacement, which gives the same distribution.
+the replacement, which gives the same distribution. A replacement without the old word's form, such
+as "furniture" for a plural, is drawn again, so such words are missing from the published support.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, lru_cache, partial
 from importlib.resources import files
 from itertools import accumulate, chain
 from typing import NamedTuple
@@ -35,6 +36,7 @@ _WORDNET_POS: dict[str, PartOfSpeech] = {
     "ADJ": "a",
     "ADV": "r",
 }
+_TRIES = 100  # draws of one replacement; half of the nouns have no plural
 _OPERATORS = {kind: f"replace:{kind}" for kind in ("object", "attribute", "relation")}
 
 
@@ -45,17 +47,28 @@ class Replacements(NamedTuple):
     relations: Strings | tuple[str, ...]
     cumulative: Sequence[int]
 
-    def draw_two(self, draw: Draw, second: bool) -> int:
-        """The index of the first draw, or of a second draw without replacement."""
+    def draw_two(self, draw: Draw, second: bool, usable: Callable[[int], bool]) -> int | None:
+        """The index of the first draw, or of a second draw without replacement.
+
+        Unusable replacements are drawn again; None if all of `_TRIES` draws are unusable.
+        """
         cumulative = self.cumulative
-        first = draw.weighted(cumulative)
-        if not second:
+        first = _first(usable, lambda: draw.weighted(cumulative))
+        if not second or first is None:
             return first
         before = cumulative[first - 1] if first else 0
         weight = cumulative[first] - before
-        at = draw.below(cumulative[-1] - weight)
-        # Skip the first draw's interval of the running sums.
-        return bisect_right(cumulative, at if at < before else at + weight)
+
+        def other() -> int:
+            at = draw.below(cumulative[-1] - weight)
+            # Skip the first draw's interval of the running sums.
+            return bisect_right(cumulative, at if at < before else at + weight)
+
+        return _first(usable, other)
+
+
+def _first(usable: Callable[[int], bool], drawn: Callable[[], int]) -> int | None:
+    return next((i for i in (drawn() for _ in range(_TRIES)) if usable(i)), None)
 
 
 @cache
@@ -129,7 +142,7 @@ class Replace(Style):
     """One object, attribute or relation replaced by another."""
 
     name = "replace"
-    version = 1
+    version = 2
     libraries = ("lemminflect",)
     uses_lexicon = True
 
@@ -148,14 +161,28 @@ class Replace(Style):
 
         def one() -> Negative | None:
             element, replacements, second = places[draw.below(len(places))]
-            return _replace(parse, element, replacements, replacements.draw_two(draw, second))
+            tag = parse.tags[element.root]
+            index = replacements.draw_two(draw, second, partial(_takes, replacements, tag))
+            return None if index is None else _replace(parse, element, replacements, index)
 
         def everything() -> Iterator[Negative | None]:
             for element, replacements in found:
+                tag = parse.tags[element.root]
                 for index in range(len(replacements.words)):
-                    yield _replace(parse, element, replacements, index)
+                    if _takes(replacements, tag, index):
+                        yield _replace(parse, element, replacements, index)
 
         return distinct(one, everything, variants) or "no replacement known"
+
+
+def _form(replacements: Replacements, index: int, tag: str) -> str | None:
+    word = replacements.words[index]
+    return word if replacements.relations[index] == "preposition" else inflect(word, tag)
+
+
+def _takes(replacements: Replacements, tag: str, index: int) -> bool:
+    """Whether a replacement has a form for the tag."""
+    return _form(replacements, index, tag) is not None
 
 
 def _replace(
@@ -166,15 +193,14 @@ def _replace(
     text = parse.text
     start, stop = parse.starts[first], parse.end(end - 1)
     old = text[start:stop]
-    new = replacements.words[index]
-    relation = replacements.relations[index]
-    if relation != "preposition":
-        new = inflect(new, parse.tags[root])
-    new = match_case(new, old)
+    form = _form(replacements, index, parse.tags[root])
+    assert form is not None
+    new = match_case(form, old)
     if new == old:
         return None
     edit = Edit(start, stop, old, new)
-    return Negative(text[:start] + new + text[stop:], _OPERATORS[kind], [edit], relation)
+    text = text[:start] + new + text[stop:]
+    return Negative(text, _OPERATORS[kind], [edit], replacements.relations[index])
 
 
 def create(argument: str | None) -> Style:

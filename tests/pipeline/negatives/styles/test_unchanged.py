@@ -44,9 +44,9 @@ EXPECTED = {
         "Two old men are slowly riding a red bike near the young park .",
     ],
     "replace": [
-        "Two young men are slowly riding a red tray near the old park .",
-        "Two young incompetents are slowly riding a red bike near the old park .",
-        "Two young men are slowly riding a red bike as the old park .",
+        "Two vulnerable men are slowly riding a red bike near the old park .",
+        "Two young men are slowly stamping a red bike near the old park .",
+        "Two young men are slowly riding a black bike near the old park .",
     ],
     "shuffle-2": [
         "Two young bike near a red the old men are slowly riding park.",
@@ -66,10 +66,13 @@ EXPECTED = {
 }
 
 
+VERSIONS = {"replace": 2}  # the others: 1
+
+
 @pytest.mark.parametrize("name", EXPECTED)
-def test_version_1_is_unchanged(name: str) -> None:
+def test_a_version_is_unchanged(name: str) -> None:
     style = create_style(name)
-    assert style.version == 1
+    assert style.version == VERSIONS.get(name, 1)
     key = seed_key(0, style)
     key.update(CAPTION.encode())
     found = style.negatives(Caption(CAPTION, PARSE), Draw(key), 3)
