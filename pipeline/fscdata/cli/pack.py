@@ -21,8 +21,8 @@ def pack(
     captions: Annotated[
         Path | None,
         typer.Option(
-            help="table of images and captions (TSV, CSV, JSON lines, Parquet), or the JSON of COCO "
-            "or SugarCrepe",
+            help="table of images and captions (TSV, CSV, JSON lines, Parquet), or the JSON of "
+            "COCO or SugarCrepe",
             show_default="metadata.csv, metadata.jsonl or a .txt per image, in the image folder",
         ),
     ] = None,

@@ -362,11 +362,12 @@ def test_a_split_is_by_image_and_seed(tmp_path: Path) -> None:
 )
 def test_an_unusable_split_is_refused(tmp_path: Path, split: dict[str, float], words: str) -> None:
     write_image(tmp_path / "in" / "a.jpg")
+    captions = table(tmp_path / "c.tsv", ("a.jpg", "A"))
     with pytest.raises(FsckitError, match=words):
         pack(
             tmp_path / "data",
             tmp_path / "in",
-            table(tmp_path / "c.tsv", ("a.jpg", "A")),
+            captions,
             split=split,
         )
     assert not list(tmp_path.glob("data*/shards"))
