@@ -78,7 +78,7 @@ def read_beside(
     file = _collect(read_text_files(folder, images), folder)
     if not file.images and not file.skipped:
         raise FsckitError(
-            f"{folder}: has neither {' or '.join(METADATA[:2])} nor a .txt beside an image; name a "
+            f"{folder}: has no {' or '.join(METADATA[:2])}, and no .txt beside an image; name a "
             f"file with `captions`"
         )
     return file
