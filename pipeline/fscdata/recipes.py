@@ -8,9 +8,14 @@ from fscdata.base.errors import FsckitError
 from fscdata.base.plugins import SUFFIX
 from fscdata.negatives.style import Style, create_style, style_names
 
-RECIPES = {
-    "fsc-clip": ["negclip", "replace", "shuffle-2"],
-}
+FSC_CLIP = ["negclip", "replace", "shuffle-2"]
+_NOT_IN_ALL = {"shuffle", "imported"}  # `all` has shuffle-2; imported negatives are not made
+
+
+def recipes() -> dict[str, list[str]]:
+    """The recipes, each a list of styles; `all` is every style that makes negatives."""
+    others = [name for name in style_names() if name not in {*FSC_CLIP, *_NOT_IN_ALL}]
+    return {"fsc-clip": FSC_CLIP, "all": FSC_CLIP + others}
 
 
 def parse_recipe(text: str) -> list[Style]:
@@ -20,17 +25,18 @@ def parse_recipe(text: str) -> list[Style]:
         FsckitError: a name is unknown; the message lists the known ones.
     """
     names: list[str] = []
+    known = recipes()
     for part in (p.strip() for p in text.split(",")):
         if not part:
             continue
-        known = part in RECIPES or part.partition("-")[0] in style_names()
-        if not known and not part.endswith(SUFFIX):
+        is_known = part in known or part.partition("-")[0] in style_names()
+        if not is_known and not part.endswith(SUFFIX):
             raise FsckitError(
-                f"unknown recipe '{part}'; choose a recipe ({', '.join(RECIPES)}), a style "
+                f"unknown recipe '{part}'; choose a recipe ({', '.join(known)}), a style "
                 f"({', '.join(style_names())}, where shuffle is shuffle-1 … shuffle-5), or a path "
                 f"to a {SUFFIX} file"
             )
-        names += RECIPES.get(part, [part])
+        names += known.get(part, [part])
     if not names:
         raise FsckitError("`recipe` is empty; try 'fsc-clip'")
     return [create_style(name) for name in dict.fromkeys(names)]

@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fscdata.base.errors import FsckitError
-from fscdata.captions import BAD_NEGATIVES, MAX_CAPTIONS, CaptionFile, read_captions
+from fscdata.captions import BAD_NEGATIVES, CaptionFile, Columns, read_captions
+from fscdata.contract import MAX_CAPTIONS
 
 WANTED = {
     "a.jpg": ["A dog runs.", 'The "fast" dog, running.'],
@@ -201,7 +202,7 @@ def test_a_caption_may_have_five_hundred_words(tmp_path: Path) -> None:
         ("c.jsonl", "\n", "contains no captions"),
         ("c.json", '{"images": [], "annotations": []}', "contains no captions"),
         ("c.tsv", "picture\tcaption\na\tb\n", "no image column.*'picture', 'caption'.*file_name"),
-        ("c.csv", "image;caption\na;b\n", "no image column.*'image;caption'"),
+        ("c.csv", "image;words\na;b\n", "no image column.*'image;words'"),
         ("c.csv", "image,words\na,b\n", "no caption column.*'image', 'words'.*sentence"),
         ("c.csv", "im\x1b[31mage,words\na,b\n", r"no image column.*im\\x1b\[31mage"),
         ("c.jsonl", '{"picture": "a"}', "no image column.*'picture'"),
@@ -210,7 +211,11 @@ def test_a_caption_may_have_five_hundred_words(tmp_path: Path) -> None:
         ("c.json", "not json", "not COCO captions"),
         ("c.parquet", "PAR1 and no more", "damaged, or not Parquet"),
         ("c.parquet", "", "damaged, or not Parquet"),
-        ("c.txt", "a b", "unknown caption format; use one of .tsv, .csv, .jsonl, .json, .parquet"),
+        (
+            "c.txt",
+            "a b",
+            "unknown caption format; use one of .tsv, .csv, .txt, .jsonl, .json, ",
+        ),
     ],
 )
 def test_an_unusable_file_gives_one_clear_error(
@@ -241,3 +246,44 @@ def test_json_may_be_a_list_of_rows(tmp_path: Path) -> None:
         "bad row: not a JSON object": 1,
         "bad row: no image or no caption field": 1,
     }
+
+
+def test_kaggles_flickr8k_captions(tmp_path: Path) -> None:
+    text = 'image,caption\na.jpg,A dog runs .\na.jpg,"A dog , running ."\n'
+    assert captions(read(tmp_path / "captions.txt", text)) == {
+        "a.jpg": ["A dog runs .", "A dog , running ."]
+    }
+
+
+def test_flickr30ks_results(tmp_path: Path) -> None:
+    text = (
+        "image_name| comment_number| comment\n"
+        '1.jpg| 0| Two men , one in "red" .\n'
+        "1.jpg| 1| A man; another, too .\n"
+        "2199200615.jpg| 4   A dog runs across the grass .\n"  # as in the published file
+    )
+    file = read(tmp_path / "results.csv", text)
+    assert captions(file) == {"1.jpg": ['Two men , one in "red" .', "A man; another, too ."]}
+    assert file.skipped == {"bad row: another number of fields than the header": 1}
+
+
+def test_sugarcrepes_negatives_are_published_ones(tmp_path: Path) -> None:
+    pairs = {
+        "0": {"filename": "1.jpg", "caption": "A cat", "negative_caption": "A dog"},
+        "1": {"filename": "1.jpg", "caption": "A cat", "negative_caption": "Two cats"},
+        "2": "not a pair",
+        "3": {"filename": "2.jpg", "caption": "A hat", "negative_caption": None},
+    }
+    file = read(tmp_path / "swap_att.json", json.dumps(pairs))
+    assert file.images == {"1.jpg": {"A cat": ["A dog", "Two cats"]}, "2.jpg": {"A hat": []}}
+    assert file.skipped == {"bad row: not a JSON object": 1, BAD_NEGATIVES: 1}
+
+
+def test_columns_and_separator_can_be_named(tmp_path: Path) -> None:
+    (tmp_path / "c.data").write_text("Photo~image~Words\na.jpg~x~A dog\n")
+    found = read_captions(tmp_path / "c.data", Columns("photo", "Words", "~"))
+    assert captions(found) == {"a.jpg": ["A dog"]}
+    with pytest.raises(FsckitError, match=r"expected 'nope'; name it with `image_column`"):
+        read_captions(tmp_path / "c.data", Columns("nope", "Words", "~"))
+    with pytest.raises(FsckitError, match=r"`sep` '~~': expected one character"):
+        read_captions(tmp_path / "c.data", Columns(sep="~~"))

@@ -75,7 +75,7 @@ def test_wrong_usage_exits_with_2(
 
 
 def test_interrupt_exits_with_130(given: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("fscdata.steps.pack.pack", interrupt)

@@ -25,7 +25,8 @@ from fscdata.contract import (
     write_parquet,
 )
 from fscdata.explore import connect, inspect, print_query, write_database
-from fscdata.explore.inspection import changed_words
+from fscdata.negatives.changes import changed_words
+from fscdata.negatives.style import Edit
 
 CAPTIONS = {
     "00000": ["A cat sees a dog.", "A red hat [bold]here[/bold].", "Run\x1b[2J!"],
@@ -368,8 +369,8 @@ def test_an_unknown_style_lists_the_known_ones(data: Path) -> None:
 
 def test_changed_words_for_insertions_and_deletions() -> None:
     edits = [
-        {"start": 0, "end": 2, "old": "A ", "new": ""},
-        {"start": 5, "end": 5, "old": "", "new": " not"},
+        Edit(0, 2, "A ", ""),
+        Edit(5, 5, "", " not"),
     ]
     assert changed_words("A cat.", "cat not.", edits, False).plain == "[A →]cat[→ not]."
     assert changed_words("A cat.", "another thing", edits, False).plain == "another thing"

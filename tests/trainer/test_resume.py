@@ -309,6 +309,12 @@ def test_refuses_to_resume_with_other_settings(long: Config) -> None:
     with pytest.raises(FsckitError, match=r"config.yaml: this run has lr 0.001, not 0.1.*`lr`"):
         train(long.model_copy(update={"lr": 0.1}), resume=True)
     assert train(long.model_copy(update={"workers": 1}), resume=True).steps == STEPS
+    with pytest.raises(
+        FsckitError, match=rf"finished with steps {STEPS}; .*set `pretrained` to {long.out}/\S+ and"
+    ):
+        train(long.model_copy(update={"steps": STEPS + 2}), resume=True)
+    further = long.model_copy(update={"pretrained": str(long.out / long.name), "name": "further"})
+    assert train(further).steps == STEPS
 
 
 def test_refuses_a_damaged_state(long: Config) -> None:

@@ -18,8 +18,8 @@ from torch import Tensor
 from fscdata.base.errors import FsckitError, first_line
 from fscdata.base.files import atomic_folder
 from fsctrain.model import Clip
-from fsctrain.model.create import CONFIG_NAME
 from fsctrain.model.lora import PATCH_WEIGHT, ConvRank, base_state, lora_state, lora_updates
+from fsctrain.model.named import CONFIG_NAME, LOCAL
 
 WEIGHTS_NAME = "open_clip_model.safetensors"
 LORA_NAME = "lora.safetensors"
@@ -81,13 +81,13 @@ def save_checkpoint(
     if pretrained is None:
         raise ValueError("`pretrained` is missing: a LoRA checkpoint records its base weights")
     update = next(iter(updates.values()))
-    path = Path(pretrained)
+    path = Path(pretrained.removeprefix(LOCAL))
     config = LoraConfig(
         rank=update.rank,
         alpha=update.alpha,
         conv=update.conv,
         model=clip.name,
-        pretrained=str(path.absolute()) if path.is_file() else pretrained,
+        pretrained=str(path.absolute()) if path.exists() else pretrained,
         seed=seed,
         base_digest=base_digest or weights_digest(base_state(clip.model)),
     ).model_dump()

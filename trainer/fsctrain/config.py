@@ -47,12 +47,16 @@ class Config(BaseModel):
         "Run", None, help="recipe name (see 'fsctrain recipes') or path to a YAML file"
     )
     model: str = setting(
-        "Model", "ViT-B-32", help="open_clip model name, or path to an open_clip config JSON"
+        "Model",
+        "ViT-B-32",
+        help="open_clip model name, path to an open_clip config JSON, or the architecture of a run "
+        "or checkpoint folder, local-dir:FOLDER or hf-hub:OWNER/NAME",
     )
     pretrained: str = setting(
         "Model",
         "openai",
-        help="pretrained tag, path to weights, or none for random weights; for a file of OpenAI "
+        help="pretrained tag, path to weights, run or checkpoint folder, local-dir:FOLDER, "
+        "hf-hub:OWNER/NAME, or none for random weights; for a file of OpenAI "
         "weights, choose a model name ending in -quickgelu",
     )
 

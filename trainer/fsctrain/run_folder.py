@@ -138,7 +138,19 @@ def _check_settings(folder: Path, config: Config) -> None:
     for name in Config.model_fields:
         old, new = getattr(before, name), getattr(config, name)
         if name not in free and old != new:
+            if name in ("steps", "epochs") and (folder / CHECKPOINT).exists():
+                raise FsckitError(
+                    f"{folder}: finished with {name} {old}; to train its weights further, start a "
+                    f"new run: set `pretrained` to {_weights_of(folder)} and `name` to another"
+                )
             raise FsckitError(
                 f"{path}: this run has {name} {old}, not {new}; to resume it, keep `{name}`, or "
                 f"choose another `name`"
             )
+
+
+def _weights_of(folder: Path) -> str:
+    """The folder of a finished run's full weights, with the command that makes it, if needed."""
+    if (folder / CHECKPOINT / "lora_config.json").is_file():
+        return f"{folder / 'merged'} (made by 'fsctrain merge {folder}')"
+    return str(folder)

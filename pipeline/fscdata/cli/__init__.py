@@ -12,6 +12,7 @@ class Commands(LazyGroup):
     """The subcommands, in the order a user needs them."""
 
     lazy: ClassVar = {
+        "try": ("fscdata.cli.try_sentence:try_sentence", "Show the negatives of a sentence."),
         "datasets": ("fscdata.cli.download:datasets", "List the data sets that can be downloaded."),
         "download": (
             "fscdata.cli.download:download",

@@ -41,9 +41,14 @@ def print_plan(manifest: Manifest, files: list[PlannedFile], folder: Path, as_js
         Console().print(table)
     known = sum(file.size or 0 for file in files)
     unknown = sum(file.size is None for file in files)
-    sizes = [decimal(known)] if known or not unknown else []
+    about = "" if all(file.listed for file in files) else "about "
+    sizes = [f"{about}{decimal(known)}"] if known or not unknown else []
     sizes += [f"{unknown:,} of unknown size"] if unknown else []
-    line = f"{plural(len(files), 'file')}, {' and '.join(sizes)}, to {folder}"
+    count = plural(len(files), "file")
+    if about:
+        count = "files not listed"
+        sizes = sizes if known else ["of unknown size"]
+    line = f"{count}, {' and '.join(sizes)}, to {folder}"
     typer.echo(printable(f"{line}; result: {manifest.on_disk}"))
     for note in manifest.planning_notes(folder):
         typer.echo(printable(note))

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
@@ -192,22 +193,27 @@ class _Transfer:
     progress: Callable[[int], None]
     policy: RetryPolicy
     reported: int = 0  # bytes passed to `progress`
+    received: bool = False  # whether a server has answered
+    began: float = field(default_factory=time.monotonic)
 
     def from_any(self, addresses: Sequence[str]) -> Fetched:
         """Fetch from the first mirror that has the file, starting with the partial's origin."""
         self._report()
         origin = self.partial.origin
-        reasons, transient = [], False
+        reasons, transient, offline = [], False, False
         for address in sorted(addresses, key=lambda one: origin is None or one != origin.address):
             try:
                 return self._from(address)
             except PermanentError as error:
                 reasons.append(f"{address} {error}")
             except TransientError as error:
-                reasons.append(f"{address} {error}, {self.policy.attempts} times in a row")
-                transient = True
+                times = f", {self.policy.attempts} times in a row"
+                reasons.append(f"{address} {error}{'' if error.offline else times}")
+                transient, offline = True, error.offline
         fix = (
-            "rerun the command later"
+            "check the network and the proxy (HTTPS_PROXY), then rerun the command"
+            if offline
+            else "rerun the command later"
             if transient
             else "correct the addresses, or the size or digest of the file"
         )
@@ -228,9 +234,14 @@ class _Transfer:
                 if self.partial.size > furthest:
                     failures, furthest = 0, self.partial.size
                 failures += 1
-                if failures >= self.policy.attempts:
+                if failures >= self.policy.attempts or (error.offline and self._waited_offline()):
                     raise
                 self.policy.wait(address, failures, error)
+
+    def _waited_offline(self) -> bool:
+        """Whether no server has answered, for as long as the policy allows."""
+        seconds = time.monotonic() - self.began
+        return not self.received and seconds > self.policy.offline
 
     def _receive(self, address: str) -> bool:
         """Receive the missing bytes; return whether they are the whole file."""
@@ -243,6 +254,7 @@ class _Transfer:
             return False  # an earlier run was killed before renaming the complete file
         headers = self._range(address)
         with http.get(self.session, address, headers, self.policy.timeout) as response:
+            self.received = True
             if response.status_code == HTTPStatus.OK:
                 self._begin(response, address)
             else:

@@ -29,6 +29,9 @@ BLOCK = 2**18  # bytes read at a time
 # Returned by a busy server, or by a proxy that cannot reach it.
 _TRANSIENT = frozenset({408, 425, 429, *range(500, 600)})
 
+# In urllib3's messages: name resolution failed, or no route leads out of this machine.
+_OFFLINE = ("Failed to resolve", "Network is unreachable", "No route to host")
+
 # Sizes are requested before the download and only improve the time estimate, so they must not
 # delay it much.
 SIZE_THREADS = 8
@@ -43,12 +46,15 @@ class PermanentError(Exception):
 class TransientError(Exception):
     """A failure of one address that a retry may fix.
 
-    `after`: seconds to wait, as requested by the server.
+    Attributes:
+        after: seconds to wait, as requested by the server.
+        offline: whether this machine seems to have no network.
     """
 
-    def __init__(self, reason: str, after: float = 0.0) -> None:
+    def __init__(self, reason: str, after: float = 0.0, *, offline: bool = False) -> None:
         super().__init__(reason)
         self.after = after
+        self.offline = offline
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ class RetryPolicy:
         first_wait: the wait after the first failure; it doubles with each further one. A longer
             Retry-After from the server is respected.
         longest_wait: limit of every wait, including Retry-After.
+        offline: how long to retry without a network, if no server has answered yet; a network
+            that is lost later is worth a longer wait.
         timeout: how long a server may be silent.
         sleep: does the waiting.
         say: called with a message before each wait.
@@ -68,6 +76,7 @@ class RetryPolicy:
     attempts: int = 8
     first_wait: float = 1.0
     longest_wait: float = 120.0
+    offline: float = 5.0
     timeout: float = 60.0
     sleep: Callable[[float], None] = time.sleep
     say: Callable[[str], None] = lambda sentence: None
@@ -128,7 +137,8 @@ def _send(
                 "has a certificate that this machine does not trust (set REQUESTS_CA_BUNDLE to a "
                 "file of certificates to trust)"
             ) from None
-        raise TransientError(f"cannot be reached ({_cause(error)})") from None
+        offline = any(sign in str(error) for sign in _OFFLINE)
+        raise TransientError(f"cannot be reached ({_cause(error)})", offline=offline) from None
     except OSError as error:  # REQUESTS_CA_BUNDLE names a missing file
         raise PermanentError(f"cannot be requested ({error})") from None
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import logging
 import os
 import re
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from threading import Event, Lock
+from typing import Any
 from urllib.parse import quote
 
 from fscdata.base.errors import FsckitError, first_line
@@ -36,12 +38,17 @@ with requires("download", "the Hugging Face hub"):
         validate_repo_id,
     )
 
+_FIRST_WAITS = (1, 2)  # seconds
 THREADS = 4  # the hub throttles clients that open more connections
 
 _FORBIDDEN = (401, 403)
 _SETTINGS = "HF_ENDPOINT and the proxy (HTTPS_PROXY)"
 # Releases of huggingface_hub use different HTTP libraries.
 _NETWORK = {"httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3"}
+
+
+class UnreachableError(FsckitError):
+    """The hub cannot be reached."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +196,17 @@ class _StoppedError(Exception):
     """Stops the other threads when one file fails."""
 
 
+def page(name: str) -> str:
+    """The address of a repository's page."""
+    return f"{_endpoint()}/datasets/{name}"
+
+
+def _endpoint() -> str:
+    # The library reads the variable only once, when it is imported.
+    endpoint: str = os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
+    return endpoint
+
+
 def list_files(
     name: str, revision: str | None = None, say: Callable[[str], None] = lambda sentence: None
 ) -> Repository:
@@ -200,13 +218,13 @@ def list_files(
         say: called with a message before each wait for a busy hub.
 
     Raises:
-        FsckitError: the hub cannot be reached or refuses, or the repository or revision is unknown.
+        UnreachableError: the hub cannot be reached.
+        FsckitError: the hub refuses, or the repository or revision is unknown.
     """
-    # The library reads the variable only once, when it is imported.
-    endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
+    endpoint = _endpoint()
     revision = revision or "main"
     with _hub_errors(endpoint, name, revision), _waits_reported(say):
-        commit = _commit(endpoint, name, revision)
+        commit = _commit(endpoint, name, revision, say)
         tree = HfApi(endpoint).list_repo_tree(
             name, repo_type="dataset", revision=commit, recursive=True
         )
@@ -218,14 +236,34 @@ def list_files(
     return Repository(endpoint, name, commit, files)
 
 
-def _commit(endpoint: str, name: str, revision: str) -> str:
+def _commit(endpoint: str, name: str, revision: str, say: Callable[[str], None]) -> str:
     """The commit of a revision, with retries; `HfApi.dataset_info` gives up at the first 503."""
     validate_repo_id(name)
     address = f"{endpoint}/api/datasets/{name}/revision/{quote(revision, safe='')}"
-    response = http_backoff("GET", address, headers=_headers())
+    response = _first_response(address, say)
     hf_raise_for_status(response)
     commit: str = response.json()["sha"]
     return commit
+
+
+def _first_response(address: str, say: Callable[[str], None]) -> Any:
+    """The response to the first request, which shows within seconds whether there is a network.
+
+    A busy hub is retried as usual, a connection that fails only twice.
+    """
+    for wait in _FIRST_WAITS:
+        try:
+            return http_backoff("GET", address, headers=_headers(), retry_on_exceptions=())
+        except Exception as error:
+            if not _is_network(error):
+                raise
+            say(f"{address} cannot be reached ({first_line(error)}); retrying in {wait} s")
+            time.sleep(wait)
+    return http_backoff("GET", address, headers=_headers(), retry_on_exceptions=())
+
+
+def _is_network(error: Exception) -> bool:
+    return type(error).__module__.partition(".")[0] in _NETWORK or isinstance(error, OSError)
 
 
 def _headers() -> dict[str, str]:
@@ -275,7 +313,9 @@ def _hub_errors(endpoint: str, name: str, revision: str) -> Iterator[None]:
         reason = _refusal(error, endpoint, revision) or _failure(error, endpoint)
         if reason is None:
             raise
-        raise FsckitError(f"{printable(name)}: {reason}") from None
+        network = _is_network(error) and not isinstance(error, errors.HfHubHTTPError)
+        kind = UnreachableError if network else FsckitError
+        raise kind(f"{printable(name)}: {reason}") from None
 
 
 @contextmanager
@@ -340,7 +380,7 @@ def _failure(error: Exception, endpoint: str) -> str | None:
     # Checked before OSError: the JSON error of `requests` is a ValueError too.
     if isinstance(error, (ValueError, KeyError, TypeError)):
         return f"{endpoint} does not behave like a Hugging Face hub; check {_SETTINGS}"
-    if type(error).__module__.partition(".")[0] in _NETWORK or isinstance(error, OSError):
+    if _is_network(error):
         reason = first_line(error)
         return f"{endpoint} cannot be reached ({reason}); check the network, {_SETTINGS}"
     return None

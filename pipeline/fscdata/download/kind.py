@@ -51,12 +51,16 @@ DEFAULTS = Options()
 
 @dataclass(frozen=True)
 class PlannedFile:
-    """A file to fetch; `size` [bytes] is None if unknown, and published if `exact`."""
+    """A file to fetch; `size` [bytes] is None if unknown, and published if `exact`.
+
+    If `listed` is false, `name` is the patterns of files that could not be listed.
+    """
 
     name: str
     address: str
     size: int | None
     exact: bool
+    listed: bool = True
 
 
 class Manifest(Model):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
 
 import duckdb
 from rich.console import Console
@@ -19,6 +18,8 @@ from fscdata.base.text import printable
 from fscdata.contract import Metadata, shard_paths
 from fscdata.explore.query import cell, new_table
 from fscdata.explore.views import WITH_NEGATIVES, connect_tables, duckdb_errors, read_tables
+from fscdata.negatives.changes import changed_words, has_colours
+from fscdata.negatives.style import Edit
 
 
 def inspect(data: DataPath, console: Console, style: str | None = None, examples: int = 5) -> None:
@@ -160,39 +161,17 @@ def _print_examples(
         ORDER BY place, style""",
         [styles, examples],
     ).fetchall()
-    coloured = console.is_terminal and not console.no_color and console.color_system is not None
+    coloured = has_colours(console)
     width = max((len(style) for style in styles), default=0)
     for _, group in groupby(rows, key=itemgetter(0)):
         for i, (_, caption, style, operator, relation, negative, edits) in enumerate(group):
             if i == 0:
                 console.print(Text(printable(caption), style="bold"), soft_wrap=True)
             line = Text(f"  {printable(style):{width}}  ")
-            line.append_text(changed_words(caption, negative, edits or [], coloured))
+            changes = [Edit(**edit) for edit in edits or []]
+            line.append_text(changed_words(caption, negative, changes, coloured))
             how = f"{operator}, {relation}" if relation else operator
             console.print(line.append(f"  ({printable(how)})", style="dim"), soft_wrap=True)
-
-
-def changed_words(caption: str, negative: str, edits: list[dict[str, Any]], coloured: bool) -> Text:
-    """The negative, with its changes to the caption marked.
-
-    Old words are red and struck out, new ones green; without colours they are [old→new]. If the
-    edits do not yield the negative, nothing is marked.
-    """
-    text = Text()
-    rebuilt, at = "", 0
-    for edit in edits:
-        kept, old, new = caption[at : edit["start"]], edit["old"], edit["new"]
-        rebuilt += kept + new
-        at = edit["end"]
-        text.append(printable(kept))
-        if coloured:
-            text.append(printable(old), style="red strike")
-            text.append("→" if old and new else "", style="dim")
-            text.append(printable(new), style="green")
-        else:
-            text.append(f"[{printable(old)}→{printable(new)}]")
-    text.append(printable(caption[at:]))
-    return text if rebuilt + caption[at:] == negative else Text(printable(negative))
 
 
 def _percent(part: float, total: float) -> str:

@@ -24,9 +24,8 @@ from fscdata.lexicon import load_lexicon
 from fscdata.negatives.model import installed_model
 from fscdata.negatives.style import Style
 from fscdata.recipes import parse_recipe
+from fscdata.steps.generate import check_variants, max_variants
 from fscdata.tokenizer import tokenizer_of
-
-MAX_VARIANTS = 127  # int8
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,7 @@ class ExpectedTables:
     """
 
     def __init__(self, data: DataPath, settings: Settings) -> None:
-        if not 1 <= settings.variants <= MAX_VARIANTS:
-            raise FsckitError(f"`variants` {settings.variants}: choose 1 to {MAX_VARIANTS}")
+        check_variants(settings.variants)
         folder = settings.captions.folder
         if folder is not None and not folder.is_dir():
             raise FsckitError(f"{folder}: caption folder not found")
@@ -81,7 +79,7 @@ class ExpectedTables:
 
     def variants(self, style: Style) -> int:
         """The maximum number of negatives per caption of a style."""
-        return MAX_VARIANTS if style.returns_all else self.settings.variants
+        return max_variants(style, self.settings.variants)
 
     def _provenance(self, samples: Provenance, style: Style) -> Provenance:
         """The provenance of a style's negatives."""

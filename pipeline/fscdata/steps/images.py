@@ -69,7 +69,9 @@ class ImageFolder:
         self.files = {p for p in paths if p.suffix[1:].lower() in IMAGE_EXTENSIONS}
 
     def resolve(self, name: str) -> Path | str:
-        relative = _relative(name)
+        # A name must stay inside the folder, but a link in it may lead anywhere: its owner made it,
+        # and pack only reads, and only what decodes as an image.
+        relative = self._inside(name)
         if relative is None:
             return "outside the image folder"
         path = self._folder / relative
@@ -84,9 +86,15 @@ class ImageFolder:
             if not candidates or not candidates[0].is_file():
                 return "missing image"
             path = candidates[0]
-        if not path.resolve().is_relative_to(self._root):  # via a link
-            return "outside the image folder"
         return path
+
+    def _inside(self, name: str) -> PurePosixPath | None:
+        """The name as a path relative to the folder; None if it leads outside."""
+        path = PurePosixPath(name)
+        for root in (self._folder.absolute(), self._root):
+            if path.is_relative_to(root):
+                return _relative(str(path.relative_to(root)))
+        return _relative(name)
 
     def read(self, keys: Sequence[Path]) -> Iterator[tuple[Path, IO[bytes]]]:
         for path in keys:

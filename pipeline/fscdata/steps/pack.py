@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Generic
@@ -19,7 +21,8 @@ from fscdata.base.files import atomic_file
 from fscdata.base.locks import folder_lock
 from fscdata.base.progress import SILENT, Reporter
 from fscdata.base.text import join_counts
-from fscdata.captions import read_captions
+from fscdata.captions import CaptionFile, Columns, read_beside, read_captions
+from fscdata.captions.rows import add_negatives
 from fscdata.steps.images import ImageFolder, Images, Key
 
 if TYPE_CHECKING:
@@ -37,7 +40,14 @@ Captions = dict[str, list[str]]  # caption → its published negatives
 
 @dataclass
 class PackReport:
-    """What `pack` wrote; `skipped` counts the skipped rows and images by reason."""
+    """What `pack` wrote.
+
+    Attributes:
+        samples, captions, published_negatives, shards, bytes: what is in the data set.
+        unnamed_images: images without captions in the caption file.
+        skipped: the skipped rows and images by reason.
+        splits: what is in the data set of each split.
+    """
 
     samples: int = 0
     captions: int = 0
@@ -46,41 +56,102 @@ class PackReport:
     bytes: int = 0
     unnamed_images: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
+    splits: dict[str, PackReport] = field(default_factory=dict)
 
 
 def pack(
     dest: Path,
     images: Path,
-    captions: Path,
+    captions: Path | None = None,
     samples_per_shard: int = PER_SHARD,
     reporter: Reporter = SILENT,
+    *,
+    columns: Columns = Columns(),  # noqa: B008  (frozen)
+    split: Mapping[str, float] | None = None,
+    seed: int = 0,
 ) -> PackReport:
     """Write `DEST/shards/00000.tar …` in the order of the caption file.
 
-    The bytes depend only on the images, the caption file and `samples_per_shard`.
+    The bytes depend only on the images, the captions and the settings.
+
+    Args:
+        dest: the data set's folder.
+        images: the folder of images.
+        captions: the caption file; None to read the captions inside `images`: its metadata.csv or
+            metadata.jsonl, or a .txt of the same name beside each image.
+        samples_per_shard: images per tar.
+        reporter: receives the progress.
+        columns: how to read a table.
+        split: the share of the images for each further data set, by name. `val` goes to
+            `DEST-val`. The image's bytes and `seed` decide, so that copies of an image under
+            different names are in the same data set, and more images do not move others.
+        seed: the seed of the split.
 
     Raises:
-        FsckitError: `dest` already holds shards, there are no images or no captions, or no image
-            has a caption.
+        FsckitError: a data set already holds shards, there are no images or no captions, no image
+            has a caption, or a split is empty.
     """
     if samples_per_shard < 1:
         raise FsckitError(f"`samples_per_shard` {samples_per_shard}: must be at least 1")
-    if any(dest.glob("*.tar")) or any((dest / "shards").glob("*")):
-        raise FsckitError(
-            f"{dest}: already contains shards; choose another folder, or delete them first"
-        )
-    folder = ImageFolder(images)
-    matches = _match(folder, captions)
-    dest.mkdir(parents=True, exist_ok=True)
-    with folder_lock(dest):
-        return _pack(dest, folder, matches, captions, samples_per_shard, reporter)
+    shares = dict(split or {})
+    _check_split(shares)
+    dests = {name: dest.with_name(f"{dest.name}-{name}") for name in shares} | {"": dest}
+    for folder in dests.values():
+        if any(folder.glob("*.tar")) or any((folder / "shards").glob("*")):
+            raise FsckitError(
+                f"{folder}: already contains shards; choose another folder, or delete them first"
+            )
+    found = ImageFolder(images)
+    file = (
+        read_captions(captions, columns) if captions else read_beside(images, found.files, columns)
+    )
+    matches = _match(found, file)
+    with ExitStack() as locks:
+        for folder in dests.values():
+            folder.mkdir(parents=True, exist_ok=True)
+            locks.enter_context(folder_lock(folder))
+        place = captions or images
+        choose = _Split(shares, seed)
+        return _pack(dests, found, matches, place, samples_per_shard, choose, reporter)
 
 
 def pack_images(
     dest: Path, images: Images[Key], captions: Path, reporter: Reporter = SILENT
 ) -> PackReport:
     """Like `pack`, with images from any source; the caller holds the data set's lock."""
-    return _pack(dest, images, _match(images, captions), captions, PER_SHARD, reporter)
+    matches = _match(images, read_captions(captions))
+    return _pack({"": dest}, images, matches, captions, PER_SHARD, _Split({}, 0), reporter)
+
+
+def _check_split(shares: dict[str, float]) -> None:
+    for name, share in shares.items():
+        if not re.fullmatch(r"\w[\w-]*", name, re.ASCII):
+            raise FsckitError(f"`split` {name!r}: expected a name of letters, digits, '-' and '_'")
+        if not 0 < share < 1:
+            raise FsckitError(f"`split` {name}={share:g}: expected a share between 0 and 1")
+    if sum(shares.values()) >= 1:
+        raise FsckitError("`split`: the shares add up to 1 or more; leave some for training")
+
+
+@dataclass(frozen=True)
+class _Split:
+    """Chooses a data set for an image by a hash of the seed and its bytes."""
+
+    shares: dict[str, float]
+    seed: int
+
+    def __call__(self, image: bytes) -> str:
+        """The split's name; empty for the main data set."""
+        if not self.shares:
+            return ""
+        digest = hashlib.blake2b(f"{self.seed}\0".encode(), digest_size=8)
+        digest.update(image)
+        place, end = int.from_bytes(digest.digest(), "little") / 2**64, 0.0
+        for name, share in self.shares.items():
+            end += share
+            if place < end:
+                return name
+        return ""
 
 
 @dataclass(frozen=True)
@@ -98,8 +169,7 @@ class _Matches(Generic[Key]):
     unnamed: int
 
 
-def _match(images: Images[Key], captions: Path) -> _Matches[Key]:
-    file = read_captions(captions)
+def _match(images: Images[Key], file: CaptionFile) -> _Matches[Key]:
     skipped = file.skipped
     matches: dict[Key, tuple[str, Captions]] = {}
     for name, own in file.images.items():
@@ -110,30 +180,49 @@ def _match(images: Images[Key], captions: Path) -> _Matches[Key]:
         _, others = matches.setdefault(image, (name, {}))  # names may share an image
         if repeated := own.keys() & others.keys():
             skipped["duplicate row"] += len(repeated)
-        others.update(own)
+        for caption, published in own.items():
+            add_negatives(others, caption, published)
     return _Matches(matches, skipped, len(images.files - matches.keys()))
 
 
 def _pack(
-    dest: Path,
+    dests: dict[str, Path],
     images: Images[Key],
     matches: _Matches[Key],
     captions: Path,
     per_shard: int,
+    split: _Split,
     reporter: Reporter,
 ) -> PackReport:
-    with _staging(dest) as staging:
-        samples = _samples(images, matches, f"packing {captions.name}", reporter)
-        report = _write_shards(staging, samples, per_shard, len(matches.images))
-        report.unnamed_images = matches.unnamed
-        report.skipped = matches.skipped + report.skipped
-        if not report.samples:
-            reasons = join_counts(report.skipped)
+    skipped = matches.skipped
+    with ExitStack() as stack:
+        folders = {name: stack.enter_context(_staging(dest)) for name, dest in dests.items()}
+        writers = {
+            name: stack.enter_context(closing(_Writer(folder, per_shard, len(matches.images))))
+            for name, folder in folders.items()
+        }
+        for sample in _samples(images, matches, f"packing {captions.name}", reporter):
+            if isinstance(sample, str):
+                skipped[sample] += 1
+            else:
+                writers[split(sample.image)].write(sample)
+        for writer in writers.values():
+            writer.close()
+        reports = {name: writer.report for name, writer in writers.items()}
+        if not any(report.samples for report in reports.values()):
             raise FsckitError(
-                f"{captions}: no caption matches an image in {images.place} ({reasons}); check "
-                f"the names in both"
+                f"{captions}: no caption matches an image in {images.place} "
+                f"({join_counts(skipped)}); check the names in both"
             )
-        staging.rename(dest / "shards")
+        if empty := [name or "the rest" for name, report in reports.items() if not report.samples]:
+            raise FsckitError(
+                f"`split`: no image falls into {empty[0]}; choose a larger share, or another `seed`"
+            )
+        # The main data set comes last: if a kill leaves splits alone, a rerun names them.
+        for name, folder in folders.items():
+            folder.rename(dests[name] / "shards")
+    report = reports.pop("")
+    report.unnamed_images, report.skipped, report.splits = matches.unnamed, skipped, reports
     return report
 
 
@@ -178,30 +267,39 @@ def _read_image(file: IO[bytes]) -> tuple[str, bytes] | str:
     return extension, file.read()
 
 
-def _write_shards(
-    folder: Path, samples: Iterator[_Sample | str], per_shard: int, at_most: int
-) -> PackReport:
-    """Write the samples to shards; names have enough digits for `at_most` samples."""
-    shard_width = max(5, len(str((at_most - 1) // per_shard)))
-    index_width = max(4, len(str(per_shard - 1)))
-    report = PackReport()
-    with ExitStack() as open_shard:
-        for sample in samples:
-            if isinstance(sample, str):
-                report.skipped[sample] += 1
-                continue
-            index = report.samples % per_shard
-            if index == 0:
-                open_shard.close()
-                shard = f"{report.shards:0{shard_width}d}"
-                tar = open_shard.enter_context(_tar_writer(folder / f"{shard}.tar"))
-                report.shards += 1
-            tar.write(_members(f"{shard}{index:0{index_width}d}", sample))
-            report.samples += 1
-            report.captions += len(sample.captions)
-            report.published_negatives += sum(map(len, sample.captions.values()))
-    report.bytes = sum(path.stat().st_size for path in folder.iterdir())
-    return report
+class _Writer:
+    """Writes samples to a folder's shards; names have enough digits for `at_most` samples."""
+
+    def __init__(self, folder: Path, per_shard: int, at_most: int) -> None:
+        self.report = PackReport()
+        self._folder = folder
+        self._per_shard = per_shard
+        self._shard_width = max(5, len(str((at_most - 1) // per_shard)))
+        self._index_width = max(4, len(str(per_shard - 1)))
+        self._open_shard = ExitStack()
+        self._tar: TarWriter | None = None
+
+    def write(self, sample: _Sample) -> None:
+        """Write a sample, to a new shard if the last one is full."""
+        report = self.report
+        index = report.samples % self._per_shard
+        if index == 0:
+            self._open_shard.close()
+            shard = f"{report.shards:0{self._shard_width}d}"
+            self._tar = self._open_shard.enter_context(_tar_writer(self._folder / f"{shard}.tar"))
+            report.shards += 1
+        assert self._tar is not None
+        shard = f"{report.shards - 1:0{self._shard_width}d}"
+        self._tar.write(_members(f"{shard}{index:0{self._index_width}d}", sample))
+        report.samples += 1
+        report.captions += len(sample.captions)
+        report.published_negatives += sum(map(len, sample.captions.values()))
+
+    def close(self) -> None:
+        """Complete the last shard and count the bytes."""
+        self._open_shard.close()
+        if self._folder.is_dir():  # closed again after it was renamed
+            self.report.bytes = sum(path.stat().st_size for path in self._folder.iterdir())
 
 
 @contextmanager

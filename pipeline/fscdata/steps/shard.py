@@ -26,11 +26,9 @@ from fscdata.contract import (
     index_tar,
     write_parquet,
 )
-from fscdata.negatives.draw import draws
-from fscdata.negatives.model import MAX_CHARACTERS
-from fscdata.negatives.parse import Parse
-from fscdata.negatives.style import Caption, Negative, Style, seed_key
+from fscdata.negatives.style import Caption, Style
 from fscdata.steps.expected import ExpectedTables, Settings
+from fscdata.steps.generate import parse_captions, style_negatives
 from fscdata.steps.to_arrow import Row, negatives_table, samples_table
 from fscdata.tokenizer import ClipTokenizer, tokenizer_of
 
@@ -162,7 +160,7 @@ def chunks(
     expected: ExpectedTables, styles: list[Style], captions: list[Item], size: int = CHUNK
 ) -> Iterator[Chunk]:
     """The negatives of the captions, `size` captions at a time; at least one chunk."""
-    parses = _parses(styles, [text for _, _, text, _ in captions])
+    parses = parse_captions(styles, [text for _, _, text, _ in captions])
     tokenizer = _tokenizer(expected)
     for start in range(0, max(1, len(captions)), size):
         part = captions[start : start + size]
@@ -174,7 +172,9 @@ def chunks(
         chunk = Chunk(len(part))
         for style in styles:
             rows: list[Row] = []
-            results = _negatives(style, given, expected)
+            results = style_negatives(
+                style, given, expected.settings.seed, expected.variants(style)
+            )
             for place, negatives in zip(places, results, strict=True):
                 if isinstance(negatives, str):
                     chunk.without[style.name, negatives] += 1
@@ -182,36 +182,6 @@ def chunks(
                     rows += [(*place, variant, n) for variant, n in enumerate(negatives)]
             chunk.tables[style.name] = negatives_table(rows, tokenizer)
         yield chunk
-
-
-def _negatives(
-    style: Style, captions: list[Caption], expected: ExpectedTables
-) -> Iterator[list[Negative] | str]:
-    """Each caption's negatives, or the reason it has none."""
-    common = seed_key(expected.settings.seed, style)
-    variants = expected.variants(style)
-    keys = []
-    for caption in captions:
-        keys.append(key := common.copy())
-        key.update(caption.text.encode())
-    for caption, draw in zip(captions, draws(keys), strict=True):
-        if style.uses_parse and caption.parse is None:
-            yield f"longer than {MAX_CHARACTERS} characters"
-        else:
-            yield style.negatives(caption, draw, variants)
-
-
-def _parses(styles: list[Style], texts: list[str]) -> Iterator[Parse | None]:
-    """One parse per text; None if the text is too long or no style needs parses."""
-    if not any(style.uses_parse for style in styles):
-        yield from (None for _ in texts)
-        return
-    # spaCy takes a second to import; the driver and styles without parses do not need it.
-    from fscdata.negatives.parsing import load_parser  # noqa: PLC0415
-
-    parses = load_parser().parse(text for text in texts if len(text) <= MAX_CHARACTERS)
-    for text in texts:
-        yield next(parses) if len(text) <= MAX_CHARACTERS else None
 
 
 @cache

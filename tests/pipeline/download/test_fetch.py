@@ -574,3 +574,18 @@ def test_the_partial_files_record_matches_its_bytes(
     tag = server.files["/file.bin"].tag
     assert record == {"address": address, "etag": tag, "total": len(DATA)}
     assert (tmp_path / ".file.bin.tmp").read_bytes() == DATA[:HALF]
+
+
+def test_gives_up_soon_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = time.monotonic()
+    clock = [start]
+    monkeypatch.setattr("fscdata.download.fetch.time.monotonic", lambda: clock[0])
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    addresses = ["http://one.invalid/file.bin", "http://two.invalid/file.bin"]
+    sentence = refused(addresses, tmp_path / "file.bin", policy=RetryPolicy(sleep=sleep))
+    assert clock[0] - start < 10
+    assert "cannot be reached" in sentence
+    assert "check the network and the proxy (HTTPS_PROXY), then rerun the command" in sentence

@@ -11,6 +11,7 @@ import pytest
 
 from fscdata.base.errors import FsckitError
 from fscdata.base.progress import Progress, Reporter
+from fscdata.cli.download_report import print_plan
 from fscdata.contract import CaptionSource, index_tar
 from fscdata.download.run import Options, download, is_complete, plan
 from fscdata.steps.expected import Settings
@@ -210,3 +211,27 @@ def test_a_pattern_combines_braces_and_a_star(
         assert [file.name for file in plan(small, Options())] == names
         download(small, tmp_path / "data")
     assert list(tree(tmp_path / "data")) == names
+
+
+def test_a_plan_without_a_network_says_what_the_manifest_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://name.invalid")
+    monkeypatch.setattr("fscdata.download.hub._FIRST_WAITS", (0,))
+    small = manifest(tmp_path, **HUB, about=2_400_000_000)
+    said: list[str] = []
+    files = plan(small, Options(), Reporter(say=said.append))
+    assert "name.invalid cannot be reached" in said[-1]
+    print_plan(small, files, tmp_path / "data", as_json=False)
+    out = capsys.readouterr().out
+    assert "http://name.invalid" in out and "someone/subset" in out.replace("│", "")
+    assert "files not listed, about 2.4 GB, to " in out
+
+
+def test_a_refusal_is_an_error_in_a_plan_too(
+    tmp_path: Path, hub: HubRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with HubServer({"another/name": hub}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        with pytest.raises(FsckitError, match="has no such data set repository"):
+            plan(manifest(tmp_path, **HUB), Options())

@@ -173,18 +173,18 @@ def test_skipped_images_are_counted_by_reason(tmp_path: Path) -> None:
         tmp_path / "c.tsv", *((name, "A caption") for name in names), ("empty.jpg", " ")
     )
     report = pack(tmp_path / "data", images, captions)
-    assert report.samples == 1
+    assert report.samples == 3
     assert report.skipped == {
         "missing image": 4,
         "ambiguous image name": 1,
         "unreadable image": 3,
         "image of too many pixels": 1,
-        "outside the image folder": 6,
+        "outside the image folder": 4,
         "empty caption": 1,
         "no caption": 1,
     }
     [tar] = shard_paths(tmp_path / "data")
-    assert [s.captions for s in index_tar(tar).samples] == [[(0, "A caption")]]
+    assert [s.captions for s in index_tar(tar).samples] == [[(0, "A caption")]] * 3
 
 
 def test_nothing_to_pack_is_an_error_with_the_counts(tmp_path: Path) -> None:
@@ -262,3 +262,112 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
 def test_samples_per_shard_is_positive(tmp_path: Path) -> None:
     with pytest.raises(FsckitError, match="`samples_per_shard` 0: must be at least 1"):
         pack(tmp_path, tmp_path, tmp_path / "c.tsv", 0)
+
+
+def captions_of(data: Path) -> dict[str, list[str]]:
+    """The captions by the name of the image."""
+    records = [
+        json.loads(content)
+        for tar in shard_paths(data)
+        for name, content in members(tar).items()
+        if name.endswith(".json")
+    ]
+    return {record["file"]: record["captions"] for record in records}
+
+
+def test_links_and_absolute_paths_inside_the_folder_are_read(tmp_path: Path) -> None:
+    images = tmp_path / "in"
+    write_image(images / "a.jpg")
+    write_image(tmp_path / "elsewhere.jpg", "PNG")
+    (images / "link.jpg").symlink_to(tmp_path / "elsewhere.jpg")
+    (images / "broken.jpg").symlink_to(tmp_path / "gone.jpg")
+    os.mkfifo(tmp_path / "pipe")
+    (images / "pipe.jpg").symlink_to(tmp_path / "pipe")
+    names = [str(images / "a.jpg"), "link.jpg", "broken.jpg", "pipe.jpg"]
+    report = pack(tmp_path / "data", images, table(tmp_path / "c.tsv", *((n, n) for n in names)))
+    assert captions_of(tmp_path / "data") == {name: [name] for name in names[:2]}
+    assert report.skipped == {"missing image": 2}
+
+
+def test_text_files_beside_the_images(tmp_path: Path) -> None:
+    images = tmp_path / "in"
+    for name in ("b.jpg", "1/a.jpg", "bad.jpg", "alone.jpg"):
+        write_image(images / name)
+    (images / "b.txt").write_text("One.\n\nTwo.\n")
+    (images / "1" / "a.txt").write_text("Three.")
+    (images / "bad.txt").write_bytes(b"\xff\xfe")
+    (images / "README.txt").write_text("of no image")
+    report = pack(tmp_path / "data", images)
+    assert captions_of(tmp_path / "data") == {"1/a.jpg": ["Three."], "b.jpg": ["One.", "Two."]}
+    assert report.skipped == {"bad row: not UTF-8": 1}
+    assert report.unnamed_images == 2
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_a_hugging_face_image_folder(tmp_path: Path, name: str) -> None:
+    write_image(tmp_path / "in" / "a.jpg")
+    lines = ["file_name,text", "a.jpg,A dog"]
+    if name.endswith("jsonl"):
+        lines = ['{"file_name": "a.jpg", "text": "A dog"}']
+    (tmp_path / "in" / name).write_text("\n".join(lines))
+    pack(tmp_path / "data", tmp_path / "in")
+    assert captions_of(tmp_path / "data") == {"a.jpg": ["A dog"]}
+
+
+def test_images_without_captions_are_an_error(tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.jpg")
+    with pytest.raises(
+        FsckitError, match=r"no metadata.csv or .* name a file with `captions`"
+    ):
+        pack(tmp_path / "data", tmp_path / "in")
+
+
+def test_a_split_is_by_image_and_seed(tmp_path: Path) -> None:
+    images = tmp_path / "in"
+    for i in range(40):
+        path = images / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4), (i, 0, 0)).save(path)
+    (images / "copy.png").write_bytes((images / "0.png").read_bytes())
+    names = [*(f"{i}.png" for i in range(40)), "copy.png"]
+    captions = table(tmp_path / "c.tsv", *((n, f"{n} {i}") for n in names for i in range(2)))
+
+    def split(name: str, **options: object) -> tuple[set[str], set[str]]:
+        data = tmp_path / name
+        report = pack(data, images, captions, split={"val": 0.3}, **options)  # type: ignore[arg-type]
+        rest, val = (captions_of(d) for d in (data, tmp_path / f"{name}-val"))
+        assert report.samples == len(rest) and report.splits["val"].samples == len(val)
+        assert all(len(own) == 2 for own in (*rest.values(), *val.values()))
+        return set(rest), set(val)
+
+    rest, val = split("one")
+    assert not rest & val and rest | val == set(names)
+    assert 5 <= len(val) <= 20
+    assert ("0.png" in val) == ("copy.png" in val)
+    assert split("two", samples_per_shard=3) == (rest, val)
+    assert split("three", seed=1) != (rest, val)
+    with pytest.raises(FsckitError, match=r"one-val: already contains shards"):
+        (tmp_path / "one" / "shards").rename(tmp_path / "moved")
+        pack(tmp_path / "one", images, captions, split={"val": 0.3})
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [
+        ({"val": 1.0}, "`split` val=1: expected a share between 0 and 1"),
+        ({"val": 0.5, "test": 0.5}, "the shares add up to 1 or more"),
+        ({"../x": 0.5}, r"`split` '\.\./x': expected a name"),
+        ({"val": 1e-9}, "no image falls into val; choose a larger share, or another `seed`"),
+    ],
+)
+def test_an_unusable_split_is_refused(tmp_path: Path, split: dict[str, float], words: str) -> None:
+    write_image(tmp_path / "in" / "a.jpg")
+    captions = table(tmp_path / "c.tsv", ("a.jpg", "A"))
+    with pytest.raises(FsckitError, match=words):
+        pack(
+            tmp_path / "data",
+            tmp_path / "in",
+            captions,
+            split=split,
+        )
+    assert not list(tmp_path.glob("data*/shards"))

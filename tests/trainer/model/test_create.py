@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fscdata.base.errors import FsckitError
+from fsctrain.checkpoint import save_checkpoint
 from fsctrain.model import create_model
 
 
@@ -71,7 +72,7 @@ def test_unknown_models_and_tags_are_refused(tiny_model: str, tmp_path: Path) ->
     path.write_text('{"embed_dim": 8, "vision_cfg": {"colour": 1}, "text_cfg": {}}')
     with pytest.raises(FsckitError, match="open_clip cannot build it"):
         create_model(str(path), "none")
-    with pytest.raises(FsckitError, match=r"neither a file nor a tag of model ViT-B-32.*openai"):
+    with pytest.raises(FsckitError, match=r"not a tag of model ViT-B-32.*openai"):
         create_model("ViT-B-32", "opennai")
     with pytest.raises(FsckitError, match=r"choose none \(none: random weights\)"):
         create_model(tiny_model, "openai")
@@ -100,3 +101,58 @@ def test_a_tag_decides_the_activation(tiny_model: str, tmp_path, monkeypatch) ->
     assert activations == {"QuickGELU"}
     config["quick_gelu"] = False
     assert not create_model("ViT-B-32", "laion2b_s34b_b79k").quick_gelu
+
+
+def test_folders_name_weights_and_architectures(tiny_model: str, tmp_path: Path) -> None:
+    """A run's folder, a checkpoint's, and open_clip's `local-dir:` of either."""
+    clip = create_model(tiny_model, "none")
+    run = tmp_path / "run"
+    checkpoint = run / "checkpoint"
+    run.mkdir()
+    save_checkpoint(checkpoint, clip)
+    (run / "config.yaml").touch()
+    for name in (str(run), str(checkpoint), f"local-dir:{run}", f"local-dir:{checkpoint}"):
+        for model in (tiny_model, name):
+            loaded = create_model(model, name).model.state_dict()
+            assert all(torch.equal(t, loaded[n]) for n, t in clip.model.state_dict().items())
+
+
+def test_hub_names_are_downloaded(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = create_model(tiny_model, "none")
+    folder = tmp_path / "snapshot"
+    save_checkpoint(folder, clip)
+    asked: list[str] = []
+
+    def snapshot_download(name: str, **_: object) -> str:
+        asked.append(name)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    loaded = create_model("hf-hub:someone/clip", "hf-hub:someone/clip").model.state_dict()
+    assert all(torch.equal(t, loaded[n]) for n, t in clip.model.state_dict().items())
+    assert set(asked) == {"someone/clip"}
+
+
+def test_folders_without_a_model_are_refused(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str, **_: object) -> str:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "config.yaml").touch()
+    (tmp_path / "lora").mkdir()
+    for name in ("open_clip_config.json", "lora_config.json"):
+        (tmp_path / "lora" / name).write_text("{}")
+    for name, words in (
+        (str(tmp_path), "neither a run nor a checkpoint folder"),
+        (f"local-dir:{tmp_path / 'gone'}", "neither a run nor a checkpoint folder"),
+        (str(tmp_path / "unfinished"), "this run has not finished"),
+        (str(tmp_path / "lora"), "a LoRA checkpoint; run 'fsctrain merge .*lora'"),
+        ("hf-hub:someone/clip", r"download failed \(no network\); pass the path"),
+    ):
+        with pytest.raises(FsckitError, match=words):
+            create_model(tiny_model, name)

@@ -47,7 +47,7 @@ def test_finds_base_weights_in_a_file(
 
     moved = tmp_path / "moved.safetensors"
     shutil.move(pretrained, moved)
-    with pytest.raises(FsckitError, match=f"`pretrained` {pretrained}: neither a file nor a tag"):
+    with pytest.raises(FsckitError, match=f"`pretrained` {pretrained}: not a tag of model"):
         merge(run, tmp_path / "again")
     weights, _ = merge(run, tmp_path / "again", str(moved))
     assert same(load_file(weights), clip.model.state_dict())

@@ -10,7 +10,11 @@ import typer
 from fsctrain.cli.screen import console
 
 Source = Annotated[
-    Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="run or checkpoint folder")
+    Path,
+    typer.Argument(
+        metavar="RUN_OR_CHECKPOINT",
+        help="run or checkpoint folder, local-dir:FOLDER or hf-hub:OWNER/NAME",
+    ),
 ]
 Pretrained = Annotated[
     str | None,

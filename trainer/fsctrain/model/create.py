@@ -18,12 +18,12 @@ from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 from safetensors import SafetensorError, safe_open
 
 from fscdata.base.errors import FsckitError, first_line
+from fsctrain.model.named import CONFIG_NAME, is_named, model_folder, named_weights
 
 log = logging.getLogger("fsctrain")
 
 Tokenizer = Callable[[list[str]], torch.Tensor]
 
-CONFIG_NAME = "open_clip_config.json"  # open_clip's `local-dir:` expects this name
 PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 
 # Any to the type checker: open_clip has no type hints.
@@ -59,9 +59,12 @@ def create_model(name: str, pretrained: str, device: torch.device | str = "cpu")
     uses it, whatever its name implies: the wrong activation silently costs accuracy.
 
     Args:
-        name: an open_clip model name, or a path to an open_clip config JSON.
+        name: an open_clip model name, a path to an open_clip config JSON, or a named model:
+            `local-dir:FOLDER`, `hf-hub:OWNER/NAME`, a run's folder or a checkpoint's. Of a named
+            model only the configuration is used.
         pretrained: a tag of the model, a path to weights (safetensors, or a torch file that
-            holds only tensors), or `none` for random weights from torch's generator.
+            holds only tensors), a named model, or `none` for random weights from torch's
+            generator.
         device: the model's device.
 
     Raises:
@@ -122,13 +125,14 @@ def uses_clip_bpe(clip: Clip) -> bool:
 
 def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The configurations of a model and, if its file has one, of its preprocessing."""
-    path = Path(name)
+    path = model_folder(name) / CONFIG_NAME if is_named(name) else Path(name)
     if path.suffix != ".json":
         if name in open_clip.list_models():
             return open_clip.get_model_config(name), {}
         raise FsckitError(
             f"`model` {name}: unknown model; choose ViT-B-32, ViT-B-16, ViT-L-14 or another of "
-            f"open_clip.list_models(), or pass a path to a .json file"
+            f"open_clip.list_models(), or pass a run's folder, local-dir:FOLDER, "
+            f"hf-hub:OWNER/NAME, or a path to a .json file"
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -148,14 +152,15 @@ def _read_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _find_weights(name: str, pretrained: str) -> tuple[Path, dict[str, Any]]:
     """The weights file, and the settings they were trained with (activation, preprocessing)."""
-    path = Path(pretrained)
+    path = named_weights(pretrained) if is_named(pretrained) else Path(pretrained)
     if path.is_file():
         return path, _metadata(path)
     tag = get_pretrained_cfg(name, pretrained)
     if not tag:
         tags = open_clip.list_pretrained_tags_by_model(name)
         raise FsckitError(
-            f"`pretrained` {pretrained}: neither a file nor a tag of model {name}; choose "
+            f"`pretrained` {pretrained}: not a tag of model {name}, a file, a run's folder, "
+            f"local-dir:FOLDER or hf-hub:OWNER/NAME; choose "
             f"{', '.join([*tags, 'none'])} (none: random weights)"
         )
     log.info("downloading the weights '%s' of %s", pretrained, name)

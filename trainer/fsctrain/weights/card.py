@@ -9,8 +9,9 @@ from fscdata.base.errors import FsckitError
 from fscdata.base.text import printable
 from fsctrain import __version__
 from fsctrain.config import Config
+from fsctrain.model.named import HUB, LOCAL
 from fsctrain.records import read_metrics
-from fsctrain.run_folder import FREE, METRICS
+from fsctrain.run_folder import CHECKPOINT, FREE, METRICS
 from fsctrain.weights.load import Checkpoint
 
 # Described above the table, or specific to this machine instead of the model.
@@ -112,8 +113,16 @@ def _training(config: Config, alpha: str | None) -> str:
 
 def _base(config: Config) -> str:
     """Names of the model and its initial weights, without paths, which are private."""
-    weights = "random weights" if config.pretrained == "none" else Path(config.pretrained).name
-    return f"{Path(config.model).name}, {weights}"
+    weights = "random weights" if config.pretrained == "none" else _public(config.pretrained)
+    return f"{_public(config.model)}, {weights}"
+
+
+def _public(name: str) -> str:
+    """A name without its folders; hub names stay whole."""
+    if name.startswith(HUB):
+        return name
+    path = Path(name.removeprefix(LOCAL))
+    return path.parent.name if path.name == CHECKPOINT else path.name
 
 
 def _settings(config: Config) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from fscdata.base.errors import FsckitError
 from fscdata.base.files import atomic_folder
 from fsctrain.checkpoint import weights_digest, write_weights
+from fsctrain.model.named import HUB
 from fsctrain.weights.load import (
     ALPHA,
     Checkpoint,
@@ -46,6 +47,8 @@ def interpolate(
     checkpoint = find_checkpoint(path)
     if checkpoint.alpha is not None:
         raise FsckitError(f"{path}: already interpolated; use the run's own checkpoint")
+    if out is None and str(path).startswith(HUB):
+        raise FsckitError(f"{path}: its folder is the hub's cache; choose another with `out`")
     parent = out or checkpoint.folder.parent / "interpolated"
     folders = {share: parent / _name(share) for share in shares}
     # Check all folders first, not after minutes of work.

@@ -19,8 +19,8 @@ from fsctrain.checkpoint import (
 )
 from fsctrain.config import Config, load_config
 from fsctrain.model import Clip, create_model
-from fsctrain.model.create import CONFIG_NAME
 from fsctrain.model.lora import apply_lora, load_lora_state, merge_lora
+from fsctrain.model.named import CONFIG_NAME, HUB, LOCAL, is_named, model_folder
 from fsctrain.recipes import read_recipe
 from fsctrain.run_folder import CHECKPOINT, CONFIG, METRICS
 
@@ -65,13 +65,15 @@ class Checkpoint:
 
 
 def find_checkpoint(path: Path) -> Checkpoint:
-    """Find a checkpoint, given a run's folder or the checkpoint's own.
+    """Find a checkpoint: a run's folder, its own, `local-dir:FOLDER` or `hf-hub:OWNER/NAME`.
 
     A checkpoint inside a run's folder belongs to that run.
 
     Raises:
         FsckitError: the folder is neither, or the run has not finished.
     """
+    if str(path).startswith((HUB, LOCAL)):
+        path = model_folder(str(path))
     if (path / CONFIG).is_file():
         run: Path | None = path
         folder = path / CHECKPOINT
@@ -128,7 +130,8 @@ def load_base(checkpoint: Checkpoint, pretrained: str | None) -> Clip:
         )
     source = pretrained or recorded
     # A tag belongs to a model name and determines the activation; otherwise the checkpoint does.
-    by_tag = name and source != "none" and not Path(source).is_file()
+    on_disk = Path(source).is_file() or is_named(source)
+    by_tag = name and source != "none" and not on_disk
     own = str(checkpoint.folder / CONFIG_NAME)
     # Redraw the run's random base weights without disturbing the caller's generator.
     with torch.random.fork_rng(devices=[]):

@@ -60,8 +60,16 @@ class Kind(Manifest):
         return bool(self.shards)
 
     def planned_files(self, options: Options, reporter: Reporter) -> list[PlannedFile]:
-        repository = self._list(self.revision, reporter)
+        from fscdata.download.hub import UnreachableError, page  # noqa: PLC0415  (see _list)
+
         archive = self.caption_archive
+        try:
+            repository = self._list(self.revision, reporter)
+        except UnreachableError as error:
+            # The manifest alone tells what the data set is and about how large.
+            reporter.say(f"{error}; this is what the manifest says")
+            patterns = ", ".join([*self.shards, *self.files, *([archive.file] if archive else [])])
+            return [PlannedFile(patterns, page(self.repository), self.about, False, listed=False)]
         shards, files = self._choose(repository)
         captions = repository.select([archive.file] if archive else [])
         chosen = {file.path: file for file in (*shards, *files, *captions)}
