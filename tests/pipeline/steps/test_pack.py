@@ -316,9 +316,7 @@ def test_a_hugging_face_image_folder(tmp_path: Path, name: str) -> None:
 
 def test_images_without_captions_are_an_error(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "a.jpg")
-    with pytest.raises(
-        FsckitError, match=r"no metadata.csv or .* name a file with `captions`"
-    ):
+    with pytest.raises(FsckitError, match=r"no metadata.csv or .* name a file with `captions`"):
         pack(tmp_path / "data", tmp_path / "in")
 
 
