@@ -232,7 +232,7 @@ def test_refuses_an_existing_folder(config: Config) -> None:
         ({"styles": ("colour", "svlc")}, "no negatives of style 'svlc'"),
         ({"loss": "siglip"}, "unknown loss"),
         ({"data": ("nowhere",)}, "nowhere: no such folder"),
-        ({"pretrained": "nowhere.safetensors"}, "neither a file nor a tag"),
+        ({"pretrained": "nowhere.safetensors"}, "not a tag of model .*, a file, a run's folder"),
     ],
 )
 def test_errors_leave_no_folder(settings: dict, sentence: str, config: Config) -> None:

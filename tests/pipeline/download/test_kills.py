@@ -275,7 +275,7 @@ def test_resumes_after_a_signal_while_fetching(
         _, errors = process.communicate(timeout=30)
     finally:
         source.slow(False)
-    assert process.returncode == code
+    assert process.returncode == code, errors
     terms, *said = errors.splitlines()
     assert "licence: " in terms
     said = [line for line in said if not line.startswith(("fetching: ", "getting sizes: "))]
