@@ -35,6 +35,7 @@ def test_h_is_help(program: str, command: str) -> None:
         ("fsctrain", "run --lora", ["--lora-rank", "--lora-alpha", "--lora-conv"]),
     ],
 )
+@pytest.mark.slow
 def test_a_shell_completes_commands_and_options(
     program: str, typed: str, completions: list[str]
 ) -> None:

@@ -33,6 +33,7 @@ def test_a_reader_that_takes_one_line_ends_the_command_quietly(command: str) -> 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 @pytest.mark.parametrize("words", ["datasets", "datasets nope"])
+@pytest.mark.slow
 def test_a_reader_that_has_gone_gives_141(stream: str, words: str) -> None:
     """In a command that prints, and in one that fails."""
     prints_to = "stderr" if "nope" in words else "stdout"

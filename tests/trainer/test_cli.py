@@ -219,6 +219,7 @@ def test_an_interrupt_exits_with_130(run_words, monkeypatch: pytest.MonkeyPatch)
     [["--help"], ["recipes"], *([name, "--help"] for name in Commands.lazy)],
     ids=" ".join,
 )
+@pytest.mark.slow
 def test_help_does_not_import_torch(words: list[str]) -> None:
     """Importing torch takes seconds; only commands that compute need it."""
     code = f"""
@@ -251,6 +252,7 @@ def test_summaries_are_the_docstrings_first_lines() -> None:
         (["plot", "x"], 0, ""),
     ],
 )
+@pytest.mark.slow
 def test_a_mistake_and_a_plot_need_no_torch(
     words: list[str], code: int, message: str, tmp_path: Path
 ) -> None:

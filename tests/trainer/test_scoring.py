@@ -72,6 +72,7 @@ def add_captions(samples: list) -> None:
         sample.negatives["shape"].append([])
 
 
+@pytest.mark.slow
 def test_scores_match_open_clip(clip: Clip, settings: Config, make_data, samples) -> None:
     add_captions(samples)
     make_data(samples)

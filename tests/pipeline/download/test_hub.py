@@ -305,6 +305,7 @@ def test_reports_an_unreachable_hub(hub: HubServer, monkeypatch: pytest.MonkeyPa
             list_files(NAME)
 
 
+@pytest.mark.slow
 def test_obeys_the_offline_variable(hub: HubServer, folder: Path) -> None:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", SCRIPT, str(folder)]

@@ -64,6 +64,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> HubRepository:
     return HubRepository({COMMIT: hub_files()}, {"main": COMMIT})
 
 
+@pytest.mark.slow
 def test_downloads_tars_and_an_archive_of_captions(
     tmp_path: Path,
     hub: HubRepository,

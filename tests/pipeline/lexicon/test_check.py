@@ -33,6 +33,7 @@ def test_another_wordnet_differs(
     assert any("is None, nltk has" in line for line in report.differences)
 
 
+@pytest.mark.slow
 def test_a_folder_without_wordnet_is_rejected(tmp_path: Path) -> None:
     pytest.importorskip("nltk")
     with pytest.raises(FsckitError, match=r"data\.noun: cannot be read .* WordNet's database"):

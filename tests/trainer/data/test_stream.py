@@ -68,6 +68,7 @@ def test_streams_the_rows_of_indexed_batches(tokenizer, make_data, samples, stre
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 @pytest.mark.parametrize("workers", [0, 1, 4])
+@pytest.mark.slow
 def test_streams_every_caption_once_per_epoch(
     ranks: int, workers: int, data, samples, stream
 ) -> None:

@@ -75,6 +75,7 @@ def check(captions: list[str]) -> int:
     return pairs
 
 
+@pytest.mark.slow
 def test_support_on_templates(captions: list[str]) -> None:
     assert check(captions) > len(captions)
 
@@ -98,6 +99,7 @@ def reference_draw(doc: Doc, rng: random.Random) -> str | None:
     return rng.choice(results) if results else None
 
 
+@pytest.mark.slow
 def test_distribution_equals_the_published_draw() -> None:
     caption = "A dog and a dog chase the big red ball and a small cat near two old men and boys"
     nlp, _ = pipeline()

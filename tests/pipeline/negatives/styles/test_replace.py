@@ -9,6 +9,8 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from fscdata.lexicon.check import nltk_wordnet
 from fscdata.negatives.draw import Draw
 from fscdata.negatives.inflection import inflect, match_case
@@ -41,6 +43,7 @@ def check(words: list[tuple[str, str]], folder: Path) -> None:
             assert set(word_replacements(word, pos).words) == expected, (word, pos)
 
 
+@pytest.mark.slow
 def test_support_equals_nltk(captions: list[str], wordnet_folder: Path) -> None:
     check(words_of(captions), wordnet_folder)
 
