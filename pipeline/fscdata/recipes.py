@@ -25,15 +25,15 @@ def parse_recipe(text: str) -> list[Style]:
         FsckitError: a name is unknown; the message lists the known ones.
     """
     names: list[str] = []
-    known = recipes()
+    known, styles = recipes(), style_names()
     for part in (p.strip() for p in text.split(",")):
         if not part:
             continue
-        is_known = part in known or part.partition("-")[0] in style_names()
+        is_known = part in known or part.partition("-")[0] in styles
         if not is_known and not part.endswith(SUFFIX):
             raise FsckitError(
                 f"unknown recipe '{part}'; choose a recipe ({', '.join(known)}), a style "
-                f"({', '.join(style_names())}, where shuffle is shuffle-1 … shuffle-5), or a path "
+                f"({', '.join(styles)}, where shuffle is shuffle-1 … shuffle-5), or a path "
                 f"to a {SUFFIX} file"
             )
         names += known.get(part, [part])

@@ -28,10 +28,11 @@ def write_card(data: DataPath, empty: list[str]) -> None:
         FsckitError: the file cannot be written.
     """
     path = data / CARD
+    text = card([style for style in styles_present(data) if style not in empty])
     with access(path, "written"):
-        if path.exists() and _MARK not in path.read_text(encoding="utf-8"):
+        before = path.read_text(encoding="utf-8") if path.exists() else _MARK
+        if _MARK not in before or before == text:
             return
-        text = card([style for style in styles_present(data) if style not in empty])
         if isinstance(path, Path):
             write_text(path, text)
         else:

@@ -102,11 +102,13 @@ class ExpectedTables:
         """The paths of a shard's tables by name."""
         return {name: table_path(self.data, name, shard) for name in self.provenances}
 
-    def missing(self, tar: DataPath, index: TarIndex) -> list[str]:
-        """The names of a shard's tables that are missing, have a different provenance, or were made
-        from an earlier version of the tar."""
+    def finished(self, tar: DataPath, index: TarIndex) -> dict[str, int]:
+        """The rows of each table of a shard that exists already, by name.
+
+        Tables of a different provenance or an earlier version of the tar are left out.
+        """
         expected = (size_of(tar), index.digest, index.captions_digest)
-        missing = []
+        finished = {}
         for name, path in self.paths(tar.stem).items():
             with access(path, "read"):
                 exists = path.exists()
@@ -115,9 +117,8 @@ class ExpectedTables:
                 shard = footer.shard
                 found = (shard.tar_size, shard.tar_digest, shard.captions_digest)
                 if footer.provenance == self.provenances[name] and found == expected:
-                    continue
-            missing.append(name)
-        return missing
+                    finished[name] = shard.rows
+        return finished
 
     def footers(self, tars: list[DataPath]) -> dict[DataPath, Metadata]:
         """The metadata of the tars' existing tables."""
@@ -129,7 +130,7 @@ class ExpectedTables:
     def unfinished(self, tars: list[DataPath], footers: dict[DataPath, Metadata]) -> list[DataPath]:
         """The tars with a table that is missing or has a different provenance or tar size.
 
-        A quick version of `missing` that does not open the tars.
+        A quick version of `finished` that does not open the tars.
         """
         sizes = parallel_map(size_of, tars)
         return [

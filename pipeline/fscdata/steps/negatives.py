@@ -126,22 +126,9 @@ def make_negatives(
         remove_temporary(data)  # a killed worker leaves its unfinished file
         run.find_shared_keys(data)
         if limit is None and not run.report.failed:
-            run.report.empty = _empty_styles(expected, tars)
+            run.report.empty = run.empty_styles(list(expected.styles))
         write_card(data, run.report.empty)
     return run.report
-
-
-def _empty_styles(expected: ExpectedTables, tars: list[DataPath]) -> list[str]:
-    """The styles without a single negative in the data set, if it has captions."""
-    footers = expected.footers(tars)
-    captions = sum(
-        footer.shard.rows for footer in footers.values() if footer.provenance.table == SAMPLES
-    )
-    rows = Counter(dict.fromkeys(expected.styles, 0))
-    for footer in footers.values():
-        if (style := footer.provenance.style) is not None:
-            rows[style] += footer.shard.rows
-    return [style for style in expected.styles if captions and not rows[style]]
 
 
 def _absolute(data: DataPath, settings: Settings) -> tuple[DataPath, Settings]:
@@ -165,6 +152,7 @@ class _Run:
         self._start = time.perf_counter()
         self._running: dict[int, tuple[int, int]] = {}  # shard → captions done, total
         self._key_hashes: dict[int, NDArray[np.uint64]] = {}
+        self._finished: Counter[str] = Counter()  # rows of tables that existed already, by name
         self._report_progress()
 
     def next_tars(self) -> list[DataPath]:
@@ -191,7 +179,15 @@ class _Run:
             self.report.add(outcome.result)
             self.report.retried += outcome.attempts > 1
             self._key_hashes[index] = outcome.result.key_hashes
+            self._finished.update(outcome.result.finished)
         self._report_progress()
+
+    def empty_styles(self, styles: list[str]) -> list[str]:
+        """The styles without a single negative, if there are captions."""
+        if not self.report.captions and not self._finished[SAMPLES]:
+            return []
+        rows = self.report.negatives + self._finished
+        return [style for style in styles if not rows[style]]
 
     def find_shared_keys(self, data: DataPath) -> None:
         """If tars share a key, report the last of them as failed."""

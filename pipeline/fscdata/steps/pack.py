@@ -21,7 +21,7 @@ from fscdata.base.files import atomic_file
 from fscdata.base.locks import folder_lock
 from fscdata.base.progress import SILENT, Reporter
 from fscdata.base.text import join_counts
-from fscdata.captions import CaptionFile, Columns, read_beside, read_captions
+from fscdata.captions import CaptionFile, Captions, Columns, read_beside, read_captions
 from fscdata.captions.rows import add_negatives
 from fscdata.steps.images import ImageFolder, Images, Key
 
@@ -34,8 +34,6 @@ PER_SHARD = 10_000  # samples
 # The shards are written here, and the folder is renamed to `shards` when all are complete.
 # Otherwise make-negatives and the trainer would mistake a partial data set for a complete one.
 STAGING = ".packing"
-
-Captions = dict[str, list[str]]  # caption → its published negatives
 
 
 @dataclass

@@ -42,6 +42,7 @@ class ShardReport:
 
     Attributes:
         made: False if all tables existed already.
+        finished: rows of the tables that existed already, by the tables' names.
         captions, negatives: how many were made, negatives by style.
         without: captions without a negative, by (style, reason).
         left_out: samples and captions left out of the samples table, by reason.
@@ -50,6 +51,7 @@ class ShardReport:
     """
 
     made: bool = False
+    finished: Counter[str] = field(default_factory=Counter)
     captions: int = 0
     negatives: Counter[str] = field(default_factory=Counter)
     without: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -83,11 +85,13 @@ class MakeShard:
                 "driver's; install the same versions on every machine"
             )
         index = index_tar(tar, self.settings.captions)
-        missing = expected.missing(tar, index)
-        if not missing:
-            return ShardReport(key_hashes=_key_hashes(index))
-        with _garbage_collection_paused():
-            return _make(expected, tar, index, missing, tick)
+        finished = expected.finished(tar, index)
+        missing = [name for name in expected.provenances if name not in finished]
+        report = ShardReport(finished=Counter(finished), key_hashes=_key_hashes(index))
+        if missing:
+            with _garbage_collection_paused():
+                _make(expected, tar, index, missing, report, tick)
+        return report
 
 
 def _make(
@@ -95,15 +99,13 @@ def _make(
     tar: DataPath,
     index: TarIndex,
     missing: list[str],
+    report: ShardReport,
     tick: Callable[[int, int], None],
-) -> ShardReport:
+) -> None:
+    """Make the missing tables of a shard, and add them to its report."""
     captions = items(index.samples)
-    report = ShardReport(
-        made=True,
-        captions=len(captions),
-        left_out=Counter(index.without),
-        key_hashes=_key_hashes(index),
-    )
+    report.made, report.captions = True, len(captions)
+    report.left_out = Counter(index.without)
     record = ShardRecord(
         tar.name, size_of(tar), index.digest, index.captions_digest, 0, len(captions)
     )
@@ -129,7 +131,6 @@ def _make(
         shard = replace(record, rows=table.num_rows, without=index.without)
         metadata = Metadata(expected.provenances[SAMPLES], shard)
         report.written += write_parquet(paths[SAMPLES], table, metadata)
-    return report
 
 
 def items(samples: list[TarSample]) -> list[Item]:
