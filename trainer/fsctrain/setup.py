@@ -23,7 +23,7 @@ from fsctrain.config import Config, schedule_conflicts
 from fsctrain.data import BadImages, Coverage, Source, open_source
 from fsctrain.distributed import Ranks
 from fsctrain.early_stopping import EarlyStopping
-from fsctrain.losses import load_loss, loss_digest
+from fsctrain.losses import load_loss
 from fsctrain.model import Clip, OpenClip, check_towers, compile_towers, create_model
 from fsctrain.model.freeze import freeze
 from fsctrain.model.lora import apply_lora
@@ -79,8 +79,8 @@ def prepare(config: Config, folder: Path, ranks: Ranks, device: torch.device) ->
     compute_loss = load_loss(config)
     ranks.on_first(lambda: check_trackers(config))
     belongs_to = _check_folders(config)  # before downloading weights
-    if (digest := loss_digest(config)) is not None:
-        belongs_to["loss"] = digest
+    if compute_loss.digest is not None:
+        belongs_to["loss"] = compute_loss.digest
     torch.manual_seed(config.seed)
     clip = create_model(config.model, config.pretrained, device)
     base_digest = weights_digest(clip.model.state_dict())

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fscdata.base.errors import FsckitError
 from fsctrain.config import Config
-from fsctrain.losses import Features, GlobalBatch, load_loss, loss_digest
+from fsctrain.losses import Features, GlobalBatch, load_loss
 
 WORKING = """
 USES = {"styles"}
@@ -373,10 +373,10 @@ def test_a_loss_may_be_a_file_anywhere(tmp_path: Path) -> None:
     features, config = make_features(1, ALL), make_config(str(path))
     parts = load_loss(config)(features, GlobalBatch.single_rank(features), config)
     assert torch.equal(parts["loss"], features.negatives.sum())
-    before = loss_digest(config)
+    before = load_loss(config).digest
     path.write_text(WORKING + "\n")
-    assert before is not None and before != loss_digest(config)
-    assert loss_digest(make_config("clip")) is None
+    assert before is not None and before != load_loss(config).digest
+    assert load_loss(make_config("clip")).digest is None
     path.unlink()
     with pytest.raises(FsckitError, match=r"my loss\.py: file not found"):
         load_loss(config)

@@ -17,33 +17,51 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from fscdata.base.errors import FsckitError
-from fscdata.base.plugins import Plugin, load_plugin
+from fscdata.base.plugins import load_plugin
 from fsctrain.config import Config
 from fsctrain.losses._features import Features, GlobalBatch
 
-__all__ = ["Features", "GlobalBatch", "Loss", "load_loss", "loss_digest"]
-
-Loss = Callable[[Features, GlobalBatch, Config], dict[str, Tensor]]
+__all__ = ["Features", "GlobalBatch", "Loss", "load_loss"]
 
 _SETTINGS = ("styles", "global_weight", "local_weight")
 
 
-def loss_digest(config: Config) -> str | None:
-    """The digest of the file of a loss that is not part of fsckit, else None.
+@dataclass(frozen=True)
+class Loss:
+    """A module's `compute`, whose results are checked.
 
-    Raises:
-        FsckitError: the loss is unknown or cannot be imported.
+    Attributes:
+        compute: the function.
+        file: its module, for messages.
+        digest: SHA-256 of the module's file; None for a loss of fsckit.
     """
-    return _load(config).digest
 
+    compute: Callable[[Features, GlobalBatch, Config], dict[str, Tensor]]
+    file: str
+    digest: str | None
 
-def _load(config: Config) -> Plugin:
-    return load_plugin(config.loss, sys.modules[__name__], "loss")
+    def __call__(
+        self, features: Features, global_batch: GlobalBatch, config: Config
+    ) -> dict[str, Tensor]:
+        """The loss and its parts.
+
+        Raises:
+            FsckitError: the module returned anything but scalars with a "loss".
+        """
+        parts = self.compute(features, global_batch, config)
+        if not isinstance(parts, dict) or "loss" not in parts:
+            raise FsckitError(f"{self.file}: compute must return a dict with the key 'loss'")
+        for name, part in parts.items():
+            if not isinstance(part, Tensor) or part.ndim:
+                raise FsckitError(
+                    f"{self.file}: compute must return scalar tensors; '{name}' is not one"
+                )
+        return parts
 
 
 def load_loss(config: Config) -> Loss:
@@ -51,10 +69,9 @@ def load_loss(config: Config) -> Loss:
 
     Raises:
         FsckitError: the loss is unknown, its module breaks the contract above, it ignores a setting
-            that is set, or it needs `styles`. The returned function raises it if `compute` returns
-            anything but scalars with a "loss".
+            that is set, or it needs `styles`.
     """
-    plugin = _load(config)
+    plugin = load_plugin(config.loss, sys.modules[__name__], "loss")
     file = plugin.file
     compute, uses = (getattr(plugin.module, name, None) for name in ("compute", "USES"))
     if not callable(compute):
@@ -72,17 +89,4 @@ def load_loss(config: Config) -> Loss:
             raise FsckitError(f"`loss` {config.loss} ignores `{setting}`; set `{setting}` to {off}")
     if "styles" in uses and not config.styles:
         raise FsckitError(f"`loss` {config.loss} needs negatives; set `styles`")
-    return partial(_compute, compute, file)
-
-
-def _compute(
-    compute: Loss, file: str, features: Features, global_batch: GlobalBatch, config: Config
-) -> dict[str, Tensor]:
-    """Call a loss, and check what it returns."""
-    parts = compute(features, global_batch, config)
-    if not isinstance(parts, dict) or "loss" not in parts:
-        raise FsckitError(f"{file}: compute must return a dict with the key 'loss'")
-    for name, part in parts.items():
-        if not isinstance(part, Tensor) or part.ndim:
-            raise FsckitError(f"{file}: compute must return scalar tensors; '{name}' is not one")
-    return parts
+    return Loss(compute, file, plugin.digest)
