@@ -19,11 +19,9 @@ from fscdata.base.errors import FsckitError, first_line
 from fscdata.base.files import atomic_folder
 from fsctrain.model import Clip
 from fsctrain.model.lora import PATCH_WEIGHT, ConvRank, base_state, lora_state, lora_updates
-from fsctrain.model.named import CONFIG_NAME, LOCAL
+from fsctrain.model.named import CONFIG_NAME, LOCAL, LORA_CONFIG_NAME, WEIGHTS_NAME
 
-WEIGHTS_NAME = "open_clip_model.safetensors"
 LORA_NAME = "lora.safetensors"
-LORA_CONFIG_NAME = "lora_config.json"
 # Metadata key of full weights: LoRA and WiSE-FT need the exact weights that a run started from, and
 # must refuse others of the same name.
 BASE_DIGEST = "base_digest"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fscdata.base.errors import FsckitError
 
 Record = dict[str, Any]  # a line of metrics.jsonl, as `fsctrain.metrics.Metrics` writes it
+Watch = Callable[[Record, int], None]  # called with a record and the run's number of steps
 
 
 def read_metrics(path: Path) -> list[Record]:

@@ -15,7 +15,7 @@ from fscdata.base.errors import FsckitError
 from fsctrain.config import Config
 from fsctrain.distributed import Ranks, open_ranks
 from fsctrain.metrics import Metrics
-from fsctrain.records import Record
+from fsctrain.records import Record, Watch
 from fsctrain.run_folder import METRICS, Start, begin, find_start
 from fsctrain.scoring import Evaluate, ValidationScorer
 from fsctrain.setup import Training, image_size, prepare
@@ -23,8 +23,6 @@ from fsctrain.stopping import CheckpointTimer, Health, StopRequest, catch_signal
 from fsctrain.trackers import open_trackers
 
 log = logging.getLogger("fsctrain")
-
-Watch = Callable[[Record, int], None]
 
 
 @dataclass(frozen=True)

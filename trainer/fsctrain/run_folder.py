@@ -14,10 +14,9 @@ from fscdata.base.paths import data_path
 from fscdata.contract import shard_paths
 from fsctrain.config import Config, dump_config, load_config
 from fsctrain.early_stopping import BEST
-from fsctrain.saved_states import FOLDER, saved_states
+from fsctrain.saved_states import CHECKPOINT, CONFIG, FOLDER, saved_states
 
-CHECKPOINT = "checkpoint"
-CONFIG, METRICS, BAD_IMAGES = "config.yaml", "metrics.jsonl", "bad_images.jsonl"
+METRICS, BAD_IMAGES = "metrics.jsonl", "bad_images.jsonl"
 
 # Settings that may differ on resume, since they do not affect the result.
 FREE = frozenset(

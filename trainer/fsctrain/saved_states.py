@@ -1,9 +1,10 @@
-"""The saved states in a run's folder; without torch, so that a mistake is reported at once."""
+"""Names in a run's folder, and its saved states; without torch, to report a mistake at once."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+CONFIG, CHECKPOINT = "config.yaml", "checkpoint"
 FOLDER = "state"
 
 

@@ -21,8 +21,10 @@ from fsctrain.checkpoint import loading_line, save_checkpoint, weights_name
 from fsctrain.config import Config
 from fsctrain.data import Batch, WorkerDiedError
 from fsctrain.optim import learning_rate
-from fsctrain.run import Run, Watch, open_run
-from fsctrain.run_folder import CHECKPOINT, CONFIG, clean_up
+from fsctrain.records import Watch
+from fsctrain.run import Run, open_run
+from fsctrain.run_folder import clean_up
+from fsctrain.saved_states import CHECKPOINT, CONFIG
 from fsctrain.scoring import Evaluate
 from fsctrain.stopping import StoppedError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -14,9 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from fscdata.base.text import printable
-from fsctrain.records import Record, read_metrics
-
-Watch = Callable[[Record, int], None]  # a record, and the run's number of steps
+from fsctrain.records import Record, Watch, read_metrics
 
 _LOSSES = ("loss", "clip", "global", "local")
 _LABEL = 14  # columns

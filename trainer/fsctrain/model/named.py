@@ -5,17 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from fscdata.base.errors import FsckitError, first_line
+from fsctrain.saved_states import CHECKPOINT, CONFIG
 
 CONFIG_NAME = "open_clip_config.json"  # open_clip's `local-dir:` expects this name
 LOCAL, HUB = "local-dir:", "hf-hub:"
+WEIGHTS_NAME = "open_clip_model.safetensors"
+LORA_CONFIG_NAME = "lora_config.json"
 # open_clip's names of weights, the safe format first.
 _WEIGHTS = (
-    "open_clip_model.safetensors",
+    WEIGHTS_NAME,
     "model.safetensors",
     "open_clip_pytorch_model.bin",
     "pytorch_model.bin",
 )
-_RUN, _CHECKPOINT = "config.yaml", "checkpoint"  # in a run's folder
 
 
 def is_named(name: str) -> bool:
@@ -32,8 +34,8 @@ def model_folder(name: str) -> Path:
     if name.startswith(HUB):
         return _download(name)
     folder = Path(name.removeprefix(LOCAL))
-    if (folder / _RUN).is_file():
-        folder /= _CHECKPOINT
+    if (folder / CONFIG).is_file():
+        folder /= CHECKPOINT
         if not folder.is_dir():
             raise FsckitError(f"{name}: this run has not finished; resume it, or choose another")
     if not (folder / CONFIG_NAME).is_file():
@@ -53,7 +55,7 @@ def named_weights(name: str) -> Path:
     for file in _WEIGHTS:
         if (folder / file).is_file():
             return folder / file
-    if (folder / "lora_config.json").is_file():
+    if (folder / LORA_CONFIG_NAME).is_file():
         raise FsckitError(
             f"{name}: a LoRA checkpoint; run 'fsctrain merge {name}', then use the merged folder"
         )

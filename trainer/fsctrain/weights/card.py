@@ -11,7 +11,8 @@ from fsctrain import __version__
 from fsctrain.config import Config
 from fsctrain.model.named import HUB, LOCAL
 from fsctrain.records import read_metrics
-from fsctrain.run_folder import CHECKPOINT, FREE, METRICS
+from fsctrain.run_folder import FREE, METRICS
+from fsctrain.saved_states import CHECKPOINT
 from fsctrain.weights.load import Checkpoint
 
 # Described above the table, or specific to this machine instead of the model.

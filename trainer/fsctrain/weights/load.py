@@ -11,18 +11,25 @@ from safetensors import SafetensorError, safe_open
 from fscdata.base.errors import FsckitError, first_line
 from fsctrain.checkpoint import (
     BASE_DIGEST,
-    LORA_CONFIG_NAME,
     LORA_NAME,
-    WEIGHTS_NAME,
     read_lora,
     weights_digest,
 )
 from fsctrain.config import Config, load_config
 from fsctrain.model import Clip, create_model
 from fsctrain.model.lora import apply_lora, load_lora_state, merge_lora
-from fsctrain.model.named import CONFIG_NAME, HUB, LOCAL, is_named, model_folder
+from fsctrain.model.named import (
+    CONFIG_NAME,
+    HUB,
+    LOCAL,
+    LORA_CONFIG_NAME,
+    WEIGHTS_NAME,
+    is_named,
+    model_folder,
+)
 from fsctrain.recipes import read_recipe
-from fsctrain.run_folder import CHECKPOINT, CONFIG, METRICS
+from fsctrain.run_folder import METRICS
+from fsctrain.saved_states import CHECKPOINT, CONFIG
 
 ALPHA = "wise_ft_alpha"  # key in the metadata of interpolated weights
 
